@@ -1,0 +1,158 @@
+//! What one piece of work may cost: bytes of memory, steps, nesting and time.
+//!
+//! Every parser that follows pointers of an image takes a [`Budget`] and spends from it. A hostile image then
+//! ends in `ErrorKind::Limit` with the bound's name instead of in a hang or a full memory.
+
+use crate::error::{Error, Result};
+use crate::num::wide;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The bounds a [`Budget`] starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory that structures of the image may ask for, in bytes.
+    pub bytes: u64,
+    /// Structures visited: entries, records, links followed.
+    pub steps: u64,
+    /// Nesting: extended partitions, extent trees, symlinks in symlinks.
+    pub depth: u32,
+    /// Wall time.
+    pub time: Duration,
+}
+
+impl Limits {
+    /// For opening one layer of an image. Five seconds is the promise made in `man imgmount`.
+    pub const OPEN: Self =
+        Self { bytes: 128 << 20, steps: 4_000_000, depth: 64, time: Duration::from_secs(5) };
+    /// For one read, look-up or directory page.
+    pub const REQUEST: Self =
+        Self { bytes: 64 << 20, steps: 1_000_000, depth: 64, time: Duration::from_secs(10) };
+    /// For a walk that a user asked for and waits on: steps and depth bind, the clock does not.
+    pub const WALK: Self =
+        Self { bytes: 512 << 20, steps: u64::MAX, depth: 4096, time: Duration::from_secs(1 << 32) };
+}
+
+/// What is left of the bounds. Shared by reference; spending needs no lock.
+#[derive(Debug)]
+pub struct Budget {
+    limits: Limits,
+    bytes: AtomicU64,
+    steps: AtomicU64,
+    end: Instant,
+}
+
+impl Budget {
+    /// A full budget.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            limits,
+            bytes: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            end: now.checked_add(limits.time).unwrap_or(now),
+        }
+    }
+
+    /// A full budget for one request.
+    #[must_use]
+    pub fn request() -> Self {
+        Self::new(Limits::REQUEST)
+    }
+
+    /// Spends one step of `what`. Looks at the clock every 256 steps.
+    ///
+    /// # Errors
+    /// `Limit` when the steps or the time are used up.
+    pub fn step(&self, what: &'static str) -> Result<()> {
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if step >= self.limits.steps {
+            return Err(Error::limit(format!("{what}: more than {} steps", self.limits.steps)));
+        }
+        if step.is_multiple_of(256) && Instant::now() > self.end {
+            return Err(Error::limit(format!("{what}: took longer than {:?}", self.limits.time)));
+        }
+        Ok(())
+    }
+
+    /// A zeroed buffer of `len` bytes for `what`, of which the format allows at most `cap`.
+    ///
+    /// # Errors
+    /// `Limit` when `len` exceeds `cap` or the memory that is left.
+    pub fn buffer(&self, what: &'static str, len: u64, cap: u64) -> Result<Vec<u8>> {
+        if len > cap {
+            return Err(Error::limit(format!("{what}: {len} bytes, at most {cap} are accepted")));
+        }
+        let before = self.bytes.fetch_add(len, Ordering::Relaxed);
+        if before.saturating_add(len) > self.limits.bytes {
+            return Err(Error::limit(format!(
+                "{what}: the structures of this image want more than {} bytes of memory",
+                self.limits.bytes
+            )));
+        }
+        let len = usize::try_from(len)
+            .map_err(|_| Error::limit(format!("{what}: {len} bytes do not fit in memory")))?;
+        Ok(vec![0; len])
+    }
+
+    /// Gives memory back that a [`Budget::buffer`] of this length no longer holds.
+    pub fn release(&self, len: usize) {
+        self.bytes.fetch_sub(wide(len).min(self.bytes.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// Goes one level deeper; the guard comes back up when it is dropped.
+    ///
+    /// # Errors
+    /// `Limit` when `depth` levels are open already.
+    pub fn descend<'a>(&self, what: &'static str, depth: &'a Depth) -> Result<Descent<'a>> {
+        let level = depth.0.get();
+        if level >= self.limits.depth {
+            return Err(Error::limit(format!("{what}: nested deeper than {}", self.limits.depth)));
+        }
+        depth.0.set(level.saturating_add(1));
+        Ok(Descent(depth))
+    }
+}
+
+/// How deep one walk stands. Not shared between threads, as a walk is not.
+#[derive(Debug, Default)]
+pub struct Depth(Cell<u32>);
+
+/// One level of depth, held.
+#[derive(Debug)]
+pub struct Descent<'a>(&'a Depth);
+
+impl Drop for Descent<'_> {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffer_over_its_cap_is_refused_before_it_is_made() {
+        let budget = Budget::request();
+        assert!(budget.buffer("table", 1 << 60, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn steps_run_out() {
+        let budget = Budget::new(Limits { steps: 2, ..Limits::REQUEST });
+        assert!(budget.step("x").is_ok() && budget.step("x").is_ok() && budget.step("x").is_err());
+    }
+
+    #[test]
+    fn depth_comes_back() {
+        let (budget, depth) = (Budget::new(Limits { depth: 1, ..Limits::REQUEST }), Depth::default());
+        {
+            let _level = budget.descend("x", &depth).unwrap();
+            assert!(budget.descend("x", &depth).is_err());
+        }
+        assert!(budget.descend("x", &depth).is_ok());
+    }
+}

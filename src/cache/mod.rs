@@ -1,0 +1,241 @@
+//! The block cache: one byte budget for the process, for what is dear to make: unpacked clusters and remote blocks.
+//!
+//! Plain local bytes never enter it: the kernel's page cache holds them already, and a second copy was measured slower.
+//!
+//! ```text
+//! get_or_load(key, load) ── shard by hash ── Ready   → the bytes (hit)
+//!                                          ├─ flying → wait for the one who loads (single flight)
+//!                                          └─ absent → load outside the lock, publish, evict the oldest
+//! ```
+//! Errors are handed to everyone who waited and then forgotten: the next reader tries again.
+
+use crate::counters::COUNTERS;
+use crate::error::{Error, ErrorKind, Result};
+use crate::num::wide;
+use lru::LruCache;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
+const SHARDS: u64 = 16;
+
+/// The default budget in bytes (`--cache`).
+pub const DEFAULT_BYTES: u64 = 256 << 20;
+
+/// The name of a unit: whose it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// From [`Cache::new_owner`].
+    pub owner: u64,
+    /// The unit's number.
+    pub unit: u64,
+}
+
+type Bytes = Arc<Vec<u8>>;
+
+#[derive(Default)]
+struct Flight {
+    landed: Mutex<Option<Result<Bytes>>>,
+    bell: Condvar,
+}
+
+struct Shard {
+    ready: LruCache<Key, Bytes>,
+    flying: HashMap<Key, Arc<Flight>>,
+    bytes: u64,
+}
+
+/// The cache. Shared by every layer of every image of the process.
+pub struct Cache {
+    shards: Vec<Mutex<Shard>>,
+    shard_bytes: u64,
+    owners: AtomicU64,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cache({} bytes)", self.shard_bytes.saturating_mul(SHARDS))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while a shard is locked; were it to, the state would still be whole between statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cache {
+    /// A cache that keeps at most `bytes`; 0 keeps nothing but still loads each unit once for all who wait.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let shard = || Mutex::new(Shard { ready: LruCache::unbounded(), flying: HashMap::new(), bytes: 0 });
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shard_bytes: bytes.checked_div(SHARDS).unwrap_or(0),
+            owners: AtomicU64::new(0),
+        }
+    }
+
+    /// A number that no other layer's units are filed under.
+    #[must_use]
+    pub fn new_owner(&self) -> u64 {
+        self.owners.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).bytes).sum()
+    }
+
+    fn shard(&self, key: Key) -> &Mutex<Shard> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let n = crate::num::narrow(hasher.finish() % SHARDS);
+        self.shards.get(n).expect("the remainder is below the number of shards")
+    }
+
+    /// The unit, from the cache or from `load`. Of several callers one loads; the others wait for its result.
+    ///
+    /// # Errors
+    /// What `load` reports, to all who waited.
+    pub fn get_or_load(&self, key: Key, load: impl FnOnce() -> Result<Vec<u8>>) -> Result<Bytes> {
+        let shard = self.shard(key);
+        let flight = {
+            let mut guard = lock(shard);
+            if let Some(bytes) = guard.ready.get(&key) {
+                COUNTERS.cache_hits.add(1);
+                return Ok(Arc::clone(bytes));
+            }
+            match guard.flying.entry(key) {
+                Entry::Occupied(other) => Some(Arc::clone(other.get())),
+                Entry::Vacant(place) => {
+                    place.insert(Arc::default());
+                    None
+                }
+            }
+        };
+        if let Some(flight) = flight {
+            COUNTERS.cache_hits.add(1);
+            return wait(&flight);
+        }
+        COUNTERS.cache_misses.add(1);
+        let mut landing = Landing { cache: self, key, done: false };
+        let result = load().map(Arc::new);
+        landing.land(result.clone());
+        result
+    }
+
+    fn publish(&self, key: Key, result: Result<Bytes>) {
+        let mut guard = lock(self.shard(key));
+        let flight = guard.flying.remove(&key);
+        if let Ok(bytes) = &result {
+            let size = wide(bytes.len());
+            if size <= self.shard_bytes {
+                if let Some(old) = guard.ready.put(key, Arc::clone(bytes)) {
+                    guard.bytes = guard.bytes.saturating_sub(wide(old.len()));
+                }
+                guard.bytes = guard.bytes.saturating_add(size);
+                while guard.bytes > self.shard_bytes {
+                    let Some((_, oldest)) = guard.ready.pop_lru() else { break };
+                    guard.bytes = guard.bytes.saturating_sub(wide(oldest.len()));
+                }
+            }
+        }
+        drop(guard);
+        if let Some(flight) = flight {
+            *lock(&flight.landed) = Some(result);
+            flight.bell.notify_all();
+        }
+    }
+}
+
+fn wait(flight: &Flight) -> Result<Bytes> {
+    let mut landed = lock(&flight.landed);
+    loop {
+        if let Some(result) = landed.as_ref() {
+            return result.clone();
+        }
+        landed = flight.bell.wait(landed).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Publishes exactly once, also when the loader panics: then the waiters get an error and nobody hangs.
+struct Landing<'a> {
+    cache: &'a Cache,
+    key: Key,
+    done: bool,
+}
+
+impl Landing<'_> {
+    fn land(&mut self, result: Result<Bytes>) {
+        self.done = true;
+        self.cache.publish(self.key, result);
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.land(Err(Error::new(ErrorKind::Internal, "the reader that was loading this block failed")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+
+    const KEY: Key = Key { owner: 0, unit: 7 };
+
+    #[test]
+    fn a_second_reader_waits_instead_of_loading_again() {
+        let (cache, loads, start) = (Cache::new(1 << 20), AtomicUsize::new(0), Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    let load = || {
+                        loads.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(std::time::Duration::from_millis(20));
+                        Ok(vec![1; 10])
+                    };
+                    assert_eq!(*cache.get_or_load(KEY, load).unwrap(), vec![1; 10]);
+                });
+            }
+        });
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn errors_are_not_cached() {
+        let cache = Cache::new(1 << 20);
+        assert!(cache.get_or_load(KEY, || Err(Error::new(ErrorKind::Io, "gone"))).is_err());
+        assert_eq!(*cache.get_or_load(KEY, || Ok(vec![2])).unwrap(), vec![2]);
+    }
+
+    #[test]
+    fn the_byte_budget_holds() {
+        let cache = Cache::new(16 << 10);
+        for unit in 0..1000 {
+            cache.get_or_load(Key { owner: 0, unit }, || Ok(vec![0; 512])).unwrap();
+        }
+        assert!(cache.held() <= 16 << 10, "{}", cache.held());
+        assert!(cache.held() > 0);
+    }
+
+    #[test]
+    fn a_panicking_loader_leaves_no_one_waiting() {
+        let cache = Cache::new(1 << 20);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            cache.get_or_load(KEY, || panic!("boom"))
+        }));
+        assert!(caught.is_err());
+        assert_eq!(*cache.get_or_load(KEY, || Ok(vec![3])).unwrap(), vec![3]);
+    }
+}

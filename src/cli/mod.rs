@@ -1,0 +1,182 @@
+//! The command line: one file a verb. `main` parses, runs the verb, and turns its end into an exit code.
+
+use crate::error::{Error, ErrorKind, Result};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+pub mod out;
+pub mod plan;
+
+/// Declares the verbs once: the module, the clap variant and the dispatch.
+macro_rules! verbs {
+    ($($(#[$meta:meta])* $variant:ident => $module:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        /// What to do. Without a verb, IMAGE is mounted on MOUNTPOINT.
+        #[derive(Debug, Subcommand)]
+        enum Verb { $($(#[$meta])* $variant($module::Args)),* }
+
+        impl Verb {
+            fn run(&self, common: &Common) -> Result<Exit> {
+                match self { $(Self::$variant(args) => $module::run(args, common)),* }
+            }
+        }
+    };
+}
+
+verbs! {
+    /// Mount an image's files (the default command)
+    Mount => mount,
+    /// Unmount, and wait until the image is released
+    #[command(visible_alias = "umount")]
+    Unmount => unmount,
+    /// Show container, partitions, file systems and operating systems
+    Info => info,
+    /// Would a cloud's private-image import accept it?
+    Check => check,
+    /// Serve the disk and its partitions over NBD
+    Serve => serve,
+    /// List a directory of the guest
+    Ls => ls,
+    /// List everything below a directory of the guest
+    Find => find,
+    /// Print files of the guest
+    Cat => cat,
+    /// Copy files out of the guest
+    Cp => cp,
+    /// Show what is known about files of the guest
+    Stat => stat,
+    /// Print SHA-256 sums of the disk, the container or guest files
+    Hash => hash,
+    /// Show where the bytes of the disk or of a file lie
+    Map => map,
+    /// Read everything a second time through independent readers, and compare
+    Verify => verify,
+    /// Show what this host can do, and the one line that fixes each gap
+    Doctor => doctor,
+    /// A tour on samples embedded in the program
+    Demo => demo,
+    /// Print a shell's completion script
+    Completions => completions,
+    /// Write the man pages of all verbs into a directory
+    #[command(hide = true)]
+    Man => man,
+    /// The process that parses, started by mount and serve
+    #[command(hide = true, name = "internal-worker")]
+    Worker => worker,
+}
+
+/// Look into any virtual disk image, read-only, without converting it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "imgmount",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "IMAGE is a path or a URL; for verbs, IMAGE:PATH names a file of the guest. See man imgmount."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    mount: mount::Args,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The image's format, instead of finding it out
+    #[arg(long, value_name = "FORMAT", global = true, env = "IMGMOUNT_FORMAT", help_heading = "Image")]
+    pub format: Option<String>,
+    /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
+    pub allow_parent: Vec<std::path::PathBuf>,
+    /// Memory for unpacked and remote blocks: 64M, 1G, 0
+    #[arg(long, value_name = "SIZE", global = true, env = "IMGMOUNT_CACHE", default_value = "256M", value_parser = plan::size, help_heading = "Image")]
+    pub cache: u64,
+    /// Answer in JSON
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Say more on stderr (-vv: debug)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
+    pub verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+/// How a verb ended. Codes are those of the table in `man imgmount`, "EXIT STATUS".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
+impl Exit {
+    /// Done; the answer is yes.
+    pub const OK: Self = Self(0);
+    /// The answer is no.
+    pub const NO: Self = Self(1);
+    /// Answered, but something could not be read or decided.
+    pub const PARTIAL: Self = Self(6);
+
+    /// The code of an error.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        Self(match error.kind() {
+            ErrorKind::NotFound => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Corrupt
+            | ErrorKind::NotAnImage
+            | ErrorKind::Unsupported
+            | ErrorKind::Ambiguous
+            | ErrorKind::OutOfRange
+            | ErrorKind::ExternalRef
+            | ErrorKind::Denied
+            | ErrorKind::Encrypted
+            | ErrorKind::Limit => 3,
+            ErrorKind::Source | ErrorKind::Io | ErrorKind::Changed => 4,
+            ErrorKind::Host => 5,
+            ErrorKind::Internal => 70,
+        })
+    }
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // clap prints help and version to stdout with code 0, complaints to stderr with code 2.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(2);
+        }
+    };
+    out::init(&cli.common);
+    let result = match &cli.verb {
+        Some(verb) => verb.run(&cli.common),
+        None => mount::run(&cli.mount, &cli.common),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        out::report(&error, &cli.common);
+        Exit::of(&error)
+    });
+    drop(std::io::stdout().flush());
+    ExitCode::from(exit.0)
+}
+
+/// The command with every verb, for parsing, man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,329 @@
+//! File systems, read by inode. A new one is one file or folder here and one line in [`FILESYSTEMS`].
+
+use crate::block::{BlockSource, Probe, ProbeBytes, Run};
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::text::Text;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub mod tree;
+
+/// Every file system we read.
+pub const FILESYSTEMS: &[&FsKind] = &[];
+
+/// A file's number in its file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub u64);
+
+impl fmt::Display for Ino {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Char,
+    /// A block device.
+    Block,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl FileType {
+    /// The word in `find --jsonl`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Dir => "dir",
+            Self::Symlink => "symlink",
+            Self::Char => "char",
+            Self::Block => "block",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+        }
+    }
+
+    /// The letter in `ls -l`.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::File => '-',
+            Self::Dir => 'd',
+            Self::Symlink => 'l',
+            Self::Char => 'c',
+            Self::Block => 'b',
+            Self::Fifo => 'p',
+            Self::Socket => 's',
+        }
+    }
+}
+
+/// A time stamp: seconds since 1970 in UTC, may be negative, and nanoseconds forward from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time {
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    pub secs: i64,
+    /// 0 to 999,999,999.
+    pub nanos: u32,
+}
+
+/// What `stat` says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: FileType,
+    /// Length in bytes.
+    pub size: u64,
+    /// Allocated 512-byte blocks.
+    pub blocks: u64,
+    /// The twelve permission bits.
+    pub mode: u16,
+    /// Hard links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node: major, minor.
+    pub rdev: (u32, u32),
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// Creation, where it is kept.
+    pub btime: Option<Time>,
+    /// Block size in bytes.
+    pub blksize: u32,
+}
+
+/// One name of a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct DirEntry<'a> {
+    /// The file's number.
+    pub ino: Ino,
+    /// Its type, if the directory says so.
+    pub kind: Option<FileType>,
+    /// The name's bytes, as stored. Never contains `/` or NUL; those entries are dropped by [`tree`].
+    pub name: &'a [u8],
+    /// Where to go on after this entry: pass it as `from`.
+    pub next: u64,
+}
+
+/// One extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xattr {
+    /// With its prefix: `user.x`, `security.selinux`.
+    pub name: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// A file system's own view of its health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Cleanly unmounted.
+    #[default]
+    Clean,
+    /// Taken while mounted: a journal or log waits to be replayed.
+    Dirty,
+    /// It recorded errors.
+    Errors,
+}
+
+impl State {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Dirty => "dirty",
+            Self::Errors => "errors",
+        }
+    }
+}
+
+/// What a file system says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct FsFacts {
+    /// `ext4`, `xfs`; for the ext family the one the features make it.
+    pub kind: &'static str,
+    /// Volume label.
+    pub label: Text,
+    /// UUID as `blkid` spells it.
+    pub uuid: Option<String>,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Free bytes.
+    pub free: u64,
+    /// Inodes, 0 where the notion does not fit.
+    pub inodes: u64,
+    /// Free inodes.
+    pub free_inodes: u64,
+    /// Its health.
+    pub state: State,
+    /// Feature names as its own tools spell them.
+    pub features: Vec<String>,
+    /// Where it was last mounted, if it remembers.
+    pub last_mounted: Text,
+    /// What is odd.
+    pub warnings: Vec<String>,
+}
+
+/// A file system. Keyed by inode; names are bytes; every method may be called from any thread.
+pub trait FileSystem: Send + Sync + fmt::Debug {
+    /// The root directory.
+    fn root(&self) -> Ino;
+
+    /// The file called `name` in a directory. `.` and `..` need not be known.
+    ///
+    /// # Errors
+    /// `NotFound` is `Ok(None)`; an error means that the directory could not be read.
+    fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>>;
+
+    /// What is known about a file.
+    ///
+    /// # Errors
+    /// `Corrupt` when its inode makes no sense.
+    fn stat(&self, ino: Ino) -> Result<Stat>;
+
+    /// Streams a directory into `sink`, starting at `from`: 0, or the `next` of an entry seen before. `.` and `..` are left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; entries before the damage have been handed over.
+    fn readdir(
+        &self,
+        dir: Ino,
+        from: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()>;
+
+    /// Reads a regular file at `offset`: fills `buf` but for the end of the file, and says how many bytes that were.
+    ///
+    /// # Errors
+    /// When a byte in the range cannot be read. Never zeros in its place.
+    fn read_at(&self, ino: Ino, buf: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// The target of a symbolic link, as stored.
+    ///
+    /// # Errors
+    /// When it is no link or cannot be read.
+    fn readlink(&self, ino: Ino) -> Result<Vec<u8>>;
+
+    /// Every extended attribute.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn xattrs(&self, _ino: Ino) -> Result<Vec<Xattr>> {
+        Ok(Vec::new())
+    }
+
+    /// Where the byte at `offset` of a regular file lies on the volume (file 0 is the volume).
+    ///
+    /// # Errors
+    /// `OutOfRange` at or past the end of the file.
+    fn run_at(&self, _ino: Ino, _offset: u64) -> Result<Run> {
+        Err(Error::unsupported("file map"))
+    }
+
+    /// What it says about itself.
+    fn facts(&self) -> FsFacts;
+
+    /// Do names that differ in case only mean the same file?
+    fn ignores_case(&self) -> bool {
+        false
+    }
+}
+
+/// The trees of one file system: one, or several where it has subvolumes.
+pub type Trees = Vec<Arc<dyn FileSystem>>;
+
+/// A kind of file system.
+pub struct FsKind {
+    /// Its name; the ext family is one kind.
+    pub name: &'static str,
+    /// Does the volume carry its signature?
+    pub claims: fn(&Probe<'_>) -> bool,
+    /// Opens it: several devices in, several trees out (subvolumes).
+    pub open: fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Trees>,
+}
+
+impl fmt::Debug for FsKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FsKind({})", self.name)
+    }
+}
+
+/// What opening may use.
+#[derive(Clone, Copy, Debug)]
+pub struct FsCx<'a> {
+    /// What it may cost.
+    pub budget: &'a Budget,
+}
+
+/// What stands on a volume.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file system we read.
+    Files(Vec<Arc<dyn FileSystem>>),
+    /// Something with a signature that we know by name only: `swap`, `xfs`, `crypto_LUKS`, ...
+    Known(&'static str),
+    /// No signature we know.
+    Unknown,
+}
+
+/// Looks at a volume and opens what stands on it.
+///
+/// # Errors
+/// When its signature is there but it cannot be opened.
+pub fn detect(volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Content> {
+    let bytes = ProbeBytes::read(&**volume, "")?;
+    let probe = bytes.view();
+    if let Some(kind) = FILESYSTEMS.iter().find(|kind| (kind.claims)(&probe)) {
+        return (kind.open)(std::slice::from_ref(volume), cx).map(Content::Files);
+    }
+    Ok(known(&probe).map_or(Content::Unknown, Content::Known))
+}
+
+/// Signatures that have a name but no reader yet: offset, magic, `blkid`'s word.
+const KNOWN: &[(usize, &[u8], &str)] = &[
+    (0, b"XFSB", "xfs"),
+    (0x10040, b"_BHRfS_M", "btrfs"),
+    (3, b"NTFS    ", "ntfs"),
+    (3, b"-FVE-FS-", "BitLocker"),
+    (3, b"EXFAT   ", "exfat"),
+    (0, b"LUKS\xba\xbe", "crypto_LUKS"),
+    (512, b"LABELONE", "LVM2_member"),
+    (4086, b"SWAPSPACE2", "swap"),
+    (4086, b"SWAP-SPACE", "swap"),
+    (0x8001, b"CD001", "iso9660"),
+    (0, b"hsqs", "squashfs"),
+    (1024, b"\xe2\xe1\xf5\xe0", "erofs"),
+    (1024, b"\x10\x20\xf5\xf2", "f2fs"),
+    (82, b"FAT32   ", "vfat"),
+    (54, b"FAT16   ", "vfat"),
+    (54, b"FAT12   ", "vfat"),
+];
+
+fn known(probe: &Probe<'_>) -> Option<&'static str> {
+    KNOWN.iter().find(|(at, magic, _)| probe.has(*at, magic)).map(|(_, _, name)| *name)
+}

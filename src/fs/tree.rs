@@ -1,0 +1,358 @@
+//! A guest's tree: its root file system with others mounted into it, and paths resolved inside, never on the host.
+
+use super::{DirEntry, FileSystem, FileType, Ino, Stat, Xattr};
+use crate::error::{Error, ErrorKind, Result};
+use crate::text::escape;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Links followed in one path, as the Linux kernel does (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+/// Longest path in bytes: `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+/// Directories held open by a walk at once.
+const MAX_WALK_DEPTH: usize = 4096;
+
+/// A file of a tree: which file system, which inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Index into [`Tree::mounts`].
+    pub fs: usize,
+    /// The file's number there.
+    pub ino: Ino,
+}
+
+/// One file system of a tree.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The volume's id: `p1`.
+    pub volume: String,
+    /// Where it is mounted; `/` for the root.
+    pub path: Vec<u8>,
+    /// The file system.
+    pub fs: Arc<dyn FileSystem>,
+}
+
+/// The assembled tree of a guest, or of one bare file system.
+pub struct Tree {
+    mounts: Vec<Mount>,
+    /// A directory that is covered by another file system's root.
+    covered: HashMap<Node, usize>,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.mounts.iter().map(|mount| (&mount.volume, escape(&mount.path)))).finish()
+    }
+}
+
+/// What to do with a symbolic link at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Go on to its target (`cat`, `stat -L`).
+    Yes,
+    /// The link itself is meant (`ls -l`, `readlink`).
+    No,
+}
+
+/// One name in a directory of a tree.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeEntry<'a> {
+    /// The file; the root of the other file system if the name is a mount point.
+    pub node: Node,
+    /// Its type, if the directory says so.
+    pub kind: Option<FileType>,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Where to go on after it.
+    pub next: u64,
+}
+
+impl Tree {
+    /// A tree of one file system.
+    #[must_use]
+    pub fn new(volume: impl Into<String>, fs: Arc<dyn FileSystem>) -> Self {
+        Self {
+            mounts: vec![Mount { volume: volume.into(), path: b"/".to_vec(), fs }],
+            covered: HashMap::new(),
+        }
+    }
+
+    /// Mounts another file system on a directory of the tree.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such directory.
+    pub fn mount(&mut self, path: &[u8], volume: impl Into<String>, fs: Arc<dyn FileSystem>) -> Result<()> {
+        let node = self.resolve(path, Follow::Yes)?;
+        if self.stat(node)?.kind != FileType::Dir {
+            return Err(Error::not_found(format!("mount point {}", escape(path))));
+        }
+        self.covered.insert(node, self.mounts.len());
+        self.mounts.push(Mount { volume: volume.into(), path: path.to_vec(), fs });
+        Ok(())
+    }
+
+    /// Every file system of the tree, the root first.
+    #[must_use]
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// The tree's root.
+    #[must_use]
+    pub fn root(&self) -> Node {
+        Node { fs: 0, ino: self.mounts.first().map_or(Ino(0), |mount| mount.fs.root()) }
+    }
+
+    /// The file system a node belongs to.
+    ///
+    /// # Errors
+    /// `NotFound` for a node of another tree.
+    pub fn fs(&self, node: Node) -> Result<&Arc<dyn FileSystem>> {
+        self.mounts.get(node.fs).map(|mount| &mount.fs).ok_or_else(|| Error::not_found("file system"))
+    }
+
+    /// The volume a node lies on.
+    #[must_use]
+    pub fn volume(&self, node: Node) -> &str {
+        self.mounts.get(node.fs).map_or("", |mount| &mount.volume)
+    }
+
+    /// Crosses into a file system that is mounted here.
+    fn cross(&self, mut node: Node) -> Node {
+        while let Some((fs, mount)) =
+            self.covered.get(&node).and_then(|fs| Some((*fs, self.mounts.get(*fs)?)))
+        {
+            node = Node { fs, ino: mount.fs.root() };
+        }
+        node
+    }
+
+    /// The file called `name` in a directory.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn lookup(&self, dir: Node, name: &[u8]) -> Result<Option<Node>> {
+        if !is_a_name(name) {
+            return Ok(None);
+        }
+        let found = self.fs(dir)?.lookup(dir.ino, name)?;
+        Ok(found.map(|ino| self.cross(Node { fs: dir.fs, ino })))
+    }
+
+    /// What is known about a file.
+    ///
+    /// # Errors
+    /// When its inode cannot be read.
+    pub fn stat(&self, node: Node) -> Result<Stat> {
+        self.fs(node)?.stat(node.ino)
+    }
+
+    /// Streams a directory. Names that no path could contain (empty, `.`, `..`, with `/` or NUL) are left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn readdir(
+        &self,
+        dir: Node,
+        from: u64,
+        sink: &mut dyn FnMut(TreeEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.fs(dir)?.readdir(dir.ino, from, &mut |entry: DirEntry<'_>| {
+            if !is_a_name(entry.name) {
+                return ControlFlow::Continue(());
+            }
+            let node = self.cross(Node { fs: dir.fs, ino: entry.ino });
+            sink(TreeEntry { node, kind: entry.kind, name: entry.name, next: entry.next })
+        })
+    }
+
+    /// Reads a regular file; see [`FileSystem::read_at`].
+    ///
+    /// # Errors
+    /// When a byte cannot be read.
+    pub fn read_at(&self, node: Node, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.fs(node)?.read_at(node.ino, buf, offset)
+    }
+
+    /// The target of a symbolic link, as stored.
+    ///
+    /// # Errors
+    /// When it is no link or cannot be read.
+    pub fn readlink(&self, node: Node) -> Result<Vec<u8>> {
+        self.fs(node)?.readlink(node.ino)
+    }
+
+    /// Every extended attribute.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
+        self.fs(node)?.xattrs(node.ino)
+    }
+
+    /// A whole file of at most `cap` bytes, for parsing.
+    ///
+    /// # Errors
+    /// `Limit` when it is longer; when it cannot be read.
+    pub fn read_all(&self, node: Node, cap: u64) -> Result<Vec<u8>> {
+        let size = self.stat(node)?.size;
+        if size > cap {
+            return Err(Error::limit(format!("{size} bytes, at most {cap} are read")));
+        }
+        let mut bytes = vec![0; crate::num::narrow(size)];
+        let read = self.read_at(node, &mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// The file at a path, resolved inside the guest: absolute links start at the tree's root, `..` stops there.
+    ///
+    /// # Errors
+    /// `NotFound`, also for a dangling link; `Limit` for more than 40 links.
+    pub fn resolve(&self, path: &[u8], follow: Follow) -> Result<Node> {
+        if path.len() > MAX_PATH {
+            return Err(Error::limit(format!(
+                "a path of {} bytes, at most {MAX_PATH} are accepted",
+                path.len()
+            )));
+        }
+        let missing = || Error::not_found(escape(path));
+        let mut todo: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
+        let mut done = vec![self.cross(self.root())];
+        let mut links = 0_u32;
+        while let Some(name) = todo.pop() {
+            let Some(&here) = done.last() else { return Err(missing()) };
+            if name == b"." {
+                continue;
+            }
+            if name == b".." {
+                if done.len() > 1 {
+                    done.pop();
+                }
+                continue;
+            }
+            if self.stat(here)?.kind != FileType::Dir {
+                return Err(missing());
+            }
+            let Some(node) = self.lookup(here, &name)? else { return Err(missing()) };
+            let must_follow = follow == Follow::Yes || !todo.is_empty() || path.ends_with(b"/");
+            if must_follow && self.stat(node)?.kind == FileType::Symlink {
+                links = links.saturating_add(1);
+                if links > MAX_LINKS {
+                    return Err(Error::limit(format!(
+                        "{}: more than {MAX_LINKS} symbolic links",
+                        escape(path)
+                    )));
+                }
+                let target = self.readlink(node)?;
+                if target.is_empty() || target.len() > MAX_PATH {
+                    return Err(missing());
+                }
+                if target.starts_with(b"/") {
+                    done.truncate(1);
+                }
+                todo.extend(components(&target).rev().map(<[u8]>::to_vec));
+                if todo.len() > MAX_PATH {
+                    return Err(Error::limit(format!("{}: the links in it grow without end", escape(path))));
+                }
+                continue;
+            }
+            done.push(node);
+        }
+        done.last().copied().ok_or_else(missing)
+    }
+
+    /// The file at a path, or `None` if there is none.
+    ///
+    /// # Errors
+    /// Anything but `NotFound`.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Node>> {
+        match self.resolve(path, Follow::Yes) {
+            Ok(node) => Ok(Some(node)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Walks everything below `top`, parents before children, names in the directory's own order. A directory that is
+    /// reached twice is entered once. A directory that cannot be read is reported and left; the walk goes on.
+    ///
+    /// # Errors
+    /// What `visit` returns to end the walk.
+    pub fn walk(
+        &self,
+        path: &[u8],
+        top: Node,
+        visit: &mut dyn FnMut(Visit<'_>) -> Result<Enter>,
+    ) -> Result<()> {
+        let mut seen = HashSet::new();
+        let mut stack = vec![(path.to_vec(), top)];
+        while let Some((path, dir)) = stack.pop() {
+            if !seen.insert(dir) {
+                continue;
+            }
+            let mut entries = Vec::new();
+            let mut push = |entry: TreeEntry<'_>| {
+                entries.push((entry.name.to_vec(), entry.node, entry.kind));
+                ControlFlow::Continue(())
+            };
+            if let Err(error) = self.readdir(dir, 0, &mut push) {
+                visit(Visit { path: &path, node: dir, stat: Err(error), is_dir_error: true })?;
+            }
+            let mut below = Vec::new();
+            for (name, node, kind) in entries {
+                let mut child = path.clone();
+                if !child.ends_with(b"/") {
+                    child.push(b'/');
+                }
+                child.extend_from_slice(&name);
+                let stat = self.stat(node);
+                let is_dir =
+                    stat.as_ref().map_or(kind == Some(FileType::Dir), |stat| stat.kind == FileType::Dir);
+                let readable = stat.is_ok();
+                let enter = visit(Visit { path: &child, node, stat, is_dir_error: false })?;
+                if is_dir && readable && enter == Enter::Yes {
+                    below.push((child, node));
+                }
+            }
+            if stack.len().saturating_add(below.len()) > MAX_WALK_DEPTH.saturating_mul(1024) {
+                return Err(Error::limit("more directories wait to be walked than memory should hold"));
+            }
+            stack.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+}
+
+/// Go into this directory?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enter {
+    /// Yes; of no consequence for other files.
+    Yes,
+    /// Leave it out.
+    No,
+}
+
+/// One file seen by [`Tree::walk`].
+#[derive(Debug)]
+pub struct Visit<'a> {
+    /// Its path from the tree's root.
+    pub path: &'a [u8],
+    /// The file.
+    pub node: Node,
+    /// What is known about it, or why nothing is.
+    pub stat: Result<Stat>,
+    /// `stat` is an error about listing this directory, which was visited before.
+    pub is_dir_error: bool,
+}
+
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+}
+
+fn is_a_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
+}

@@ -1,0 +1,45 @@
+//! imgmount looks into virtual disk images, read-only.
+//!
+//! Bytes flow up. Nobody imports upwards; `tests/layering.rs` holds the table.
+//!
+//! ```text
+//!   cli      the command line: one file a verb
+//!   ├─ host      mounting, passing descriptors, the two processes
+//!   ├─ serve     NBD server, FUSE tree          ├─ check   facts → rules → profile → report
+//!   ├─ verify    second opinions                │
+//!   stack    opens the whole tower ─────────────┘
+//!   guest    what the guest says about itself
+//!   fs       file systems, and the tree made of them
+//!   volume   partitions and what is made of them
+//!   image    disk image formats
+//!   engine   any layout becomes a readable source
+//!   cache    the block cache
+//!   source   files, objects, memory; the gate to second files
+//!   block    the vocabulary          error  text  num  budget  ondisk  counters  locator  confined
+//! ```
+//!
+//! | to add | write | and one line in |
+//! |---|---|---|
+//! | a disk image format | `image/x.rs` | [`image::FORMATS`] |
+//! | a volume manager | `volume/x.rs` | [`volume::MANAGERS`] |
+//! | a file system | `fs/x.rs` | [`fs::FILESYSTEMS`] |
+//! | a source | `source/x.rs` | [`source::SCHEMES`] |
+
+pub mod block;
+pub mod budget;
+pub mod cache;
+pub mod cli;
+pub mod confined;
+pub mod counters;
+pub mod engine;
+pub mod error;
+pub mod fs;
+pub mod guest;
+pub mod image;
+pub mod locator;
+pub mod num;
+pub mod ondisk;
+pub mod source;
+pub mod stack;
+pub mod text;
+pub mod volume;

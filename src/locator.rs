@@ -1,0 +1,151 @@
+//! What the user typed or an image named: where bytes are to be found. And the gate that guards the second kind.
+
+use crate::block::BlockSource;
+use crate::error::Result;
+use crate::text::escape;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where an image is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Locator {
+    /// A file or block device of this host.
+    Path(PathBuf),
+    /// Anything with a scheme: `https://…`.
+    Url(String),
+}
+
+impl Locator {
+    /// Reads what a user typed. A word with `://` after a scheme is a URL, everything else a path.
+    #[must_use]
+    pub fn parse(typed: &std::ffi::OsStr) -> Self {
+        let url = typed.to_str().filter(|text| {
+            text.split_once("://").is_some_and(|(scheme, _)| {
+                !scheme.is_empty()
+                    && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+            })
+        });
+        url.map_or_else(|| Self::Path(PathBuf::from(typed)), |url| Self::Url(url.to_owned()))
+    }
+
+    /// The scheme in lower case, `file` for a path.
+    #[must_use]
+    pub fn scheme(&self) -> String {
+        match self {
+            Self::Path(_) => "file".to_owned(),
+            Self::Url(url) => url.split("://").next().unwrap_or_default().to_ascii_lowercase(),
+        }
+    }
+
+    /// The last component without directories, host or query: `disk.vmdk`. A hint for probers.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match self {
+            Self::Path(path) => {
+                path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            Self::Url(url) => {
+                let path = url.split(['?', '#']).next().unwrap_or_default();
+                path.rsplit('/').next().unwrap_or_default().to_owned()
+            }
+        }
+    }
+
+    /// The path, if it is one.
+    #[must_use]
+    pub fn as_path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Url(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Locator {
+    /// Escaped; of a URL without user, password and query, which carry signatures.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => escape(path.as_os_str().as_bytes()).fmt(f),
+            Self::Url(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let (rest, query) =
+                    rest.split_once(['?', '#']).map_or((rest, ""), |(rest, _)| (rest, "?..."));
+                let (host, path) =
+                    rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+                let host = host.rsplit('@').next().unwrap_or(host);
+                write!(f, "{}://{}", escape(scheme.as_bytes()), escape(host.as_bytes()))?;
+                if let Some(path) = path {
+                    write!(f, "/{}", escape(path.as_bytes()))?;
+                }
+                f.write_str(query)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Locator({self})")
+    }
+}
+
+/// Why an image names another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A qcow2 backing file.
+    Backing,
+    /// A qcow2 external data file.
+    DataFile,
+    /// A VMDK extent.
+    Extent,
+    /// A parent of a VHD, VHDX, VDI or VMDK.
+    Parent,
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backing => "backing file",
+            Self::DataFile => "data file",
+            Self::Extent => "extent",
+            Self::Parent => "parent",
+        })
+    }
+}
+
+/// A file that the gate let through.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its bytes.
+    pub source: Arc<dyn BlockSource>,
+    /// Where it was found; names inside *it* are meant relative to this.
+    pub locator: Locator,
+}
+
+/// The only way from an image to a second file. Drivers ask; the gate decides and opens.
+pub trait Gate: Send + Sync + fmt::Debug {
+    /// Opens what the image at `from` names.
+    ///
+    /// # Errors
+    /// `ExternalRef` with the escaped name when it is not allowed; `Source` when it is allowed but missing.
+    fn open(&self, from: &Locator, named: &[u8], why: Reference) -> Result<Found>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_url_is_shown_without_its_secrets() {
+        let locator = Locator::parse("https://user:pw@h.example/b/disk.vmdk?sign=secret".as_ref());
+        assert_eq!(locator.to_string(), "https://h.example/b/disk.vmdk?...");
+        assert_eq!(locator.file_name(), "disk.vmdk");
+    }
+
+    #[test]
+    fn a_path_with_a_colon_is_a_path() {
+        assert!(Locator::parse("a:b".as_ref()).as_path().is_some());
+    }
+}

@@ -1,0 +1,343 @@
+//! The gate: the one module that opens a second file because an image names it.
+//!
+//! Everything that may be opened is held as an open descriptor before parsing starts ([`Given`]): the image, the
+//! directory beside it, and the directories of `--allow-parent`. Names out of an image are then resolved with
+//! `openat2(RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS)` below those, and nowhere else.
+//!
+//! | the image names | without a flag | with `--allow-parent DIR` |
+//! |---|---|---|
+//! | a VMDK extent `STEM-flat.vmdk`, `STEM-s001.vmdk`, `STEM-f001.vmdk` beside it | opened | opened |
+//! | anything else that lies beneath DIR, relative or absolute | refused | opened |
+//! | `../x`, a URL, `json:…`, a symbolic link, a FIFO, a device | refused | refused |
+
+use super::file::{FileSource, open_path};
+use crate::error::{Error, ErrorKind, Result};
+use crate::locator::{Found, Gate, Locator, Reference};
+use crate::text::escape;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Files that one image may name altogether; qemu's VMDK limit is lower, real split disks have a few hundred.
+const MAX_FILES: usize = 4096;
+/// Layers behind each other.
+const MAX_CHAIN: usize = 32;
+
+/// A directory whose files an image may name.
+#[derive(Debug)]
+pub struct AllowedDir {
+    /// As the user gave it, made absolute.
+    pub path: PathBuf,
+    /// Held open.
+    pub dir: OwnedFd,
+}
+
+/// Everything that opening one image may touch, opened already.
+#[derive(Debug)]
+pub struct Given {
+    /// What the user named.
+    pub locator: Locator,
+    /// The open image, if it is a file.
+    pub file: Option<File>,
+    /// The directory the image lies in, if it is a file: for a VMDK's own extents.
+    pub beside: Option<AllowedDir>,
+    /// `--allow-parent`.
+    pub parents: Vec<AllowedDir>,
+}
+
+impl AllowedDir {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// `Source` when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Source, escape(path.as_os_str().as_bytes()).to_string()).caused_by(error)
+        };
+        let absolute = path.canonicalize().map_err(failed)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir =
+            rustix::fs::openat(CWD, &absolute, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        Ok(Self { path: absolute, dir })
+    }
+}
+
+impl Given {
+    /// Opens the image a user named, the directory beside it, and `allow_parent`.
+    ///
+    /// # Errors
+    /// `Source` when one of them cannot be opened.
+    pub fn open(locator: Locator, allow_parent: &[PathBuf]) -> Result<Self> {
+        let parents = allow_parent.iter().map(|path| AllowedDir::open(path)).collect::<Result<_>>()?;
+        let (file, beside) = match locator.as_path() {
+            Some(path) => {
+                let file = open_path(path, &locator.to_string())?;
+                let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                (Some(file), AllowedDir::open(dir).ok())
+            }
+            None => (None, None),
+        };
+        Ok(Self { locator, file, beside, parents })
+    }
+
+    /// The open image once more.
+    ///
+    /// # Errors
+    /// `Source` when there is none or descriptors have run out.
+    pub fn open_file(&self) -> Result<File> {
+        let file = self
+            .file
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Source, format!("{}: is not open", self.locator)))?;
+        file.try_clone()
+            .map_err(|error| Error::new(ErrorKind::Source, self.locator.to_string()).caused_by(error))
+    }
+}
+
+/// The gate of one image.
+#[derive(Debug)]
+pub struct FileGate {
+    given: Arc<Given>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    files: usize,
+    chain: HashSet<(u64, u64)>,
+}
+
+impl FileGate {
+    /// For what was given.
+    #[must_use]
+    pub fn new(given: Arc<Given>) -> Self {
+        let mut seen = Seen::default();
+        if let Some(stat) = given.file.as_ref().and_then(|file| rustix::fs::fstat(file).ok()) {
+            seen.chain.insert((stat.st_dev, stat.st_ino));
+        }
+        Self { given, seen: Mutex::new(seen) }
+    }
+
+    /// The name below each directory it may be looked for in.
+    fn candidates<'a>(
+        &'a self,
+        from: &Locator,
+        name: &Path,
+        why: Reference,
+    ) -> Vec<(&'a AllowedDir, PathBuf)> {
+        let mut found = Vec::new();
+        if why == Reference::Extent && is_own_extent(from, name) {
+            found.extend(self.given.beside.iter().map(|dir| (dir, name.to_owned())));
+        }
+        let from_dir = from.as_path().and_then(Path::parent).and_then(|dir| {
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            dir.canonicalize().ok()
+        });
+        for dir in &self.given.parents {
+            // An absolute name must lie beneath DIR; a relative one is meant relative to the image that names it.
+            let absolute = if name.is_absolute() {
+                Some(name.to_owned())
+            } else {
+                from_dir.as_ref().map(|base| base.join(name))
+            };
+            let beneath = absolute.as_deref().and_then(|path| path.strip_prefix(&dir.path).ok());
+            match beneath {
+                Some(beneath) => found.push((dir, beneath.to_owned())),
+                None if name.is_relative() => found.push((dir, name.to_owned())),
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn admit(&self, file: &File, label: &str, why: Reference) -> Result<()> {
+        let refuse = |what: &str| Err(Error::new(ErrorKind::ExternalRef, format!("{why} '{label}' {what}")));
+        let stat =
+            rustix::fs::fstat(file).map_err(|errno| Error::new(ErrorKind::Source, label).caused_by(errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return refuse("is not a regular file");
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.files = seen.files.saturating_add(1);
+        if seen.files > MAX_FILES {
+            return Err(Error::limit(format!("the image names more than {MAX_FILES} files")));
+        }
+        if why != Reference::Extent {
+            if !seen.chain.insert((stat.st_dev, stat.st_ino)) {
+                return refuse("is a layer of the chain already");
+            }
+            if seen.chain.len() > MAX_CHAIN {
+                return Err(Error::limit(format!("more than {MAX_CHAIN} layers lie behind each other")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Gate for FileGate {
+    fn open(&self, from: &Locator, named: &[u8], why: Reference) -> Result<Found> {
+        let shown = escape(named).to_string();
+        let name = Path::new(OsStr::from_bytes(named));
+        let refused = |reason: &str| {
+            let error = Error::new(ErrorKind::ExternalRef, format!("names the {why} '{shown}', {reason}"));
+            error.help("an image may not open other files by itself; to let it: --allow-parent DIR, with the directory that holds them")
+        };
+        let plain = !named.is_empty()
+            && !named.contains(&0)
+            && !named.contains(&b':')
+            && name
+                .components()
+                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir | Component::RootDir));
+        if !plain {
+            return Err(refused("which is never opened (only plain file names are)"));
+        }
+        let candidates = self.candidates(from, name, why);
+        if candidates.is_empty() {
+            return Err(refused("which it may not open"));
+        }
+        let mut last = rustix::io::Errno::NOENT;
+        for (dir, path) in &candidates {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            match rustix::fs::openat2(dir.dir.as_fd(), path, flags, Mode::empty(), resolve) {
+                Ok(fd) => {
+                    let file = File::from(fd);
+                    self.admit(&file, &shown, why)?;
+                    let locator = Locator::Path(dir.path.join(path));
+                    return Ok(Found {
+                        source: Arc::new(FileSource::new(file, locator.to_string())?),
+                        locator,
+                    });
+                }
+                Err(errno) => last = errno,
+            }
+        }
+        let looked: Vec<String> =
+            candidates.iter().map(|(dir, _)| escape(dir.path.as_os_str().as_bytes()).to_string()).collect();
+        Err(match last {
+            rustix::io::Errno::LOOP | rustix::io::Errno::XDEV => {
+                refused("which is or leads through a symbolic link or out of its directory")
+            }
+            rustix::io::Errno::NOENT => Error::new(
+                ErrorKind::NotAnImage,
+                format!("{why} '{shown}' is missing (looked in {})", looked.join(", ")),
+            ),
+            errno => {
+                Error::new(ErrorKind::Source, format!("{why} '{shown}' cannot be opened")).caused_by(errno)
+            }
+        })
+    }
+}
+
+/// Is `name` one of the files VMware writes beside the descriptor `STEM.vmdk`? Those carry its stem.
+fn is_own_extent(from: &Locator, name: &Path) -> bool {
+    let one = name.components().count() == 1 && name.is_relative();
+    let stem = from.file_name();
+    let stem = stem.strip_suffix(".vmdk").or_else(|| stem.strip_suffix(".VMDK")).unwrap_or(&stem).to_owned();
+    let rest = name.to_str().and_then(|name| name.strip_prefix(stem.as_str())).and_then(|rest| {
+        let dot = rest.len().checked_sub(".vmdk".len())?;
+        rest.get(dot..).filter(|end| end.eq_ignore_ascii_case(".vmdk")).and_then(|_| rest.get(..dot))
+    });
+    let known = rest.is_some_and(|rest| {
+        let numbered = |prefix: &str| {
+            rest.strip_prefix(prefix).is_some_and(|n| n.len() >= 3 && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        matches!(rest, "-flat" | "-delta" | "-sesparse") || numbered("-s") || numbered("-f")
+    });
+    one && known && !stem.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(dir: &Path, image: &str, allow: &[PathBuf]) -> FileGate {
+        std::fs::write(dir.join(image), b"image").unwrap();
+        FileGate::new(Arc::new(Given::open(Locator::Path(dir.join(image)), allow).unwrap()))
+    }
+
+    fn open(gate: &FileGate, named: &str, why: Reference) -> Result<Found> {
+        gate.open(&gate.given.locator.clone(), named.as_bytes(), why)
+    }
+
+    #[test]
+    fn a_backing_file_is_refused_by_default_and_named_escaped() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = gate(dir.path(), "o.qcow2", &[]);
+        let error = open(&gate, "/etc/sha\x1bdow", Reference::Backing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ExternalRef);
+        assert!(error.to_string().contains("/etc/sha\\x1bdow"), "{error}");
+    }
+
+    #[test]
+    fn allow_parent_opens_what_lies_beneath_it_by_relative_and_absolute_name() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("base.raw"), b"base").unwrap();
+        let allow = [dir.path().to_owned()];
+        assert!(open(&gate(dir.path(), "o.qcow2", &allow), "base.raw", Reference::Backing).is_ok());
+        let absolute = dir.path().canonicalize().unwrap().join("base.raw");
+        assert!(
+            open(&gate(dir.path(), "o.qcow2", &allow), absolute.to_str().unwrap(), Reference::Backing)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn allow_parent_does_not_open_what_lies_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = [dir.path().to_owned()];
+        for named in ["/etc/passwd", "../x", "json:{}", "nbd://h/x", ""] {
+            let error = open(&gate(dir.path(), "o.qcow2", &allow), named, Reference::Backing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ExternalRef, "{named}");
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("disk-flat.vmdk")).unwrap();
+        let error =
+            open(&gate(dir.path(), "disk.vmdk", &[]), "disk-flat.vmdk", Reference::Extent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ExternalRef);
+    }
+
+    #[test]
+    fn a_vmdk_opens_its_own_extents_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("disk-s001.vmdk"), b"own").unwrap();
+        std::fs::write(dir.path().join("other-flat.vmdk"), b"other").unwrap();
+        let gate = gate(dir.path(), "disk.vmdk", &[]);
+        assert!(open(&gate, "disk-s001.vmdk", Reference::Extent).is_ok());
+        assert_eq!(
+            open(&gate, "other-flat.vmdk", Reference::Extent).unwrap_err().kind(),
+            ErrorKind::ExternalRef
+        );
+        assert_eq!(
+            open(&gate, "disk-s002.vmdk", Reference::Extent).unwrap_err().kind(),
+            ErrorKind::NotAnImage
+        );
+    }
+
+    #[test]
+    fn an_image_that_names_itself_is_a_cycle() {
+        let dir = tempfile::tempdir().unwrap();
+        let error =
+            open(&gate(dir.path(), "o.qcow2", &[dir.path().to_owned()]), "o.qcow2", Reference::Backing)
+                .unwrap_err();
+        assert!(error.to_string().contains("already"), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_does_not_block_us() {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(CWD, dir.path().join("disk-flat.vmdk"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let error =
+            open(&gate(dir.path(), "disk.vmdk", &[]), "disk-flat.vmdk", Reference::Extent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ExternalRef);
+    }
+}

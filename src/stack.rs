@@ -1,0 +1,207 @@
+//! Opens the whole tower: locator → source → image → volumes → file systems → guests. The only module that knows all of it.
+
+use crate::block::BlockSource;
+use crate::budget::{Budget, Limits};
+use crate::cache::Cache;
+use crate::engine::Mapper;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::tree::Tree;
+use crate::fs::{Content, FileSystem, FsCx, FsFacts};
+use crate::guest::{Guest, Mounted};
+use crate::image::{OpenCx, Opened};
+use crate::source::SourceCx;
+use crate::source::gate::{FileGate, Given};
+use crate::text::escape;
+use crate::volume::{Discovery, VolCx, Volume};
+use std::sync::Arc;
+
+/// How to open.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--format`.
+    pub format: Option<String>,
+    /// The process's block cache.
+    pub cache: Arc<Cache>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { format: None, cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)) }
+    }
+}
+
+/// An opened image with everything above it.
+#[derive(Debug)]
+pub struct Stack {
+    /// What was opened, escaped and redacted.
+    pub name: String,
+    /// The container.
+    pub image: Opened,
+    /// Its partitions and volumes.
+    pub discovery: Discovery,
+    /// What stands on each volume that no manager claimed.
+    pub contents: Vec<VolumeContent>,
+    /// The operating systems.
+    pub guests: Vec<Guest>,
+    /// Everything odd on the way up, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// What stands on a volume.
+#[derive(Debug)]
+pub struct VolumeContent {
+    /// The volume's id.
+    pub volume: String,
+    /// What it is, or why it could not be opened.
+    pub content: Result<Content>,
+}
+
+/// The disk alone, for those who need no more.
+///
+/// # Errors
+/// When the source or the image cannot be opened.
+pub fn open_image(given: Arc<Given>, options: &Options) -> Result<Opened> {
+    let source = crate::source::open(&given, &SourceCx { cache: Arc::clone(&options.cache) })?;
+    open_source(source, given, options)
+}
+
+/// As [`open_image`], of a source that is open already.
+///
+/// # Errors
+/// When the image cannot be opened.
+pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Options) -> Result<Opened> {
+    let locator = given.locator.clone();
+    let gate = FileGate::new(given);
+    let budget = Budget::new(Limits::OPEN);
+    let mapper = Mapper::new(Arc::clone(&options.cache));
+    let cx = OpenCx { gate: &gate, locator: &locator, budget: &budget, mapper: &mapper, depth: 0 };
+    crate::image::open(source, options.format.as_deref(), &cx).map_err(|error| match error.kind() {
+        ErrorKind::Source | ErrorKind::Changed | ErrorKind::Io => error,
+        _ => error.context(&locator),
+    })
+}
+
+/// The whole tower.
+///
+/// # Errors
+/// When the source or the image cannot be opened. Trouble above the disk becomes a warning.
+pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
+    let name = given.locator.to_string();
+    let image = open_image(given, options)?;
+    Ok(above(name, image))
+}
+
+/// Everything above an opened disk.
+#[must_use]
+pub fn above(name: String, image: Opened) -> Stack {
+    let mut warnings = image.warnings.clone();
+    let budget = Budget::new(Limits::OPEN);
+    let discovery = crate::volume::discover(&image.disk, &VolCx { budget: &budget });
+    warnings.extend(discovery.warnings.iter().cloned());
+    let mut contents = Vec::new();
+    let mut mounted = Vec::new();
+    for volume in discovery.volumes.iter().filter(|volume| volume.claimed_by.is_none()) {
+        let budget = Budget::new(Limits::OPEN);
+        let content = crate::fs::detect(&volume.source, &FsCx { budget: &budget });
+        match &content {
+            Ok(Content::Files(systems)) => mounted.extend(systems.iter().map(|fs| as_mounted(volume, fs))),
+            Ok(_) => {}
+            Err(error) => warnings.push(format!("{}: {}", volume.id, error.chain())),
+        }
+        contents.push(VolumeContent { volume: volume.id.clone(), content });
+    }
+    for system in &mounted {
+        warnings.extend(system.facts.warnings.iter().map(|warning| format!("{}: {warning}", system.volume)));
+    }
+    let guests = crate::guest::roots(&mounted);
+    warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
+    Stack { name, image, discovery, contents, guests, warnings }
+}
+
+fn as_mounted(volume: &Volume, fs: &Arc<dyn FileSystem>) -> Mounted {
+    Mounted {
+        volume: volume.id.clone(),
+        part_uuid: volume.partition.as_ref().and_then(|partition| partition.uuid.clone()),
+        fs: Arc::clone(fs),
+        facts: fs.facts(),
+    }
+}
+
+impl Stack {
+    /// The virtual disk.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn BlockSource> {
+        &self.image.disk
+    }
+
+    /// Every file system that we read, with its volume.
+    pub fn filesystems(&self) -> impl Iterator<Item = (&str, &Arc<dyn FileSystem>)> {
+        self.contents.iter().flat_map(|content| {
+            let systems = match &content.content {
+                Ok(Content::Files(systems)) => systems.as_slice(),
+                _ => &[],
+            };
+            systems.iter().map(|fs| (content.volume.as_str(), fs))
+        })
+    }
+
+    /// Facts of every file system, with its volume.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&str, FsFacts)> {
+        self.filesystems().map(|(volume, fs)| (volume, fs.facts())).collect()
+    }
+
+    /// A volume by its id.
+    #[must_use]
+    pub fn volume(&self, id: &str) -> Option<&Volume> {
+        self.discovery.volumes.iter().find(|volume| volume.id == id)
+    }
+
+    /// The tree that a path is meant in: the named volume's, else the only guest's, else that of the only file system.
+    ///
+    /// # Errors
+    /// `NotFound` with the names to choose from when it is not clear.
+    pub fn tree(&self, volume: Option<&str>) -> Result<Arc<Tree>> {
+        if let Some(id) = volume {
+            return self.volume_tree(id).map(Arc::new);
+        }
+        if let Some(guest) = self.guests.first() {
+            return Ok(Arc::clone(&guest.tree));
+        }
+        let all: Vec<&str> = self.filesystems().map(|(volume, _)| volume).collect();
+        match all.as_slice() {
+            [one] => self.volume_tree(one).map(Arc::new),
+            [] => Err(Error::new(ErrorKind::NotAnImage, "no file system was found in this image")
+                .help("imgmount info shows what was seen")),
+            several => {
+                Err(Error::new(ErrorKind::NotFound, "no operating system was found to take paths from").help(
+                    format!(
+                        "name the volume, as in IMAGE:{}:/; there are: {}",
+                        several.first().unwrap_or(&""),
+                        several.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// The tree of one volume alone.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such volume or no file system on it.
+    pub fn volume_tree(&self, id: &str) -> Result<Tree> {
+        let found = self.filesystems().find(|(volume, _)| *volume == id);
+        found.map(|(volume, fs)| Tree::new(volume, Arc::clone(fs))).ok_or_else(|| {
+            let all: Vec<&str> = self.filesystems().map(|(volume, _)| volume).collect();
+            let error = Error::new(
+                ErrorKind::NotFound,
+                format!("no file system on a volume '{}'", escape(id.as_bytes())),
+            );
+            error.help(if all.is_empty() {
+                "no file system was found in this image".to_owned()
+            } else {
+                format!("volumes with files: {}", all.join(", "))
+            })
+        })
+    }
+}

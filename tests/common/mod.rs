@@ -1,0 +1,103 @@
+//! What the tests share: the real binary, temporary places, and visible skips.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The binary under test.
+pub const IMGMOUNT: &str = env!("CARGO_BIN_EXE_imgmount");
+
+/// Ends the test, visibly, unless everything named is there: `requires!("root", "fuse", "nbdcopy")`.
+/// With `IMGMOUNT_NO_SKIP=1`, as in CI, what is missing is a failure instead.
+#[macro_export]
+macro_rules! requires {
+    ($($what:expr),+ $(,)?) => {
+        $(if let Some(why) = common::lacks($what) {
+            common::skip(&why);
+            return;
+        })+
+    };
+}
+
+/// Why `what` cannot be used: `root`, `fuse`, `loop`, `guest`, `corpus`, or the name of a program.
+pub fn lacks(what: &str) -> Option<String> {
+    let there = match what {
+        "root" => rustix::process::geteuid().is_root(),
+        "fuse" => Path::new("/dev/fuse").exists(),
+        "loop" => Path::new("/dev/loop-control").exists(),
+        "guest" => guest().is_some(),
+        "corpus" => corpus().is_some(),
+        program => ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+            .iter()
+            .any(|dir| Path::new(dir).join(program).exists()),
+    };
+    (!there).then(|| match what {
+        "guest" => "no Debian guest: run 'make guest'".to_owned(),
+        "corpus" => "no sample corpus: set IMGMOUNT_CORPUS to its folder".to_owned(),
+        _ => format!("{what} is not available"),
+    })
+}
+
+/// Says it past the test harness's capture. Samples of others may be absent anywhere; tools may not be in CI.
+pub fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    assert!(
+        std::env::var_os("IMGMOUNT_NO_SKIP").is_none() || why.contains("corpus"),
+        "{name}: skipping is not allowed here: {why}"
+    );
+    drop(writeln!(std::io::stderr(), "skipped: {name}: {why}"));
+}
+
+/// The folder of the real Debian guest, made by `make guest`: `disk.raw` and its conversions.
+pub fn guest() -> Option<PathBuf> {
+    let dir = std::env::var_os("IMGMOUNT_GUEST").map_or_else(|| root().join("target/guest"), PathBuf::from);
+    dir.join("disk.raw").exists().then_some(dir)
+}
+
+/// The folder of other projects' samples.
+pub fn corpus() -> Option<PathBuf> {
+    let dir = std::env::var_os("IMGMOUNT_CORPUS").map_or_else(|| root().join("target/corpus"), PathBuf::from);
+    dir.join("formats").is_dir().then_some(dir)
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs the binary under test and waits for its end.
+pub fn imgmount<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    Command::new(IMGMOUNT).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs a shell script that must succeed; its standard output.
+pub fn sh(script: &str) -> String {
+    let output = Command::new("bash").args(["-euo", "pipefail", "-c", script]).stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{script}\nfailed with {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A temporary folder on the same disk as the repository, where sparse files work.
+pub fn tempdir() -> tempfile::TempDir {
+    let base = root().join("target/tmp");
+    std::fs::create_dir_all(&base).unwrap();
+    tempfile::tempdir_in(base).unwrap()
+}
+
+/// What a program wrote to standard output, as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a program wrote to standard error, as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
