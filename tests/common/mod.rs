@@ -1,5 +1,5 @@
 //! What the tests share: the real binary, temporary places, and visible skips.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test binary uses its own part, and panics where something is wrong")]
 
 use std::ffi::OsStr;
 use std::io::Write as _;
