@@ -257,6 +257,9 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
 /// The trees of one file system: one, or several where it has subvolumes.
 pub type Trees = Vec<Arc<dyn FileSystem>>;
 
+/// Opens a file system from its devices.
+pub type Open = fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Trees>;
+
 /// A kind of file system.
 pub struct FsKind {
     /// Its name; the ext family is one kind.
@@ -264,7 +267,7 @@ pub struct FsKind {
     /// Does the volume carry its signature?
     pub claims: fn(&Probe<'_>) -> bool,
     /// Opens it: several devices in, several trees out (subvolumes).
-    pub open: fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Trees>,
+    pub open: Open,
 }
 
 impl fmt::Debug for FsKind {
