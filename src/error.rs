@@ -54,6 +54,40 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// Every kind with its word in machine output.
+    const NAMES: &[(Self, &'static str)] = &[
+        (Self::Io, "io"),
+        (Self::Source, "source"),
+        (Self::Corrupt, "corrupt"),
+        (Self::NotAnImage, "not-an-image"),
+        (Self::Unsupported, "unsupported"),
+        (Self::Ambiguous, "ambiguous"),
+        (Self::OutOfRange, "out-of-range"),
+        (Self::NotFound, "not-found"),
+        (Self::ExternalRef, "external-ref"),
+        (Self::Denied, "denied"),
+        (Self::Encrypted, "encrypted"),
+        (Self::Limit, "limit"),
+        (Self::Changed, "changed"),
+        (Self::Host, "host"),
+        (Self::Usage, "usage"),
+        (Self::Internal, "internal"),
+    ];
+
+    /// The word in machine output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("internal", |(_, name)| name)
+    }
+
+    /// The kind of a word; an unknown word is `Internal`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::NAMES.iter().find(|(_, word)| *word == name).map_or(Self::Internal, |(kind, _)| *kind)
+    }
+}
+
 /// Where in the stack of structures an error lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {

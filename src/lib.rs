@@ -35,6 +35,7 @@ pub mod engine;
 pub mod error;
 pub mod fs;
 pub mod guest;
+pub mod host;
 pub mod image;
 pub mod locator;
 pub mod num;

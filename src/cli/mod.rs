@@ -88,7 +88,7 @@ struct Cli {
 }
 
 /// Options of every verb.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, serde::Serialize, serde::Deserialize)]
 pub struct Common {
     /// The image's format, instead of finding it out
     #[arg(long, value_name = "FORMAT", global = true, env = "IMGMOUNT_FORMAT", help_heading = "Image")]

@@ -57,7 +57,7 @@ pub fn report(error: &Error, common: &Common) {
         json(&serde_json::json!({
             "schema": "imgmount.error/1",
             "error": error.chain(),
-            "kind": format!("{:?}", error.kind()),
+            "kind": error.kind().name(),
             "help": error.help_text(),
             "exit": super::Exit::of(error).0,
         }));

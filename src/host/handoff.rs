@@ -1,0 +1,423 @@
+//! The two processes of the long-lived doors, and what passes between them.
+//!
+//! ```text
+//! supervisor                                     worker (the same program, started again)
+//!   opens images, binds, mounts, waits,            parses the image, answers FUSE or NBD
+//!   unmounts; parses nothing
+//!        │ ── Job + descriptors (SCM_RIGHTS) ──▶ │  stdin is the socket
+//!        │ ◀── Ready or Failed ───────────────── │
+//!        │ ── more descriptors (/dev/fuse) ────▶ │
+//!        │ ◀── end of file when it ends ──────── │  end of file here ends it, too
+//! ```
+//! What a hostile image could take over is the worker, which holds open descriptors and needs to open nothing more.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::locator::Locator;
+use crate::source::gate::{AllowedDir, Given};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Descriptors in one message; the kernel's own bound is 253 (`SCM_MAX_FD`).
+const MAX_DESCRIPTORS: usize = 128;
+/// Bytes of one message; a job names a few paths.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// What the supervisor tells the worker to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Which door: `mount`, `serve`.
+    pub door: String,
+    /// The door's own arguments.
+    pub args: Value,
+    /// Images to open; their descriptors come first, in order.
+    images: Vec<WireGiven>,
+}
+
+/// A [`Given`] without its descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+struct WireGiven {
+    url: Option<String>,
+    path: Option<Vec<u8>>,
+    has_file: bool,
+    beside: Option<Vec<u8>>,
+    parents: Vec<Vec<u8>>,
+}
+
+/// What the worker says back.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Ready(Value),
+    Failed { kind: String, message: String, help: Option<String> },
+}
+
+fn broken(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Internal, format!("{doing} the other process")).caused_by(error)
+}
+
+/// One end of the connection between the two processes.
+#[derive(Debug)]
+pub struct Channel(UnixStream);
+
+impl Channel {
+    /// Sends one message with descriptors.
+    ///
+    /// # Errors
+    /// `Internal` when the other process is gone.
+    pub fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let body = serde_json::to_vec(message).map_err(|e| broken("writing to", e))?;
+        if body.len() > MAX_MESSAGE || descriptors.len() > MAX_DESCRIPTORS {
+            return Err(Error::limit(format!(
+                "{} descriptors, at most {MAX_DESCRIPTORS} can be handed over",
+                descriptors.len()
+            )));
+        }
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        // Four bytes go out in one piece on a stream socket that holds at least a page.
+        sendmsg(&self.0, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map_err(|e| broken("writing to", e))?;
+        (&self.0).write_all(&body).map_err(|e| broken("writing to", e))
+    }
+
+    /// Receives one message, or `None` when the other process has ended.
+    ///
+    /// # Errors
+    /// `Internal` when the connection breaks in the middle of a message.
+    pub fn receive<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut length = [0; 4];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let got =
+            recvmsg(&self.0, &mut [IoSliceMut::new(&mut length)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+                .map_err(|e| broken("reading from", e))?;
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        if got.bytes < length.len() || got.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Error::new(ErrorKind::Internal, "a torn message from the other process"));
+        }
+        let descriptors = ancillary.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+            _ => Vec::new(),
+        });
+        let descriptors: Vec<OwnedFd> = descriptors.collect();
+        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+        if length > MAX_MESSAGE {
+            return Err(Error::new(ErrorKind::Internal, "an oversized message from the other process"));
+        }
+        let mut body = vec![0; length];
+        (&self.0).read_exact(&mut body).map_err(|e| broken("reading from", e))?;
+        let message = serde_json::from_slice(&body).map_err(|e| broken("reading from", e))?;
+        Ok(Some((message, descriptors)))
+    }
+
+    /// Tells the supervisor that the work has begun.
+    ///
+    /// # Errors
+    /// `Internal` when the supervisor is gone.
+    pub fn ready(&self, facts: Value) -> Result<()> {
+        self.send(&Answer::Ready(facts), &[])
+    }
+
+    /// Tells the supervisor why the work cannot begin.
+    ///
+    /// # Errors
+    /// `Internal` when the supervisor is gone.
+    pub fn failed(&self, error: &Error) -> Result<()> {
+        let help = error.help_text().map(str::to_owned);
+        self.send(&Answer::Failed { kind: error.kind().name().to_owned(), message: error.chain(), help }, &[])
+    }
+
+    /// Waits for the other side's `ready` or `failed`.
+    ///
+    /// # Errors
+    /// The other side's own error; `Host` after `patience`; `Internal` when it ended without a word.
+    pub fn answer(&self, patience: Option<Duration>) -> Result<Value> {
+        self.0.set_read_timeout(patience).map_err(|e| broken("reading from", e))?;
+        let answer = self.receive::<Answer>();
+        let _ = self.0.set_read_timeout(None);
+        match answer {
+            Ok(Some((Answer::Ready(facts), _))) => Ok(facts),
+            Ok(Some((Answer::Failed { kind, message, help }, _))) => {
+                let error = Error::new(ErrorKind::from_name(&kind), message);
+                Err(match help {
+                    Some(help) => error.help(help),
+                    None => error,
+                })
+            }
+            Ok(None) => {
+                Err(Error::new(ErrorKind::Internal, "the process that reads the image ended without a word"))
+            }
+            Err(error) if timed_out(&error) => {
+                let patience = patience.unwrap_or_default();
+                Err(Error::new(ErrorKind::Host, format!("not ready after {patience:?}"))
+                    .help("allow more time with --timeout"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Blocks until the other process has ended or sent something unasked for.
+    pub fn wait_for_end(&self) {
+        while let Ok(Some(_)) = self.receive::<Value>() {}
+    }
+
+    /// The same connection once more, for another thread.
+    ///
+    /// # Errors
+    /// `Host` when descriptors have run out.
+    pub fn try_clone(&self) -> Result<Self> {
+        self.0
+            .try_clone()
+            .map(Self)
+            .map_err(|e| Error::new(ErrorKind::Host, "no descriptor left").caused_by(e))
+    }
+
+    /// A connected pair: one end to keep, one to become a child's standard input.
+    ///
+    /// # Errors
+    /// `Host` when descriptors have run out.
+    pub fn pair() -> Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()
+            .map_err(|e| Error::new(ErrorKind::Host, "cannot make a socket pair").caused_by(e))?;
+        Ok((Self(ours), theirs.into()))
+    }
+
+    /// The connection that this process was started with as its standard input.
+    ///
+    /// # Errors
+    /// `Usage` when standard input is something else: the command is not meant for people.
+    pub fn from_stdin() -> Result<Self> {
+        let misuse = || Error::new(ErrorKind::Usage, "this command is started by imgmount itself");
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(|_| misuse())?;
+        let kind = rustix::net::sockopt::socket_domain(&stdin).map_err(|_| misuse())?;
+        if kind == rustix::net::AddressFamily::UNIX {
+            Ok(Self(UnixStream::from(stdin)))
+        } else {
+            Err(misuse())
+        }
+    }
+}
+
+fn timed_out(error: &Error) -> bool {
+    let below = std::error::Error::source(error);
+    let errno = below.and_then(|e| e.downcast_ref::<rustix::io::Errno>()).copied();
+    let io = below.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    errno == Some(rustix::io::Errno::AGAIN) || io == Some(std::io::ErrorKind::WouldBlock)
+}
+
+/// Starts this program again with `verb`, connected to us over its standard input.
+///
+/// # Errors
+/// `Host` when it cannot be started.
+pub fn start_again(verb: &str) -> Result<(Child, Channel)> {
+    let failed =
+        |e: std::io::Error| Error::new(ErrorKind::Host, "cannot start the second process").caused_by(e);
+    let (ours, theirs) = Channel::pair()?;
+    // The path of a replaced binary reads "... (deleted)"; the link itself still leads to the program that runs.
+    let itself = if Path::new("/proc/self/exe").exists() {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        std::env::current_exe().map_err(failed)?
+    };
+    let child =
+        Command::new(itself).arg0("imgmount").arg(verb).stdin(Stdio::from(theirs)).spawn().map_err(failed)?;
+    Ok((child, ours))
+}
+
+/// The worker as the supervisor sees it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    channel: Channel,
+}
+
+impl Worker {
+    /// Starts a worker and hands it its job: the images, then `descriptors`.
+    ///
+    /// # Errors
+    /// `Host` when it cannot be started.
+    pub fn start(door: &str, args: Value, images: &[&Given], descriptors: &[BorrowedFd<'_>]) -> Result<Self> {
+        let (child, channel) = start_again("internal-worker")?;
+        let mut all = Vec::new();
+        let images = images.iter().map(|given| pack(given, &mut all)).collect();
+        all.extend_from_slice(descriptors);
+        channel.send(&Job { door: door.to_owned(), args, images }, &all)?;
+        Ok(Self { child, channel })
+    }
+
+    /// The connection to it.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for it to begin its work.
+    ///
+    /// # Errors
+    /// What kept it from beginning.
+    pub fn ready(&self, patience: Option<Duration>) -> Result<Value> {
+        self.channel.answer(patience)
+    }
+
+    /// Has it ended?
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be asked.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().map_err(|e| broken("waiting for", e))
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be waited for.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().map_err(|e| broken("waiting for", e))
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A job as the worker received it.
+#[derive(Debug)]
+pub struct Task {
+    /// Which door.
+    pub door: String,
+    /// The door's own arguments.
+    pub args: Value,
+    /// The images, open.
+    pub images: Vec<Given>,
+    /// The other descriptors, in the order they were sent.
+    pub descriptors: Vec<OwnedFd>,
+    /// The connection to the supervisor.
+    pub channel: Channel,
+}
+
+impl Task {
+    /// Receives the job that the supervisor sends first.
+    ///
+    /// # Errors
+    /// `Internal` when the supervisor ended or sent something else.
+    pub fn receive(channel: Channel) -> Result<Self> {
+        let gone = || Error::new(ErrorKind::Internal, "the supervisor ended before it gave a job");
+        let (job, descriptors) = channel.receive::<Job>()?.ok_or_else(gone)?;
+        let mut descriptors = descriptors.into_iter();
+        let images =
+            job.images.into_iter().map(|wire| unpack(wire, &mut descriptors)).collect::<Result<_>>()?;
+        Ok(Self { door: job.door, args: job.args, images, descriptors: descriptors.collect(), channel })
+    }
+}
+
+fn pack<'a>(given: &'a Given, descriptors: &mut Vec<BorrowedFd<'a>>) -> WireGiven {
+    let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+    descriptors.extend(given.file.as_ref().map(|file| file.as_fd()));
+    descriptors.extend(given.beside.iter().chain(&given.parents).map(|dir| dir.dir.as_fd()));
+    let (url, path) = match &given.locator {
+        Locator::Url(url) => (Some(url.clone()), None),
+        Locator::Path(path) => (None, Some(bytes(path))),
+    };
+    let beside = given.beside.as_ref().map(|dir| bytes(&dir.path));
+    let parents = given.parents.iter().map(|dir| bytes(&dir.path)).collect();
+    WireGiven { url, path, has_file: given.file.is_some(), beside, parents }
+}
+
+fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Given> {
+    let mut next = || {
+        descriptors
+            .next()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the supervisor sent too few descriptors"))
+    };
+    let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+    let locator = match (wire.url, wire.path) {
+        (Some(url), _) => Locator::Url(url),
+        (None, bytes) => Locator::Path(path(bytes.unwrap_or_default())),
+    };
+    let file = if wire.has_file { Some(File::from(next()?)) } else { None };
+    let mut dir =
+        |bytes: Vec<u8>| -> Result<AllowedDir> { Ok(AllowedDir { path: path(bytes), dir: next()? }) };
+    let beside = wire.beside.map(&mut dir).transpose()?;
+    let parents = wire.parents.into_iter().map(dir).collect::<Result<_>>()?;
+    Ok(Given { locator, file, beside, parents })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_arrives_with_its_open_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.img"), b"content").unwrap();
+        let given = Given::open(Locator::Path(dir.path().join("a.img")), &[dir.path().to_owned()]).unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut descriptors = Vec::new();
+        let images = vec![pack(&given, &mut descriptors)];
+        let extra = File::open("/dev/null").unwrap();
+        descriptors.push(extra.as_fd());
+        ours.send(&Job { door: "serve".to_owned(), args: Value::Null, images }, &descriptors).unwrap();
+
+        let task = Task::receive(Channel(UnixStream::from(theirs))).unwrap();
+
+        assert_eq!((task.images.len(), task.descriptors.len()), (1, 1));
+        let mut content = String::new();
+        task.images[0].open_file().unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "content");
+        assert_eq!(task.images[0].parents[0].path, dir.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn an_error_crosses_with_its_kind_and_help() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        Channel(UnixStream::from(theirs))
+            .failed(&Error::new(ErrorKind::NotAnImage, "is empty").help("look again"))
+            .unwrap();
+        let error = ours.answer(None).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str(), error.help_text()),
+            (ErrorKind::NotAnImage, "is empty", Some("look again"))
+        );
+    }
+
+    #[test]
+    fn a_silent_worker_is_given_up_after_a_while() {
+        let (ours, _theirs) = Channel::pair().unwrap();
+        assert_eq!(ours.answer(Some(Duration::from_millis(20))).unwrap_err().kind(), ErrorKind::Host);
+    }
+
+    #[test]
+    fn a_dead_worker_is_noticed() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        drop(theirs);
+        assert_eq!(ours.answer(None).unwrap_err().kind(), ErrorKind::Internal);
+    }
+}

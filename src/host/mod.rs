@@ -1,0 +1,3 @@
+//! This host: the two processes of the long-lived doors, and what they need of the operating system.
+
+pub mod handoff;
