@@ -8,7 +8,7 @@
 //!   ├─ serve     NBD server, FUSE tree          ├─ check   facts → rules → profile → report
 //!   ├─ verify    second opinions                │
 //!   stack    opens the whole tower ─────────────┘
-//!   guest    what the guest says about itself
+//!   guest    what the guest says about itself          measure  its size as QCOW2
 //!   fs       file systems, and the tree made of them
 //!   volume   partitions and what is made of them
 //!   image    disk image formats
@@ -38,6 +38,7 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod locator;
+pub mod measure;
 pub mod num;
 pub mod ondisk;
 pub mod source;

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("confined", &[]),
     ("block", &[]),
     ("locator", &["block"]),
+    ("measure", &["block"]),
     ("ondisk", &["block", "budget"]),
     ("cache", &["block", "counters"]),
     ("source", &["block", "locator", "cache", "counters", "budget"]),
@@ -30,15 +31,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fs", &["engine", "block", "budget", "ondisk", "confined"]),
     ("guest", &["fs", "budget", "ondisk"]),
     ("stack", &["source", "cache", "engine", "image", "volume", "fs", "guest", "block", "budget", "locator"]),
-    ("check", &["stack", "guest", "volume", "image", "fs", "block", "budget"]),
+    ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget"]),
     ("verify", &["stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"]),
     ("serve", &["block", "fs", "counters", "budget"]),
     ("host", &["locator", "source"]),
     (
         "cli",
         &[
-            "stack", "check", "verify", "serve", "host", "guest", "volume", "image", "fs", "block",
-            "locator", "source", "cache", "counters", "budget", "engine",
+            "measure", "stack", "check", "verify", "serve", "host", "guest", "volume", "image", "fs",
+            "block", "locator", "source", "cache", "counters", "budget", "engine",
         ],
     ),
 ];
