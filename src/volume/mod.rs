@@ -5,13 +5,17 @@
 
 use crate::block::{BlockSource, Probe, ProbeBytes};
 use crate::budget::Budget;
+use crate::engine::Slice;
 use crate::error::Result;
 use crate::text::Text;
 use std::fmt;
 use std::sync::Arc;
 
+pub mod gpt;
+pub mod mbr;
+
 /// Every manager, in the order in which they are asked.
-pub const MANAGERS: &[&Manager] = &[];
+pub const MANAGERS: &[&Manager] = &[&gpt::MANAGER, &mbr::MANAGER];
 
 /// Volumes found in one image at most; a disk has at most 256 partitions by our limits, each may hold some.
 const MAX_VOLUMES: usize = 4096;
@@ -93,6 +97,8 @@ impl TableKind {
 pub struct Manager {
     /// Its name in reports.
     pub name: &'static str,
+    /// Is it looked for inside partitions too? A partition table is not: the kernel does not look there either.
+    pub nests: bool,
     /// Does this volume belong to it? Sees the first and last bytes.
     pub claims: fn(&Probe<'_>) -> bool,
     /// Makes volumes of those it claimed.
@@ -158,6 +164,9 @@ pub fn discover(disk: &Arc<dyn BlockSource>, cx: &VolCx<'_>) -> Discovery {
             Ok(None) => {}
             Err(error) => found.warnings.push(format!("{}: {}", volume.id, error.chain())),
         }
+        if is_disk && found.table.boot_code.is_empty() {
+            found.table.boot_code = first_code(&*volume.source);
+        }
         // A partitioned disk is not a volume of its own; a bare one is.
         if !is_disk || volume.claimed_by.is_none() {
             found.volumes.push(volume);
@@ -168,8 +177,41 @@ pub fn discover(disk: &Arc<dyn BlockSource>, cx: &VolCx<'_>) -> Discovery {
 
 fn assemble(volume: &Volume, cx: &VolCx<'_>) -> Result<Option<(&'static str, Assembly)>> {
     let bytes = ProbeBytes::read(&*volume.source, "")?;
-    let Some(manager) = MANAGERS.iter().find(|manager| (manager.claims)(&bytes.view())) else {
+    let may = |manager: &&&Manager| volume.partition.is_none() || manager.nests;
+    let Some(manager) = MANAGERS.iter().filter(may).find(|manager| (manager.claims)(&bytes.view())) else {
         return Ok(None);
     };
     (manager.assemble)(std::slice::from_ref(volume), cx).map(|assembly| Some((manager.name, assembly)))
+}
+
+/// What boots from a disk without a table, if its first sector can be read.
+fn first_code(disk: &dyn BlockSource) -> &'static str {
+    let mut code = [0; 440];
+    if disk.read_at(&mut code, 0).is_ok() { mbr::boot_code(&code) } else { "none" }
+}
+
+/// Cuts a partition out of its disk. What reaches past the disk's end is cut off there, and what starts behind it is
+/// left out, as the Linux kernel does (`block/partitions/core.c`); either way a warning says so.
+fn carve(disk: &Volume, mut partition: Partition, made: &mut Assembly) {
+    let (number, start, size) = (partition.number, partition.start, partition.size);
+    let left = disk.source.len().saturating_sub(start);
+    if size > left {
+        let what = if left == 0 { "it is left out" } else { "it is cut off there" };
+        made.warnings.push(format!(
+            "{}: partition {number} (bytes {start} to {}) goes past the end of the disk at {}; {what}",
+            disk.id,
+            start.saturating_add(size),
+            disk.source.len()
+        ));
+        partition.size = left;
+    }
+    match Slice::new(Arc::clone(&disk.source), start, partition.size) {
+        Ok(source) if partition.size > 0 => made.volumes.push(Volume {
+            id: format!("p{number}"),
+            source: Arc::new(source),
+            partition: Some(partition),
+            claimed_by: None,
+        }),
+        _ => {}
+    }
 }

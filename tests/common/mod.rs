@@ -1,5 +1,11 @@
 //! What the tests share: the real binary, temporary places, and visible skips.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test binary uses its own part, and panics where something is wrong")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test binary uses its own part, and panics where something is wrong"
+)]
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -74,7 +80,8 @@ pub fn imgmount<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
 
 /// Runs a shell script that must succeed; its standard output.
 pub fn sh(script: &str) -> String {
-    let output = Command::new("bash").args(["-euo", "pipefail", "-c", script]).stdin(Stdio::null()).output().unwrap();
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c", script]).stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
         "{script}\nfailed with {}\n{}{}",
