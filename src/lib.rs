@@ -8,7 +8,7 @@
 //!   ├─ serve     NBD server, FUSE tree          ├─ check   facts → rules → profile → report
 //!   ├─ verify    second opinions                │
 //!   stack    opens the whole tower ─────────────┘
-//!   guest    what the guest says about itself          measure  its size as QCOW2
+//!   guest    what the guest says about itself          measure  a disk's size as QCOW2    pipeline  reading ahead
 //!   fs       file systems, and the tree made of them
 //!   volume   partitions and what is made of them
 //!   image    disk image formats
@@ -41,6 +41,7 @@ pub mod locator;
 pub mod measure;
 pub mod num;
 pub mod ondisk;
+pub mod pipeline;
 pub mod source;
 pub mod stack;
 pub mod text;

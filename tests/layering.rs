@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("block", &[]),
     ("locator", &["block"]),
     ("measure", &["block"]),
+    ("pipeline", &["block"]),
     ("ondisk", &["block", "budget"]),
     ("cache", &["block", "counters"]),
     ("source", &["block", "locator", "cache", "counters", "budget"]),
@@ -32,14 +33,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guest", &["fs", "budget", "ondisk"]),
     ("stack", &["source", "cache", "engine", "image", "volume", "fs", "guest", "block", "budget", "locator"]),
     ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget"]),
-    ("verify", &["stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"]),
+    (
+        "verify",
+        &["pipeline", "stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"],
+    ),
     ("serve", &["block", "fs", "counters", "budget"]),
     ("host", &["locator", "source"]),
     (
         "cli",
         &[
-            "measure", "stack", "check", "verify", "serve", "host", "guest", "volume", "image", "fs",
-            "block", "locator", "source", "cache", "counters", "budget", "engine",
+            "measure", "pipeline", "stack", "check", "verify", "serve", "host", "guest", "volume", "image",
+            "fs", "block", "locator", "source", "cache", "counters", "budget", "engine",
         ],
     ),
 ];

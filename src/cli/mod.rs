@@ -2,9 +2,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::io::Write as _;
 use std::process::ExitCode;
 
+mod content;
+mod entry;
 pub mod out;
 pub mod plan;
 
@@ -167,11 +168,10 @@ pub fn main() -> ExitCode {
         Some(verb) => verb.run(&cli.common),
         None => mount::run(&cli.mount, &cli.common),
     };
-    let exit = result.unwrap_or_else(|error| {
+    let exit = result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
         out::report(&error, &cli.common);
         Exit::of(&error)
     });
-    drop(std::io::stdout().flush());
     ExitCode::from(exit.0)
 }
 

@@ -2,11 +2,12 @@
 
 use super::Common;
 use crate::cache::Cache;
-use crate::error::Result;
-use crate::fs::tree::Tree;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::tree::{Follow, Node, Tree};
 use crate::locator::Locator;
 use crate::source::gate::Given;
 use crate::stack::{Options, Stack};
+use crate::text::escape;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
@@ -65,6 +66,31 @@ pub struct Target {
 }
 
 impl Target {
+    /// The image's name for people: escaped, without secrets.
+    #[must_use]
+    pub fn shown_image(&self) -> String {
+        Locator::parse(&self.image).to_string()
+    }
+
+    /// `IMAGE:PATH` for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let volume = self.volume.as_ref().map(|volume| format!(":{}", escape(volume.as_bytes())));
+        let path = self.path.as_ref().map(|path| format!(":{}", escape(path)));
+        format!("{}{}{}", self.shown_image(), volume.unwrap_or_default(), path.unwrap_or_default())
+    }
+
+    /// The path, or the reason why the verb needs one.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn need_path(&self, verb: &str) -> Result<&[u8]> {
+        self.path.as_deref().ok_or_else(|| {
+            let error = Error::new(ErrorKind::Usage, format!("{}: no path is given", self.shown_image()));
+            error.help(format!("imgmount {verb} IMAGE:/PATH, as in {}:/etc/fstab", self.shown_image()))
+        })
+    }
+
     /// Takes a typed word apart. The longest existing file wins: `a:b` is a file if there is one of that name.
     #[must_use]
     pub fn parse(typed: &OsStr) -> Self {
@@ -97,20 +123,98 @@ impl Target {
     }
 }
 
+/// Takes a verb's words apart: `IMAGE:PATH…`, or `IMAGE PATH…`, where a bare image takes the paths behind it.
+#[must_use]
+pub fn targets(words: &[OsString]) -> Vec<Target> {
+    let mut found: Vec<Target> = Vec::new();
+    // The bare image that paths belong to, and whether it has got one.
+    let mut bare: Option<(OsString, bool)> = None;
+    for word in words {
+        if let Some((image, got)) = &mut bare
+            && let Some((volume, path)) = inside(word)
+        {
+            if !*got {
+                found.pop();
+                *got = true;
+            }
+            found.push(Target { image: image.clone(), volume, path: Some(path) });
+            continue;
+        }
+        let target = Target::parse(word);
+        bare = target.path.is_none().then(|| (target.image.clone(), false));
+        found.push(target);
+    }
+    found
+}
+
+/// A word behind a bare image: `/etc/fstab`, or `p2:/etc/fstab` where nothing on the host is called `p2`.
+fn inside(word: &OsStr) -> Option<(Option<String>, Vec<u8>)> {
+    let bytes = word.as_bytes();
+    if bytes.first() == Some(&b'/') {
+        return Some((None, bytes.to_vec()));
+    }
+    let at = bytes.windows(2).position(|pair| pair == b":/")?;
+    let (volume, path) = bytes.split_at(at);
+    let volume = std::str::from_utf8(volume).ok().filter(|volume| !volume.is_empty())?;
+    // A word with a dot is an image's name, also where the file is missing: then that is the complaint.
+    let free = !is_scheme(bytes, at) && !volume.contains('.') && !std::path::Path::new(volume).exists();
+    free.then(|| (Some(volume.to_owned()), path.get(1..).unwrap_or_default().to_vec()))
+}
+
+/// Images opened by a verb, each once.
+#[derive(Debug)]
+pub struct Images<'a> {
+    common: &'a Common,
+    open: Vec<(OsString, Result<Arc<Stack>>)>,
+}
+
+impl<'a> Images<'a> {
+    /// None so far.
+    #[must_use]
+    pub const fn new(common: &'a Common) -> Self {
+        Self { common, open: Vec::new() }
+    }
+
+    /// The image's tower.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn get(&mut self, image: &OsStr) -> Result<Arc<Stack>> {
+        if let Some((_, known)) = self.open.iter().find(|(name, _)| name == image) {
+            return known.clone();
+        }
+        let opened = open(image, self.common).map(Arc::new);
+        self.open.push((image.to_owned(), opened.clone()));
+        opened
+    }
+
+    /// The tree that a target's path is meant in, and the path; without one, `/`.
+    ///
+    /// # Errors
+    /// As [`open`] and [`Stack::tree`], with the image's name in front.
+    pub fn tree(&mut self, target: &Target) -> Result<(Arc<Tree>, Vec<u8>)> {
+        let stack = self.get(&target.image)?;
+        let tree = stack.tree(target.volume.as_deref()).map_err(|error| error.context(&stack.name))?;
+        Ok((tree, target.path.clone().unwrap_or_else(|| b"/".to_vec())))
+    }
+
+    /// The file that a target names.
+    ///
+    /// # Errors
+    /// As [`Images::tree`]; `NotFound` when there is no such file.
+    pub fn find(&mut self, target: &Target, follow: Follow) -> Result<(Arc<Tree>, Vec<u8>, Node)> {
+        let (tree, path) = self.tree(target)?;
+        let node = tree.resolve(&path, follow).map_err(|error| error.context(target.shown_image()))?;
+        Ok((tree, path, node))
+    }
+}
+
 /// Is the colon at `at` the one of `scheme://`?
 fn is_scheme(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(b"://"))
         && bytes.get(..at).is_some_and(|scheme| {
             !scheme.is_empty() && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
         })
-}
-
-/// The tree a target's path is meant in: the named volume's, else the first guest's, else that of the only file system.
-///
-/// # Errors
-/// `NotFound` with the list of volumes when it is not clear.
-pub fn tree(stack: &Stack, volume: Option<&str>) -> Result<Arc<Tree>> {
-    stack.tree(volume)
 }
 
 #[cfg(test)]
@@ -152,5 +256,22 @@ mod tests {
             Target::parse("http://h/d.img:p1:/etc".as_ref()),
             target("http://h/d.img", Some("p1"), Some("/etc"))
         );
+    }
+
+    #[test]
+    fn a_bare_image_takes_the_paths_behind_it() {
+        let words = ["d.vmdk", "/etc/fstab", "p2:/b", "e.vmdk:/x"].map(OsString::from);
+        let expected = vec![
+            target("d.vmdk", None, Some("/etc/fstab")),
+            target("d.vmdk", Some("p2"), Some("/b")),
+            target("e.vmdk", None, Some("/x")),
+        ];
+        assert_eq!(targets(&words), expected);
+    }
+
+    #[test]
+    fn bare_images_stay_bare() {
+        let words = ["d.vmdk", "e.vmdk"].map(OsString::from);
+        assert_eq!(targets(&words), vec![target("d.vmdk", None, None), target("e.vmdk", None, None)]);
     }
 }

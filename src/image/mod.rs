@@ -128,10 +128,16 @@ pub fn detect(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
     };
     match claims(Confidence::Signature).as_slice() {
         [one] => Ok(one),
-        [] => claims(Confidence::Fallback)
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::new(ErrorKind::NotAnImage, "not a disk image")),
+        [] => match not_a_disk(&bytes.view()) {
+            Some(what) => {
+                let error = Error::new(ErrorKind::NotAnImage, format!("is {what}, not a disk image"));
+                Err(error.help("to take its bytes for a disk all the same: --format raw"))
+            }
+            None => claims(Confidence::Fallback)
+                .into_iter()
+                .next()
+                .ok_or_else(|| Error::new(ErrorKind::NotAnImage, "not a disk image")),
+        },
         several => {
             let names: Vec<&str> = several.iter().map(|format| format.name).collect();
             let error = Error::new(
@@ -141,6 +147,41 @@ pub fn detect(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
             Err(error.help(format!("say which it is: --format {}", names.join(" or --format "))))
         }
     }
+}
+
+/// What people upload in place of a disk: offset, magic, what it is. Asked only when no format fits.
+const NOT_DISKS: &[(usize, &[u8], &str)] = &[
+    (0, b"\x1f\x8b\x08", "a gzip file"),
+    (0, b"\xfd7zXZ\0", "an xz file"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (0, b"BZh", "a bzip2 file"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\xed\xab\xee\xdb", "an RPM package"),
+    (0, b"!<arch>\n", "a Debian package or ar archive"),
+    (0, b"\x7fELF", "an ELF program"),
+    (0, b"MZ", "a Windows program"),
+    (0, b"%PDF-", "a PDF document"),
+];
+
+/// Bytes of a file looked at to call it text.
+const TEXT: usize = 4096;
+
+/// What the file is, if it is known to be no disk. A boot signature speaks for a disk whatever stands in front.
+fn not_a_disk(probe: &Probe<'_>) -> Option<&'static str> {
+    if probe.has(510, &[0x55, 0xaa]) {
+        return None;
+    }
+    let known = NOT_DISKS.iter().find(|(at, magic, _)| probe.has(*at, magic)).map(|(_, _, what)| *what);
+    let start = probe.head.get(..TEXT).unwrap_or(probe.head);
+    let is_text = |start: &[u8]| {
+        let utf8 = start.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+        // The last character may be cut.
+        utf8.saturating_add(3) >= start.len()
+            && start.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
+    };
+    known.or_else(|| is_text(start).then_some("a text file"))
 }
 
 /// Opens an image whose format is known or, with `None`, found out.
