@@ -42,6 +42,7 @@ pub mod measure;
 pub mod num;
 pub mod ondisk;
 pub mod pipeline;
+pub mod serve;
 pub mod source;
 pub mod stack;
 pub mod text;

@@ -1,0 +1,370 @@
+//! The handshake: greeting, options and their answers, until the client has chosen an export or gone.
+//!
+//! [`Negotiation`] is the protocol without the network: an option in, bytes out. [`negotiate`] moves the bytes, and
+//! reads exactly what belongs to the handshake, so that the first request stays in the socket for the session.
+//! Fixed newstyle only; `doc/proto.md` of the NBD project, "Handshake phase".
+
+use super::export::{Export, Exports};
+use super::seat::{Seat, Seats};
+use crate::num::wide;
+use crate::text::escape;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Sent by the server first.
+const GREETING: &[u8; 16] = b"NBDMAGICIHAVEOPT";
+/// In front of every option.
+const OPTION_MAGIC: &[u8; 8] = b"IHAVEOPT";
+/// In front of every answer to an option.
+const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+
+const FIXED_NEWSTYLE: u16 = 1 << 0;
+const NO_ZEROES: u16 = 1 << 1;
+
+/// Zero bytes after the answer to `EXPORT_NAME`, for a client that did not ask to be spared them.
+const LEGACY_ZEROES: usize = 124;
+
+/// Longest string in the protocol ("Values", "String").
+const MAX_STRING: u32 = 4096;
+/// Longest option that is looked at: one string of full length and the numbers around it.
+const MAX_PAYLOAD: u32 = MAX_STRING + 64;
+/// Longest option that is read over to stay in step; a client that announces more is dropped.
+const MAX_SKIP: u32 = 1 << 20;
+/// Options a client may send; nbdkit's number.
+const MAX_OPTIONS: usize = 32;
+
+/// Options a client sends.
+mod option {
+    pub(super) const EXPORT_NAME: u32 = 1;
+    pub(super) const ABORT: u32 = 2;
+    pub(super) const LIST: u32 = 3;
+    pub(super) const INFO: u32 = 6;
+    pub(super) const GO: u32 = 7;
+    pub(super) const STRUCTURED_REPLY: u32 = 8;
+    pub(super) const LIST_META_CONTEXT: u32 = 9;
+    pub(super) const SET_META_CONTEXT: u32 = 10;
+}
+
+/// Kinds of answers.
+mod rep {
+    pub(super) const ACK: u32 = 1;
+    pub(super) const SERVER: u32 = 2;
+    pub(super) const INFO: u32 = 3;
+    pub(super) const META_CONTEXT: u32 = 4;
+    const ERROR: u32 = 1 << 31;
+    pub(super) const ERR_UNSUP: u32 = ERROR | 1;
+    pub(super) const ERR_POLICY: u32 = ERROR | 2;
+    pub(super) const ERR_INVALID: u32 = ERROR | 3;
+    pub(super) const ERR_UNKNOWN: u32 = ERROR | 6;
+    pub(super) const ERR_TOO_BIG: u32 = ERROR | 9;
+}
+
+/// Pieces of information that `INFO` and `GO` carry.
+mod info {
+    pub(super) const EXPORT: u16 = 0;
+    pub(super) const NAME: u16 = 1;
+    pub(super) const DESCRIPTION: u16 = 2;
+    pub(super) const BLOCK_SIZE: u16 = 3;
+}
+
+/// The one metadata context there is, and the number that stands for it in block status replies.
+const ALLOCATION: &[u8] = b"base:allocation";
+/// See [`ALLOCATION`].
+pub(super) const ALLOCATION_ID: u32 = 1;
+
+/// What client and server agreed on.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    pub(super) export: Arc<Export>,
+    /// Replies come in chunks.
+    pub(super) structured: bool,
+    /// Block status may be asked for.
+    pub(super) allocation: bool,
+    /// Held as long as the client is served.
+    pub(super) seat: Seat,
+}
+
+/// How it goes on after an option.
+#[derive(Debug)]
+enum Next {
+    /// With another option.
+    Option,
+    /// With requests.
+    Requests(Agreed),
+    /// Not at all.
+    Close,
+}
+
+/// The state of one handshake.
+#[derive(Debug)]
+struct Negotiation<'a> {
+    exports: &'a Exports,
+    seats: &'a Seats,
+    fixed: bool,
+    zeroes: bool,
+    structured: bool,
+    /// The export that `SET_META_CONTEXT` selected `base:allocation` for.
+    allocation: Option<Arc<Export>>,
+}
+
+/// Takes numbers and strings off the front of an option. `None`: the option is shorter than it says.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn u16(&mut self) -> Option<u16> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u16::from_be_bytes(*first))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*first))
+    }
+
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        let (string, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(string)
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+/// Appends an answer. Ours are far shorter than 4 GiB: names and texts are bounded where exports are made.
+fn answer(out: &mut Vec<u8>, option: u32, kind: u32, parts: &[&[u8]]) {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    out.extend(REPLY_MAGIC.to_be_bytes());
+    out.extend(option.to_be_bytes());
+    out.extend(kind.to_be_bytes());
+    out.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    parts.iter().for_each(|part| out.extend(*part));
+}
+
+fn length(string: &str) -> [u8; 4] {
+    u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+impl<'a> Negotiation<'a> {
+    fn new(exports: &'a Exports, seats: &'a Seats, client_flags: u32) -> Option<Self> {
+        let known = u32::from(FIXED_NEWSTYLE | NO_ZEROES);
+        (client_flags & !known == 0).then(|| Self {
+            exports,
+            seats,
+            fixed: client_flags & u32::from(FIXED_NEWSTYLE) != 0,
+            zeroes: client_flags & u32::from(NO_ZEROES) == 0,
+            structured: false,
+            allocation: None,
+        })
+    }
+
+    /// Answers one option into `out`.
+    fn option(&mut self, number: u32, payload: &[u8], out: &mut Vec<u8>) -> Next {
+        // Without fixed newstyle a client understands one option and no error to it.
+        if !self.fixed && number != option::EXPORT_NAME {
+            return Next::Close;
+        }
+        let refuse = |out: &mut Vec<u8>, kind: u32, why: &str| {
+            answer(out, number, kind, &[why.as_bytes()]);
+            Next::Option
+        };
+        match number {
+            option::EXPORT_NAME => return self.export_name(payload, out),
+            option::ABORT => {
+                answer(out, number, rep::ACK, &[]);
+                return Next::Close;
+            }
+            option::LIST if payload.is_empty() => {
+                for export in self.exports.iter() {
+                    let name = export.name.as_str();
+                    let parts = [&length(name)[..], name.as_bytes(), export.about.as_bytes()];
+                    answer(out, number, rep::SERVER, &parts);
+                }
+                answer(out, number, rep::ACK, &[]);
+            }
+            option::STRUCTURED_REPLY if payload.is_empty() => {
+                self.structured = true;
+                answer(out, number, rep::ACK, &[]);
+            }
+            option::LIST | option::STRUCTURED_REPLY => {
+                return refuse(out, rep::ERR_INVALID, "this option carries no data");
+            }
+            option::INFO | option::GO => {
+                let Some((name, wanted)) = parse_go(payload) else {
+                    return refuse(out, rep::ERR_INVALID, "the lengths in this option contradict each other");
+                };
+                let Some(export) = self.exports.find(name).map(Arc::clone) else {
+                    return refuse(out, rep::ERR_UNKNOWN, &no_export(name));
+                };
+                if number == option::INFO {
+                    self.describe(&export, number, &wanted, out);
+                    answer(out, number, rep::ACK, &[]);
+                    return Next::Option;
+                }
+                let Some(agreed) = self.agree(&export) else {
+                    return refuse(out, rep::ERR_POLICY, "too many clients are connected");
+                };
+                self.describe(&export, number, &wanted, out);
+                answer(out, number, rep::ACK, &[]);
+                return Next::Requests(agreed);
+            }
+            option::LIST_META_CONTEXT | option::SET_META_CONTEXT => {
+                self.meta_context(number, payload, out);
+            }
+            _ => return refuse(out, rep::ERR_UNSUP, "this server does not know this option"),
+        }
+        Next::Option
+    }
+
+    /// The oldest way to choose: no errors, no information but size and flags.
+    fn export_name(&self, name: &[u8], out: &mut Vec<u8>) -> Next {
+        let Some(agreed) = self.exports.find(name).and_then(|export| self.agree(export)) else {
+            return Next::Close;
+        };
+        out.extend(agreed.export.source.len().to_be_bytes());
+        out.extend(agreed.export.flags(self.structured).to_be_bytes());
+        if self.zeroes {
+            out.extend([0; LEGACY_ZEROES]);
+        }
+        Next::Requests(agreed)
+    }
+
+    /// `None` when the server is full.
+    fn agree(&self, export: &Arc<Export>) -> Option<Agreed> {
+        // A context counts for the export that it was selected for, and for no other.
+        let allocation = self.allocation.as_ref().is_some_and(|chosen| Arc::ptr_eq(chosen, export));
+        let seat = self.seats.take()?;
+        Some(Agreed { export: Arc::clone(export), structured: self.structured, allocation, seat })
+    }
+
+    fn describe(&self, export: &Export, number: u32, wanted: &[u16], out: &mut Vec<u8>) {
+        let mut tell = |kind: u16, parts: &[&[u8]]| {
+            let kind = kind.to_be_bytes();
+            let parts: Vec<&[u8]> = std::iter::once(&kind[..]).chain(parts.iter().copied()).collect();
+            answer(out, number, rep::INFO, &parts);
+        };
+        let flags = export.flags(self.structured).to_be_bytes();
+        tell(info::EXPORT, &[&export.source.len().to_be_bytes(), &flags]);
+        if wanted.contains(&info::NAME) {
+            tell(info::NAME, &[export.name.as_bytes()]);
+        }
+        if wanted.contains(&info::DESCRIPTION) {
+            tell(info::DESCRIPTION, &[export.about.as_bytes()]);
+        }
+        if wanted.contains(&info::BLOCK_SIZE) {
+            let [minimum, preferred, maximum] = export.block_sizes().map(u32::to_be_bytes);
+            tell(info::BLOCK_SIZE, &[&minimum, &preferred, &maximum]);
+        }
+    }
+
+    fn meta_context(&mut self, number: u32, payload: &[u8], out: &mut Vec<u8>) {
+        let setting = number == option::SET_META_CONTEXT;
+        if setting {
+            // "A successful or failing request replaces what was selected before."
+            self.allocation = None;
+        }
+        let refuse =
+            |out: &mut Vec<u8>, kind: u32, why: &str| answer(out, number, kind, &[why.as_bytes()]);
+        if !self.structured {
+            return refuse(out, rep::ERR_INVALID, "structured replies must be agreed on first");
+        }
+        let Some((name, queries)) = parse_meta(payload) else {
+            return refuse(out, rep::ERR_INVALID, "the lengths in this option contradict each other");
+        };
+        let Some(export) = self.exports.find(name) else {
+            return refuse(out, rep::ERR_UNKNOWN, &no_export(name));
+        };
+        // To list, no query means everything and `base:` means all of that name space; to set, names are exact.
+        let listed = !setting && (queries.is_empty() || queries.contains(&&b"base:"[..]));
+        if listed || queries.contains(&ALLOCATION) {
+            let id: u32 = if setting { ALLOCATION_ID } else { 0 };
+            answer(out, number, rep::META_CONTEXT, &[&id.to_be_bytes(), ALLOCATION]);
+            if setting {
+                self.allocation = Some(Arc::clone(export));
+            }
+        }
+        answer(out, number, rep::ACK, &[]);
+    }
+}
+
+fn no_export(name: &[u8]) -> String {
+    let shown: String = escape(name).to_string().chars().take(256).collect();
+    format!("no export '{shown}' here; ask for the list, or for the default export ''")
+}
+
+/// Name, and the kinds of information asked for.
+fn parse_go(payload: &[u8]) -> Option<(&[u8], Vec<u16>)> {
+    let mut fields = Fields(payload);
+    let name = fields.string()?;
+    let count = fields.u16()?;
+    if wide(fields.0.len()) != u64::from(count).saturating_mul(2) {
+        return None;
+    }
+    let wanted = (0..count).map(|_| fields.u16()).collect::<Option<_>>()?;
+    Some((name, wanted))
+}
+
+/// Name, and the queries.
+fn parse_meta(payload: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
+    let mut fields = Fields(payload);
+    let name = fields.string()?;
+    let count = fields.u32()?;
+    // The iterator ends at the first query that is not there, long before a made-up count is reached.
+    let queries = (0..count).map(|_| fields.string()).collect::<Option<_>>()?;
+    fields.end().map(|()| (name, queries))
+}
+
+/// Shakes hands. `None`: the client left, or asked for what cannot be answered by an error.
+///
+/// # Errors
+/// What the socket reports.
+pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    exports: &Exports,
+    seats: &Seats,
+) -> io::Result<Option<Agreed>> {
+    let mut out = GREETING.to_vec();
+    out.extend((FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
+    stream.write_all(&out).await?;
+    let Some(mut state) = Negotiation::new(exports, seats, stream.read_u32().await?) else {
+        return Ok(None);
+    };
+    for _ in 0..MAX_OPTIONS {
+        let mut magic = [0; OPTION_MAGIC.len()];
+        stream.read_exact(&mut magic).await?;
+        if magic != *OPTION_MAGIC {
+            return Ok(None);
+        }
+        let number = stream.read_u32().await?;
+        let len = stream.read_u32().await?;
+        out.clear();
+        let next = if len <= MAX_PAYLOAD {
+            let mut payload = vec![0; usize::try_from(len).unwrap_or(0)];
+            stream.read_exact(&mut payload).await?;
+            state.option(number, &payload, &mut out)
+        } else if len <= MAX_SKIP && state.fixed && number != option::EXPORT_NAME {
+            let mut rest = (&mut *stream).take(u64::from(len));
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+            answer(&mut out, number, rep::ERR_TOO_BIG, &[b"options may have 4096 bytes"]);
+            Next::Option
+        } else {
+            answer(&mut out, number, rep::ERR_TOO_BIG, &[b"options may have 4096 bytes"]);
+            Next::Close
+        };
+        stream.write_all(&out).await?;
+        match next {
+            Next::Option => {}
+            Next::Requests(agreed) => return Ok(Some(agreed)),
+            Next::Close => {
+                stream.shutdown().await?;
+                return Ok(None);
+            }
+        }
+    }
+    Ok(None)
+}

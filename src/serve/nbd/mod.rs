@@ -1,0 +1,405 @@
+//! The NBD server: any source as a network block device, read-only.
+//!
+//! ```text
+//! listeners ─▶ accept ─▶ handshake ──GO──▶ session ─▶ request ─▶ source ─▶ reply
+//!              └── one thread, tokio ──┘   └── a blocking thread each, helped by a pool ──┘
+//! ```
+//! Waiting for strangers (accepting, deadlines, signals) is asynchronous; reading bytes is not: it is a call down
+//! the layers, and measured cheaper on a plain thread. The protocol is `doc/proto.md` of the NBD project.
+//!
+//! What strangers may cost, at most:
+//!
+//! | | bound |
+//! |---|---|
+//! | a handshake | [`Options::handshake`], 32 options of 4 KiB |
+//! | handshakes at a time | [`Options::clients`]; the oldest makes room for the newest, so silent ones keep nobody out |
+//! | clients served at a time | [`Options::clients`] |
+//! | a request | 32 MiB |
+//! | memory a thread | 272 KiB; replies that may not be split share 64 MiB, then are sent as they are read |
+//! | a client that takes no replies | [`Options::stall`] |
+
+mod export;
+mod handshake;
+mod pool;
+mod reply;
+mod request;
+mod seat;
+mod session;
+mod socket;
+
+pub use export::Export;
+
+use crate::error::{Error, ErrorKind, Result};
+use export::Exports;
+use handshake::Agreed;
+use pool::Pool;
+use seat::Seats;
+use session::Session;
+use socket::Socket;
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Memory that replies which may not be split hold over all clients, in bytes: two of the largest requests.
+const WHOLE_REPLIES: u64 = 64 << 20;
+/// How long clients in the middle of a request are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Pause after an `accept` that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Clients served at a time, and as many handshakes besides.
+    pub clients: usize,
+    /// Time that a client has for its handshake.
+    pub handshake: Duration,
+    /// Time after which a client that takes none of its replies is dropped.
+    pub stall: Duration,
+    /// Threads that serve at a time where clients ask for several things at once: the number of cores for local
+    /// sources, more for those that are waited for.
+    pub threads: usize,
+    /// End when everyone who was served has left.
+    pub once: bool,
+    /// End when nobody has been connected for so long.
+    pub idle_exit: Option<Duration>,
+    /// End at SIGTERM, SIGINT and SIGHUP.
+    pub signals: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clients: 100,
+            handshake: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            threads: std::thread::available_parallelism().map_or(2, usize::from).max(2),
+            once: false,
+            idle_exit: None,
+            signals: false,
+        }
+    }
+}
+
+/// A bound, listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// On a path.
+    Unix(UnixListener),
+    /// On a port.
+    Tcp(TcpListener),
+}
+
+/// Ends a [`Server::run`] from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<Notify>);
+
+impl Stop {
+    /// Ends it, now or as soon as it starts.
+    pub fn stop(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What all sessions of a server share.
+#[derive(Debug)]
+struct Shared {
+    pool: Arc<Pool>,
+    whole_replies: WholeReplies,
+}
+
+/// The memory for replies that may not be split.
+#[derive(Debug)]
+struct WholeReplies {
+    left: AtomicU64,
+}
+
+/// A part of that memory.
+#[derive(Debug)]
+struct WholeReply<'a> {
+    bytes: Vec<u8>,
+    len: u32,
+    all: &'a WholeReplies,
+}
+
+impl WholeReplies {
+    /// Zeroed memory, unless too much is in use.
+    fn take(&self, len: u32) -> Option<WholeReply<'_>> {
+        let take = |left: u64| left.checked_sub(len.into());
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
+        Some(WholeReply { bytes: vec![0; usize::try_from(len).unwrap_or(0)], len, all: self })
+    }
+}
+
+impl Drop for WholeReply<'_> {
+    fn drop(&mut self) {
+        self.all.left.fetch_add(self.len.into(), Ordering::AcqRel);
+    }
+}
+
+/// A server with its exports.
+#[derive(Debug)]
+pub struct Server {
+    exports: Arc<Exports>,
+    options: Options,
+}
+
+/// A client that has just connected.
+enum Client {
+    Unix(tokio::net::UnixStream),
+    Tcp(tokio::net::TcpStream),
+}
+
+impl Client {
+    async fn negotiate(&mut self, exports: &Exports, seats: &Seats) -> io::Result<Option<Agreed>> {
+        match self {
+            Self::Unix(stream) => handshake::negotiate(stream, exports, seats).await,
+            Self::Tcp(stream) => {
+                // Answers to options are small and waited for.
+                stream.set_nodelay(true)?;
+                handshake::negotiate(stream, exports, seats).await
+            }
+        }
+    }
+
+    fn into_socket(self, stall: Duration) -> io::Result<Socket> {
+        let socket = match self {
+            Self::Unix(stream) => Socket::Unix(stream.into_std()?),
+            Self::Tcp(stream) => Socket::Tcp(stream.into_std()?),
+        };
+        socket.prepare(stall)?;
+        Ok(socket)
+    }
+}
+
+/// What the handshake of one client came to.
+type Handshake = Option<(Client, Agreed)>;
+
+impl Server {
+    /// A server of these exports.
+    ///
+    /// # Errors
+    /// `Usage` when two of them have the same name.
+    pub fn new(exports: Vec<Export>, options: Options) -> Result<Self> {
+        Ok(Self { exports: Arc::new(Exports::new(exports)?), options })
+    }
+
+    /// Serves on these listeners until it is told to end by `stop`, a signal or an option.
+    ///
+    /// # Errors
+    /// `Host` when threads or the listeners cannot be had.
+    pub fn run(&self, listeners: Vec<Listener>, stop: &Stop) -> Result<()> {
+        let host = |error| Error::new(ErrorKind::Host, "the NBD server cannot start").caused_by(error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host)?;
+        runtime.block_on(self.serve(listeners, stop)).map_err(host)
+    }
+
+    async fn serve(&self, listeners: Vec<Listener>, stop: &Stop) -> io::Result<()> {
+        let shared = Arc::new(Shared {
+            pool: Pool::start(self.options.threads)?,
+            whole_replies: WholeReplies { left: AtomicU64::new(WHOLE_REPLIES) },
+        });
+        let mut reception = Reception {
+            exports: Arc::clone(&self.exports),
+            options: self.options.clone(),
+            seats: Seats::new(self.options.clients),
+            handshakes: JoinSet::new(),
+            order: VecDeque::new(),
+            sessions: Arc::default(),
+            shared: Arc::clone(&shared),
+        };
+        let end = reception.work(listeners, stop).await;
+        reception.say_farewell().await;
+        shared.pool.close();
+        end
+    }
+}
+
+/// Where clients arrive: handshakes in progress, and the sessions that came of them.
+struct Reception {
+    exports: Arc<Exports>,
+    options: Options,
+    seats: Seats,
+    handshakes: JoinSet<Handshake>,
+    /// The handshakes in progress, the oldest first.
+    order: VecDeque<AbortHandle>,
+    sessions: Arc<Mutex<Vec<Weak<Session>>>>,
+    shared: Arc<Shared>,
+}
+
+impl Reception {
+    async fn work(&mut self, listeners: Vec<Listener>, stop: &Stop) -> io::Result<()> {
+        let (sender, mut arrivals) = mpsc::channel(16);
+        let mut doors = JoinSet::new();
+        for listener in listeners {
+            open_door(listener, sender.clone(), &mut doors)?;
+        }
+        let signals = Signals::new(self.options.signals)?;
+        tokio::pin! { let ended = signals.wait(); }
+        let mut quiet_since = Instant::now();
+        loop {
+            let quiet = self.handshakes.is_empty() && self.seats.taken() == 0;
+            if quiet && self.options.once && self.seats.used() {
+                return Ok(());
+            }
+            let patience = self.options.idle_exit.filter(|_| quiet);
+            let enough = patience.and_then(|patience| quiet_since.checked_add(patience));
+            tokio::select! {
+                Some(client) = arrivals.recv() => self.welcome(client),
+                Some(done) = self.handshakes.join_next() => {
+                    self.order.retain(|handshake| !handshake.is_finished());
+                    if let Ok(Some((client, agreed))) = done {
+                        self.seat(client, agreed);
+                    }
+                    quiet_since = Instant::now();
+                }
+                () = self.seats.someone_left() => quiet_since = Instant::now(),
+                () = stop.0.notified() => return Ok(()),
+                () = &mut ended => return Ok(()),
+                () = sleep_until(enough) => return Ok(()),
+            }
+        }
+    }
+
+    /// Starts the handshake of a client that has just connected.
+    fn welcome(&mut self, mut client: Client) {
+        if self.order.len() >= self.options.clients {
+            // An honest handshake takes milliseconds: the oldest one is the likeliest to be none.
+            if let Some(oldest) = self.order.pop_front() {
+                oldest.abort();
+            }
+        }
+        let (exports, seats) = (Arc::clone(&self.exports), self.seats.clone());
+        let time = self.options.handshake;
+        let handshake = async move {
+            let agreed = tokio::time::timeout(time, client.negotiate(&exports, &seats)).await;
+            match agreed {
+                Ok(Ok(Some(agreed))) => Some((client, agreed)),
+                Ok(Ok(None)) => None,
+                Ok(Err(error)) => {
+                    tracing::debug!("nbd: handshake: {error}");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!("nbd: a client took longer than {time:?} for its handshake");
+                    None
+                }
+            }
+        };
+        self.order.push_back(self.handshakes.spawn(handshake));
+    }
+
+    /// Gives a client that has chosen its export a thread of its own.
+    fn seat(&self, client: Client, agreed: Agreed) {
+        let socket = match client.into_socket(self.options.stall) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!("nbd: {error}"),
+        };
+        let session = Arc::new(Session::new(socket, agreed, Arc::clone(&self.shared)));
+        {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.retain(|session| session.strong_count() > 0);
+            sessions.push(Arc::downgrade(&session));
+        }
+        let thread = std::thread::Builder::new().name("nbd-client".to_owned());
+        if let Err(error) = thread.spawn(move || session.run()) {
+            tracing::warn!("nbd: no thread for a client: {error}");
+        }
+    }
+
+    /// Hangs up on everyone, and waits for what is being read for them.
+    async fn say_farewell(&mut self) {
+        self.handshakes.abort_all();
+        for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(session) = session.upgrade() {
+                session.hang_up();
+            }
+        }
+        let everyone_left = async {
+            while self.seats.taken() > 0 {
+                self.seats.someone_left().await;
+            }
+        };
+        drop(tokio::time::timeout(FAREWELL, everyone_left).await);
+    }
+}
+
+/// Accepts on one listener for as long as the set lives.
+fn open_door(listener: Listener, arrivals: mpsc::Sender<Client>, doors: &mut JoinSet<()>) -> io::Result<()> {
+    match listener {
+        Listener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            doors.spawn(async move {
+                loop {
+                    let client = listener.accept().await.map(|(stream, _)| Client::Unix(stream));
+                    hand_over(client, &arrivals).await;
+                }
+            });
+        }
+        Listener::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            doors.spawn(async move {
+                loop {
+                    let client = listener.accept().await.map(|(stream, _)| Client::Tcp(stream));
+                    hand_over(client, &arrivals).await;
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn hand_over(client: io::Result<Client>, arrivals: &mpsc::Sender<Client>) {
+    match client {
+        // The receiver lives as long as the doors do.
+        Ok(client) => drop(arrivals.send(client).await),
+        Err(error) => {
+            tracing::warn!("nbd: accept: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that end a server.
+struct Signals(Option<[tokio::signal::unix::Signal; 3]>);
+
+impl Signals {
+    fn new(wanted: bool) -> io::Result<Self> {
+        let listen = || -> io::Result<_> {
+            Ok([
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::hangup())?,
+            ])
+        };
+        Ok(Self(if wanted { Some(listen()?) } else { None }))
+    }
+
+    async fn wait(self) {
+        let Some([mut terminate, mut interrupt, mut hangup]) = self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A session: one client that has chosen its export, until it leaves.
+//!
+//! ```text
+//! socket ─▶ inbox ─ one request ────────▶ served here, at once
+//!                 └ several ─▶ queue ─┬─▶ served here, one after the other
+//!                                     └─▶ idle helpers of the pool take from it too
+//! ```
+//! Replies leave in the order in which they are ready. While this thread serves, it reads no further requests: a
+//! client that takes no replies, or asks for more than it gets, is held back by its own socket.
+
+use super::Shared;
+use super::export::{Export, MAX_REQUEST};
+use super::handshake::{ALLOCATION_ID, Agreed};
+use super::reply::{Buffer, CHUNK, Errno, Failure};
+use super::request::{Inbox, Request, flag, kind};
+use super::seat::Seat;
+use super::socket::Socket;
+use crate::block::check_range;
+use crate::counters::COUNTERS;
+use crate::error::{Error, ErrorKind};
+use crate::num::{narrow, wide};
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A hole shorter than this is sent as the zeros it is: a chunk of its own would cost more.
+const HOLE_WORTH: u64 = 32 << 10;
+/// Extents in one block status reply; the client asks again for the rest.
+const MAX_EXTENTS: usize = 4096;
+/// Work for which waking a helper pays, in nanoseconds: some times what the waking costs.
+const HELP_WORTH: u64 = 60_000;
+/// Block status flags of `base:allocation`.
+const HOLE: u32 = 1 << 0;
+/// See [`HOLE`].
+const ZERO: u32 = 1 << 1;
+
+/// One client in the transmission phase.
+#[derive(Debug)]
+pub(super) struct Session {
+    socket: Socket,
+    export: Arc<Export>,
+    structured: bool,
+    allocation: bool,
+    shared: Arc<Shared>,
+    queue: Mutex<VecDeque<Request>>,
+    /// Held while something is sent, so that replies do not mix.
+    sending: Mutex<()>,
+    broken: AtomicBool,
+    /// The extent that was last asked for: neighbouring reads lie in it.
+    extent: Mutex<Option<Stretch>>,
+    /// What a request takes here, in nanoseconds: a running mean.
+    pace: AtomicU64,
+    /// Given back when the last thread lets go of the session.
+    _seat: Seat,
+}
+
+/// Bytes of the export that are all zero, or may not be.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    start: u64,
+    end: u64,
+    zero: bool,
+}
+
+/// How serving a request can end early.
+enum Stop {
+    /// With an error that the client is told.
+    Failed(Failure),
+    /// With the client gone.
+    Gone,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    pub(super) fn new(socket: Socket, agreed: Agreed, shared: Arc<Shared>) -> Self {
+        Self {
+            socket,
+            export: agreed.export,
+            structured: agreed.structured,
+            allocation: agreed.allocation,
+            shared,
+            queue: Mutex::default(),
+            sending: Mutex::default(),
+            broken: AtomicBool::new(false),
+            extent: Mutex::default(),
+            pace: AtomicU64::new(0),
+            _seat: agreed.seat,
+        }
+    }
+
+    /// Drops the client; every thread that serves it notices.
+    pub(super) fn hang_up(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.socket.hang_up();
+    }
+
+    /// Serves the client until it leaves.
+    pub(super) fn run(self: &Arc<Self>) {
+        let (mut inbox, mut buffer) = (Inbox::new(), Buffer::default());
+        // An error of the socket and an orderly end are the same from here on: nobody is left to tell.
+        while let Ok(Some(first)) = inbox.next(&self.socket) {
+            let busy = self.shared.pool.busy();
+            let mut open = true;
+            if inbox.has_request() {
+                let mut queue = lock(&self.queue);
+                while open && inbox.has_request() {
+                    match inbox.next(&self.socket) {
+                        Ok(Some(request)) => queue.push_back(request),
+                        _ => open = false,
+                    }
+                }
+                let waiting = queue.len();
+                drop(queue);
+                self.shared.pool.offer(self, self.helpers_for(waiting));
+            }
+            self.serve(&first, &mut buffer);
+            self.serve_queue(&mut buffer);
+            drop(busy);
+            if !open {
+                break;
+            }
+        }
+    }
+
+    /// How many helpers are worth waking for so many requests.
+    fn helpers_for(&self, waiting: usize) -> usize {
+        let work = wide(waiting).saturating_mul(self.pace.load(Ordering::Relaxed));
+        waiting.min(narrow(work.checked_div(HELP_WORTH).unwrap_or(0)))
+    }
+
+    /// Serves what is queued, together with whoever else does.
+    pub(super) fn serve_queue(&self, buffer: &mut Buffer) {
+        loop {
+            let Some(request) = lock(&self.queue).pop_front() else { return };
+            self.serve(&request, buffer);
+        }
+    }
+
+    fn serve(&self, request: &Request, buffer: &mut Buffer) {
+        if self.broken.load(Ordering::Acquire) {
+            return;
+        }
+        let start = Instant::now();
+        // A fault of ours in a driver costs this client its connection, and nobody else anything.
+        let end = catch_unwind(AssertUnwindSafe(|| self.reply(request, buffer)));
+        if !matches!(end, Ok(Ok(()))) {
+            self.hang_up();
+        }
+        buffer.sent();
+        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let pace = self.pace.load(Ordering::Relaxed);
+        self.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
+        COUNTERS.requests.add(1);
+    }
+
+    /// Answers one request. An error is the socket's.
+    fn reply(&self, request: &Request, buffer: &mut Buffer) -> io::Result<()> {
+        let cookie = request.cookie;
+        let done = match request.kind {
+            kind::READ => self.read(request, buffer),
+            kind::BLOCK_STATUS => self.block_status(request, buffer),
+            kind::CACHE => self.advise(request).map(|()| self.done(cookie, buffer)).map_err(Stop::from),
+            kind::FLUSH if request.flags == 0 => {
+                self.done(cookie, buffer);
+                Ok(())
+            }
+            kind::WRITE | kind::TRIM | kind::WRITE_ZEROES => {
+                Err(Failure::new(Errno::Perm, "the export is read-only").into())
+            }
+            kind::FLUSH => Err(Failure::new(Errno::Inval, "a flush takes no flags").into()),
+            _ => Err(Failure::new(Errno::Inval, "unknown command").into()),
+        };
+        match done {
+            Ok(()) => {}
+            Err(Stop::Gone) => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(Stop::Failed(failure)) if self.structured => buffer.error(cookie, &failure),
+            Err(Stop::Failed(failure)) => buffer.simple_error(cookie, &failure),
+        }
+        self.send_waiting(buffer)
+    }
+
+    fn done(&self, cookie: u64, buffer: &mut Buffer) {
+        if self.structured { buffer.none(cookie) } else { buffer.simple(cookie) }
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let guard = lock(&self.sending);
+        let sent = self.socket.write_all(bytes);
+        drop(guard);
+        sent
+    }
+
+    fn send_waiting(&self, buffer: &mut Buffer) -> io::Result<()> {
+        if !buffer.waiting().is_empty() {
+            self.send(buffer.waiting())?;
+            buffer.sent();
+        }
+        Ok(())
+    }
+
+    /// Flags that are known, a length we answer, a range that exists.
+    fn check(&self, request: &Request, known: u16, most: u32) -> Result<(), Failure> {
+        if request.flags & !known != 0 {
+            return Err(Failure::new(Errno::Inval, "a flag that this command does not take"));
+        }
+        if request.length > most {
+            return Err(Failure::new(Errno::Inval, "more than 32 MiB in one request"));
+        }
+        check_range(request.offset, narrow(request.length.into()), self.export.source.len())
+            .map_err(|error| Failure { errno: Errno::Inval, text: error.chain(), offset: None })
+    }
+
+    fn advise(&self, request: &Request) -> Result<(), Failure> {
+        self.check(request, 0, u32::MAX)?;
+        let end = request.offset.saturating_add(request.length.into());
+        self.export.source.advise(std::slice::from_ref(&(request.offset..end)));
+        Ok(())
+    }
+
+    /// What is known about the bytes from `offset` on. A source that cannot tell says so when it is read.
+    fn stretch(&self, offset: u64) -> Option<Stretch> {
+        let last = *lock(&self.extent);
+        if let Some(last) = last.filter(|last| (last.start..last.end).contains(&offset)) {
+            return Some(last);
+        }
+        let extent = self.export.source.extent(offset).ok()?;
+        let end = offset.saturating_add(extent.len.max(1));
+        let found = Stretch { start: offset, end, zero: extent.zero };
+        *lock(&self.extent) = Some(found);
+        Some(found)
+    }
+
+    fn read(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+        let known = if self.structured { flag::DF } else { 0 };
+        self.check(request, known, MAX_REQUEST)?;
+        if request.length == 0 {
+            self.done(request.cookie, buffer);
+        } else if self.structured && request.flags & flag::DF == 0 {
+            self.read_in_chunks(request, buffer)?;
+        } else {
+            self.read_whole(request, buffer)?;
+        }
+        COUNTERS.bytes_served.add(request.length.into());
+        Ok(())
+    }
+
+    /// A structured reply: a chunk for each piece of data, and one without data for each hole.
+    fn read_in_chunks(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length.into()));
+        while at < end {
+            let left = end.saturating_sub(at);
+            let stretch = if left >= HOLE_WORTH { self.stretch(at) } else { None };
+            let known = stretch.map_or(left, |stretch| stretch.end.saturating_sub(at)).min(left);
+            let is_hole = stretch.is_some_and(|stretch| stretch.zero) && known >= HOLE_WORTH;
+            if is_hole {
+                let last = known == left;
+                buffer.hole(request.cookie, last, at, u32::try_from(known).unwrap_or(u32::MAX));
+                at = at.saturating_add(known);
+                if buffer.is_crowded() {
+                    self.send_waiting(buffer)?;
+                }
+                continue;
+            }
+            // Past a hole that is too short to tell, the read goes on: it costs less than another chunk.
+            let cut = if stretch.is_some_and(|stretch| stretch.zero) { left } else { known };
+            let len = cut.min(wide(CHUNK));
+            let read = self.export.source.read_at(buffer.data(narrow(len)), at);
+            read.map_err(|error| Failure::read(&error, at))?;
+            buffer.data_header(request.cookie, len == left, at, len);
+            self.send(buffer.with_data(narrow(len)))?;
+            at = at.saturating_add(len);
+        }
+        Ok(())
+    }
+
+    /// A reply in one piece: simple, or one chunk that must not be fragmented.
+    fn read_whole(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+        let (offset, len) = (request.offset, u64::from(request.length));
+        if self.structured && len >= HOLE_WORTH {
+            let zero = self.stretch(offset).filter(|stretch| stretch.zero);
+            if zero.is_some_and(|stretch| stretch.end.saturating_sub(offset) >= len) {
+                buffer.hole(request.cookie, true, offset, request.length);
+                return Ok(());
+            }
+        }
+        let header = |buffer: &mut Buffer| {
+            if self.structured {
+                buffer.data_header(request.cookie, true, offset, len);
+            } else {
+                buffer.simple(request.cookie);
+            }
+        };
+        let source = &self.export.source;
+        let failed = |error: &Error| Failure::read(error, offset);
+        if len <= wide(CHUNK) {
+            source.read_at(buffer.data(narrow(len)), offset).map_err(|error| failed(&error))?;
+            header(buffer);
+            self.send(buffer.with_data(narrow(len)))?;
+            return Ok(());
+        }
+        if let Some(mut whole) = self.shared.whole_replies.take(request.length) {
+            source.read_at(&mut whole.bytes, offset).map_err(|error| failed(&error))?;
+            header(buffer);
+            let guard = lock(&self.sending);
+            self.socket.write_all(buffer.waiting())?;
+            buffer.sent();
+            self.socket.write_all(&whole.bytes)?;
+            drop(guard);
+            return Ok(());
+        }
+        self.stream_whole(request, buffer, header)
+    }
+
+    /// As [`Self::read_whole`] where memory is short: sent as it is read. After the header an error can only be told by
+    /// hanging up, as the specification demands.
+    fn stream_whole(
+        &self,
+        request: &Request,
+        buffer: &mut Buffer,
+        header: impl Fn(&mut Buffer),
+    ) -> Result<(), Stop> {
+        let (mut at, mut left) = (request.offset, u64::from(request.length));
+        let mut guard = None;
+        while left > 0 {
+            let len = left.min(wide(CHUNK));
+            match self.export.source.read_at(buffer.data(narrow(len)), at) {
+                Ok(()) => {}
+                Err(_) if guard.is_some() => return Err(Stop::Gone),
+                Err(error) => return Err(Failure::read(&error, at).into()),
+            }
+            if guard.is_none() {
+                header(buffer);
+                guard = Some(lock(&self.sending));
+            }
+            self.socket.write_all(buffer.with_data(narrow(len)))?;
+            at = at.saturating_add(len);
+            left = left.saturating_sub(len);
+        }
+        drop(guard);
+        Ok(())
+    }
+
+    fn block_status(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+        if !self.allocation {
+            return Err(Failure::new(Errno::Inval, "no metadata context was agreed on").into());
+        }
+        if request.length == 0 {
+            return Err(Failure::new(Errno::Inval, "the status of no bytes").into());
+        }
+        self.check(request, flag::REQ_ONE, u32::MAX)?;
+        let most = if request.flags & flag::REQ_ONE == 0 { MAX_EXTENTS } else { 1 };
+        let mut extents: Vec<(u32, u32)> = Vec::new();
+        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length.into()));
+        while at < end {
+            let extent = match self.export.source.extent(at) {
+                Ok(extent) => extent,
+                // What is known so far is an answer; the client will ask again from here, and then hear of it.
+                Err(_) if !extents.is_empty() => break,
+                Err(error) if error.kind() == ErrorKind::Changed => {
+                    return Err(Failure { offset: None, ..Failure::read(&error, at) }.into());
+                }
+                Err(error) => return Err(Failure::read(&error, at).into()),
+            };
+            let len = extent.len.max(1).min(end.saturating_sub(at));
+            let state = if extent.zero { ZERO } else { 0 } | if extent.hole { HOLE } else { 0 };
+            let len32 = u32::try_from(len).unwrap_or(u32::MAX);
+            let count = extents.len();
+            match extents.last_mut() {
+                Some((last, flags)) if *flags == state => *last = last.saturating_add(len32),
+                _ if count == most => break,
+                _ => extents.push((len32, state)),
+            }
+            at = at.saturating_add(len);
+        }
+        buffer.status(request.cookie, ALLOCATION_ID, &extents);
+        Ok(())
+    }
+}
