@@ -11,6 +11,7 @@ use crate::text::escape;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads a size: `4096`, `64K`, `256M`, `1G` (powers of 1024).
 ///
@@ -30,6 +31,24 @@ pub fn size(text: &str) -> std::result::Result<u64, String> {
     number
         .and_then(|number| number.checked_mul(unit))
         .ok_or_else(|| format!("'{text}' is not a size; write 4096, 64K, 256M or 1G"))
+}
+
+/// Reads a time: `500ms`, `30s`, `5m`, `2h`; a bare number is seconds.
+///
+/// # Errors
+/// A line for clap to show.
+pub fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis: Option<u64> = match unit {
+        "ms" => Some(1),
+        "" | "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = millis.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
+    millis.map(Duration::from_millis).ok_or_else(|| format!("'{text}' is not a time; write 500ms, 30s, 5m or 2h"))
 }
 
 /// How to open, from the common options.
@@ -233,6 +252,12 @@ mod tests {
     fn sizes_are_powers_of_1024() {
         assert_eq!((size("64K"), size("1g"), size("7")), (Ok(65536), Ok(1 << 30), Ok(7)));
         assert!(size("1X").is_err() && size("").is_err() && size("99999999999T").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!((duration("90"), duration("5m")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(300))));
+        assert!(duration("5x").is_err() && duration("").is_err() && duration("99999999999999999999h").is_err());
     }
 
     #[test]

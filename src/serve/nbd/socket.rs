@@ -27,10 +27,8 @@ impl Socket {
                 stream.set_nonblocking(false)?;
                 stream.set_write_timeout(Some(stall))?;
                 // A smaller buffer is slower and nothing worse.
-                drop(
-                    sockopt::set_socket_send_buffer_size_force(stream, SEND_BUFFER)
-                        .or_else(|_| sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER)),
-                );
+                let _ = sockopt::set_socket_send_buffer_size_force(stream, SEND_BUFFER)
+                    .or_else(|_| sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER));
             }
             Self::Tcp(stream) => {
                 stream.set_nonblocking(false)?;
@@ -66,7 +64,7 @@ impl Socket {
     /// Ends both directions: whoever is blocked in a read or write of it wakes up.
     pub(super) fn hang_up(&self) {
         // It fails only where the peer was faster.
-        drop(rustix::net::shutdown(self.as_fd(), Shutdown::Both));
+        let _ = rustix::net::shutdown(self.as_fd(), Shutdown::Both);
     }
 }
 
