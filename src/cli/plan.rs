@@ -48,7 +48,9 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
         _ => None,
     };
     let millis = millis.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
-    millis.map(Duration::from_millis).ok_or_else(|| format!("'{text}' is not a time; write 500ms, 30s, 5m or 2h"))
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is not a time; write 500ms, 30s, 5m or 2h"))
 }
 
 /// How to open, from the common options.
@@ -256,8 +258,13 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        assert_eq!((duration("90"), duration("5m")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(300))));
-        assert!(duration("5x").is_err() && duration("").is_err() && duration("99999999999999999999h").is_err());
+        assert_eq!(
+            (duration("90"), duration("5m")),
+            (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(300)))
+        );
+        assert!(
+            duration("5x").is_err() && duration("").is_err() && duration("99999999999999999999h").is_err()
+        );
     }
 
     #[test]

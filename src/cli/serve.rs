@@ -161,7 +161,7 @@ fn list(args: &Args, common: &Common) -> Result<Exit> {
         exports.extend(exports_of(&plan::open(image, common)?, name));
     }
     if common.json {
-        let exports: Vec<_> = exports.iter().map(|export| {
+        let exports = exports.iter().map(|export| {
             serde_json::json!({ "name": export.name, "size": export.source.len(), "about": export.about })
         });
         let exports: Vec<_> = exports.collect();
@@ -335,7 +335,7 @@ fn names(args: &Args) -> Vec<String> {
     if args.images.len() == 1 {
         return vec![String::new()];
     }
-    args.images.iter().map(|image| word(image)).collect()
+    args.images.iter().map(word).collect()
 }
 
 /// A file's name without extension, as far as it is fit for a URI and a path.

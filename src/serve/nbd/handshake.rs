@@ -268,8 +268,7 @@ impl<'a> Negotiation<'a> {
             // "A successful or failing request replaces what was selected before."
             self.allocation = None;
         }
-        let refuse =
-            |out: &mut Vec<u8>, kind: u32, why: &str| answer(out, number, kind, &[why.as_bytes()]);
+        let refuse = |out: &mut Vec<u8>, kind: u32, why: &str| answer(out, number, kind, &[why.as_bytes()]);
         if !self.structured {
             return refuse(out, rep::ERR_INVALID, "structured replies must be agreed on first");
         }

@@ -142,8 +142,7 @@ impl Buffer {
     /// A chunk that says what failed, and ends the reply.
     pub(super) fn error(&mut self, cookie: u64, failure: &Failure) {
         let text = failure.message();
-        let (kind, tail) =
-            if failure.offset.is_some() { (kind::ERROR_OFFSET, 14) } else { (kind::ERROR, 6) };
+        let (kind, tail) = if failure.offset.is_some() { (kind::ERROR_OFFSET, 14) } else { (kind::ERROR, 6) };
         header(&mut self.waiting, DONE, kind, cookie, wide(text.len()).saturating_add(tail));
         self.waiting.extend(failure.errno.code().to_be_bytes());
         self.waiting.extend(u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
