@@ -1,13 +1,13 @@
 //! Opens the whole tower: locator → source → image → volumes → file systems → guests. The only module that knows all of it.
 
-use crate::block::BlockSource;
+use crate::block::{BlockSource, ProbeBytes};
 use crate::budget::{Budget, Limits};
 use crate::cache::Cache;
 use crate::engine::Mapper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::Tree;
 use crate::fs::{Content, FileSystem, FsCx, FsFacts};
-use crate::guest::{Guest, Mounted};
+use crate::guest::{Device, Guest};
 use crate::image::{OpenCx, Opened};
 use crate::source::SourceCx;
 use crate::source::gate::{FileGate, Given};
@@ -41,6 +41,8 @@ pub struct Stack {
     pub discovery: Discovery,
     /// What stands on each volume that no manager claimed.
     pub contents: Vec<VolumeContent>,
+    /// The same volumes, as the guest layer sees them.
+    pub devices: Vec<Device>,
     /// The operating systems.
     pub guests: Vec<Guest>,
     /// Everything odd on the way up, one line each.
@@ -99,32 +101,76 @@ pub fn above(name: String, image: Opened) -> Stack {
     let discovery = crate::volume::discover(&image.disk, &VolCx { budget: &budget });
     warnings.extend(discovery.warnings.iter().cloned());
     let mut contents = Vec::new();
-    let mut mounted = Vec::new();
+    let mut devices = Vec::new();
     for volume in discovery.volumes.iter().filter(|volume| volume.claimed_by.is_none()) {
         let budget = Budget::new(Limits::OPEN);
         let content = crate::fs::detect(&volume.source, &FsCx { budget: &budget });
-        match &content {
-            Ok(Content::Files(systems)) => mounted.extend(systems.iter().map(|fs| as_mounted(volume, fs))),
-            Ok(_) => {}
-            Err(error) => warnings.push(format!("{}: {}", volume.id, error.chain())),
+        if let Err(error) = &content {
+            warnings.push(format!("{}: {}", volume.id, error.chain()));
         }
+        devices.push(device(volume, content.as_ref().ok(), &mut warnings));
         contents.push(VolumeContent { volume: volume.id.clone(), content });
     }
-    for system in &mounted {
-        warnings.extend(system.facts.warnings.iter().map(|warning| format!("{}: {warning}", system.volume)));
+    let mut guests = crate::guest::roots(&devices);
+    let firmware = firmware(&discovery, &devices);
+    for guest in &mut guests {
+        guest.firmware.clone_from(&firmware);
     }
-    let guests = crate::guest::roots(&mounted);
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
-    Stack { name, image, discovery, contents, guests, warnings }
+    Stack { name, image, discovery, contents, devices, guests, warnings }
 }
 
-fn as_mounted(volume: &Volume, fs: &Arc<dyn FileSystem>) -> Mounted {
-    Mounted {
+/// What the guest layer needs to know of a volume.
+fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>) -> Device {
+    let partition = volume.partition.as_ref();
+    let mut device = Device {
         volume: volume.id.clone(),
-        part_uuid: volume.partition.as_ref().and_then(|partition| partition.uuid.clone()),
-        fs: Arc::clone(fs),
-        facts: fs.facts(),
+        part_number: partition.map(|partition| partition.number),
+        part_uuid: partition.and_then(|partition| partition.uuid.clone()),
+        part_name: partition.map(|partition| partition.name.clone()).unwrap_or_default(),
+        ..Device::default()
+    };
+    match content {
+        Some(Content::Files(systems)) => {
+            let facts: Vec<FsFacts> = systems.iter().map(|fs| fs.facts()).collect();
+            warnings.extend(
+                facts.iter().flat_map(|facts| &facts.warnings).map(|line| format!("{}: {line}", volume.id)),
+            );
+            if let Some(first) = facts.into_iter().next() {
+                (device.kind, device.uuid, device.label) = (first.kind, first.uuid, first.label);
+            }
+            device.systems.clone_from(systems);
+        }
+        // A volume that cannot even be probed keeps no identity; what failed is in the warnings already.
+        content => {
+            device.kind = if let Some(Content::Known(kind)) = content { kind } else { "" };
+            if let Ok(bytes) = ProbeBytes::read(&*volume.source, "") {
+                let known = crate::fs::identity::identity(device.kind, &bytes);
+                (device.uuid, device.label, device.is_blank) = (known.uuid, known.label, known.is_blank);
+            }
+        }
     }
+    device
+}
+
+/// GPT type of an EFI system partition, UEFI specification 2.10, table 5-7.
+const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+
+/// The ways in which the disk can be booted, as far as partition table and first sector tell.
+fn firmware(discovery: &Discovery, devices: &[Device]) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    if !matches!(discovery.table.boot_code, "" | "none") {
+        found.push("bios");
+    }
+    let is_esp = |volume: &Volume| {
+        let code = volume.partition.as_ref().map(|partition| partition.type_code.as_str());
+        let is_fat = devices.iter().any(|device| device.volume == volume.id && device.kind == "vfat");
+        matches!(code, Some(ESP | "0xef")) && is_fat
+    };
+    if discovery.volumes.iter().any(is_esp) {
+        found.push("uefi");
+    }
+    found
 }
 
 impl Stack {

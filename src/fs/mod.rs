@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub mod identity;
 pub mod tree;
 
 /// Every file system we read.

@@ -1,20 +1,91 @@
 //! What a guest says about itself: which volume is its root, what it is called, what it boots.
+//!
+//! [`roots`] finds the systems among the devices of a disk and mounts the rest into each by its `fstab`. Every other
+//! fact is read when it is first asked for, once, and carries its [`Evidence`]. A fact that could not be read is an
+//! error; only what was looked for and is not there is absent.
 
-use crate::fs::tree::Tree;
-use crate::fs::{FileSystem, FsFacts};
-use std::sync::Arc;
+use crate::budget::{Budget, Limits};
+use crate::error::Result;
+use crate::fs::FileSystem;
+use crate::fs::tree::{Node, Tree};
+use crate::text::Text;
+use boot::BootConfig;
+use cloud_init::CloudInit;
+use elf::Machine;
+use fstab::Fstab;
+use kernel::{Drivers, Kernel};
+use os_release::OsRelease;
+use packages::Packages;
+use services::Services;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-/// A file system on a volume, as the guest layer sees it.
-#[derive(Clone, Debug)]
-pub struct Mounted {
+mod assemble;
+pub mod boot;
+pub mod cloud_init;
+pub mod elf;
+pub mod evidence;
+pub mod file;
+pub mod fstab;
+pub mod initramfs;
+pub mod kernel;
+#[cfg(test)]
+mod memory;
+pub mod os_release;
+pub mod packages;
+pub mod role;
+pub mod services;
+
+pub use evidence::Evidence;
+
+/// One volume of a disk, as the guest layer sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Device {
     /// The volume's id.
     pub volume: String,
-    /// `PARTUUID`, if the volume is a partition.
+    /// Its number in the partition table.
+    pub part_number: Option<u32>,
+    /// `PARTUUID`.
     pub part_uuid: Option<String>,
-    /// The file system.
-    pub fs: Arc<dyn FileSystem>,
-    /// What it says about itself.
-    pub facts: FsFacts,
+    /// `PARTLABEL`.
+    pub part_name: Text,
+    /// What stands on it, as `blkid` calls it: `ext4`, `swap`. Empty if nothing is known.
+    pub kind: &'static str,
+    /// The file system's UUID, as `blkid` spells it.
+    pub uuid: Option<String>,
+    /// The file system's label.
+    pub label: Text,
+    /// Its trees, if we read it.
+    pub systems: Vec<Arc<dyn FileSystem>>,
+    /// It is all zero where a signature would stand.
+    pub is_blank: bool,
+}
+
+impl Device {
+    /// Is it the disk itself or one of its partitions, not something made of them?
+    #[must_use]
+    pub fn is_of_the_disk(&self) -> bool {
+        self.part_number.is_some() || self.volume == "disk"
+    }
+
+    /// Could it be the device that an unknown UUID or label means?
+    #[must_use]
+    pub fn may_hide_an_identity(&self) -> bool {
+        self.systems.is_empty() && self.uuid.is_none() && !self.is_blank
+    }
+
+    /// Are other volumes made of it, that we do not see?
+    #[must_use]
+    pub fn is_made_of(&self) -> bool {
+        matches!(self.kind, "LVM2_member" | "crypto_LUKS" | "linux_raid_member" | "BitLocker")
+    }
+
+    /// What it holds, in words.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        if self.kind.is_empty() { "something unknown" } else { self.kind }
+    }
 }
 
 /// One operating system in an image.
@@ -24,12 +95,278 @@ pub struct Guest {
     pub tree: Arc<Tree>,
     /// The volume of its root.
     pub root: String,
+    /// `linux`.
+    pub kind: &'static str,
+    /// How it can be booted: `bios`, `uefi`. Set by who sees the whole disk.
+    pub firmware: Vec<&'static str>,
     /// What did not work out while assembling, one line each.
     pub warnings: Vec<String>,
+    /// As `tree`, but what lies on a volume that is missing is an error.
+    facts: Tree,
+    fstab: Result<Fstab>,
+    os: OnceLock<Result<OsRelease>>,
+    machine: OnceLock<Result<Option<Machine>>>,
+    kernels: OnceLock<Result<Vec<Kernel>>>,
+    boot: OnceLock<Result<Option<BootConfig>>>,
+    packages: OnceLock<Result<Packages>>,
+    services: OnceLock<Result<Services>>,
+    cloud_init: OnceLock<Result<CloudInit>>,
 }
 
-/// Finds the operating systems among the file systems, by evidence.
+/// Finds the operating systems among the devices of a disk, by evidence; the one that most speaks for first.
 #[must_use]
-pub fn roots(_mounted: &[Mounted]) -> Vec<Guest> {
-    Vec::new()
+pub fn roots(devices: &[Device]) -> Vec<Guest> {
+    let mut found = Vec::new();
+    for device in devices {
+        for fs in &device.systems {
+            // One that cannot be read is no root; `Role` says so to who asks for it.
+            if let Ok(role) = role::role(&device.volume, fs)
+                && role.purpose == role::Purpose::Root
+            {
+                found.push((role.score, Guest::new(device, fs, devices)));
+            }
+        }
+    }
+    found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    found.into_iter().map(|(_, guest)| guest).collect()
+}
+
+/// What walking an initramfs may cost. Unpacking 300 MiB takes seconds; a minute is the end of any check.
+const INITRAMFS: Limits = Limits { time: Duration::from_secs(60), steps: 64_000_000, ..Limits::WALK };
+
+impl Guest {
+    fn new(device: &Device, fs: &Arc<dyn FileSystem>, devices: &[Device]) -> Self {
+        let fstab = fstab::read(&Tree::new(&device.volume, Arc::clone(fs)));
+        let lines = fstab.as_ref().cloned().unwrap_or_default();
+        let done = assemble::assemble(device, fs, devices, &lines);
+        let mut warnings = done.warnings;
+        warnings.extend(fstab.as_ref().err().map(|error| error.chain()));
+        Self {
+            tree: Arc::new(done.tree),
+            root: device.volume.clone(),
+            kind: "linux",
+            firmware: Vec::new(),
+            warnings,
+            facts: done.facts,
+            fstab,
+            os: OnceLock::new(),
+            machine: OnceLock::new(),
+            kernels: OnceLock::new(),
+            boot: OnceLock::new(),
+            packages: OnceLock::new(),
+            services: OnceLock::new(),
+            cloud_init: OnceLock::new(),
+        }
+    }
+
+    /// The lines of its `fstab`.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn fstab(&self) -> Result<&Fstab> {
+        share(&self.fstab)
+    }
+
+    /// What it calls itself.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn os(&self) -> Result<&OsRelease> {
+        share(self.os.get_or_init(|| os_release::read(&self.facts)))
+    }
+
+    /// The machine that its programs are for; `None` when no program was found.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn machine(&self) -> Result<Option<&Machine>> {
+        share(self.machine.get_or_init(|| elf::read(&self.facts))).map(Option::as_ref)
+    }
+
+    /// Its kernels.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub fn kernels(&self) -> Result<&[Kernel]> {
+        share(self.kernels.get_or_init(|| kernel::read(&self.facts))).map(Vec::as_slice)
+    }
+
+    /// What the kernel of this release can drive.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn drivers(&self, release: &[u8]) -> Result<Drivers> {
+        kernel::drivers(&self.facts, release)
+    }
+
+    /// Its boot loader's configuration; `None` when there is none that we know.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn boot(&self) -> Result<Option<&BootConfig>> {
+        share(self.boot.get_or_init(|| boot::read(&self.facts))).map(Option::as_ref)
+    }
+
+    /// Its packages.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    pub fn packages(&self) -> Result<&Packages> {
+        share(self.packages.get_or_init(|| packages::read(&self.facts)))
+    }
+
+    /// What starts at boot.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn services(&self) -> Result<&Services> {
+        share(self.services.get_or_init(|| services::read(&self.facts)))
+    }
+
+    /// What is known about cloud-init.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn cloud_init(&self) -> Result<&CloudInit> {
+        share(self.cloud_init.get_or_init(|| {
+            let packages = self.packages().cloned();
+            let (services, boot) = (self.services().cloned(), self.boot().map(|boot| boot.cloned()));
+            cloud_init::read(&self.facts, &packages, &services, &boot)
+        }))
+    }
+
+    /// The file that a boot loader names, and its path in the tree; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    pub fn boot_file(&self, named: &[u8]) -> Result<Option<BootFile>> {
+        let Some(path) = boot::locate(&self.facts, named)? else { return Ok(None) };
+        let Some(node) = self.facts.find(&path)? else { return Ok(None) };
+        Ok(Some(BootFile {
+            volume: self.facts.volume(node).to_owned(),
+            size: self.facts.stat(node)?.size,
+            path,
+            node,
+        }))
+    }
+
+    /// What is in an initramfs.
+    ///
+    /// # Errors
+    /// When it cannot be read, unpacked or understood.
+    pub fn initramfs(&self, file: &BootFile, wanted: &BTreeSet<String>) -> Result<initramfs::Listing> {
+        initramfs::walk(&self.facts, file.node, wanted, &Budget::new(INITRAMFS))
+            .map_err(|error| error.context(crate::text::escape(&file.path)))
+    }
+
+    /// `ID` of `os-release`: `debian`. Empty when it is not known; [`Guest::os`] says why.
+    #[must_use]
+    pub fn distro(&self) -> Text {
+        self.os().map(|os| os.id.clone()).unwrap_or_default()
+    }
+
+    /// `VERSION_ID`: `12`. Empty when it is not known.
+    #[must_use]
+    pub fn version(&self) -> Text {
+        self.os().map(|os| os.version.clone()).unwrap_or_default()
+    }
+
+    /// `Debian GNU/Linux 12 (bookworm)`. Empty when it is not known.
+    #[must_use]
+    pub fn product(&self) -> Text {
+        self.os().map(|os| os.pretty.clone()).unwrap_or_default()
+    }
+
+    /// `x86_64`. Empty when it is not known.
+    #[must_use]
+    pub fn arch(&self) -> Text {
+        self.machine().ok().flatten().map(|machine| machine.name.clone()).unwrap_or_default()
+    }
+}
+
+/// A file that a boot loader names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    /// Its path in the guest's tree.
+    pub path: Vec<u8>,
+    /// The volume it lies on.
+    pub volume: String,
+    /// Its length in bytes.
+    pub size: u64,
+    node: Node,
+}
+
+/// A stored fact, or its error once more.
+fn share<T>(fact: &Result<T>) -> Result<&T> {
+    fact.as_ref().map_err(Clone::clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory::MemoryFs;
+    use super::*;
+
+    fn device(volume: &str, number: u32, uuid: &str, files: &[(&str, &str)]) -> Device {
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        Device {
+            volume: volume.to_owned(),
+            part_number: Some(number),
+            uuid: Some(uuid.to_owned()),
+            kind: "ext4",
+            systems: vec![Arc::new(MemoryFs::new(&files))],
+            ..Device::default()
+        }
+    }
+
+    fn root(fstab: &str) -> Device {
+        device(
+            "p2",
+            2,
+            "r-r",
+            &[
+                ("/etc/fstab", fstab),
+                ("/etc/os-release", "ID=debian\n"),
+                ("/bin/sh", ""),
+                ("/boot/", ""),
+                ("/data/", ""),
+            ],
+        )
+    }
+
+    #[test]
+    fn the_root_is_found_by_evidence_and_boot_mounted_by_fstab() {
+        let boot = device("p1", 1, "b-b", &[("/vmlinuz-6.1", "x"), ("/grub/grub.cfg", "")]);
+        let guests = roots(&[boot, root("UUID=R-R / ext4\nUUID=b-b /boot ext4\n")]);
+        assert_eq!(guests.len(), 1);
+        assert_eq!(guests[0].root, "p2");
+        assert_eq!(guests[0].tree.mounts()[1].path, b"/boot");
+        assert_eq!(guests[0].kernels().unwrap()[0].release, Text::from("6.1"));
+        assert!(guests[0].warnings.is_empty(), "{:?}", guests[0].warnings);
+    }
+
+    #[test]
+    fn a_kernel_name_means_the_partition_of_that_number() {
+        let boot = device("p1", 1, "b-b", &[("/vmlinuz-6.1", "x")]);
+        let guests = roots(&[boot, root("/dev/sda2 / ext4\n/dev/sda1 /boot ext4\n/dev/sdb1 /data ext4\n")]);
+        assert_eq!(guests[0].tree.mounts().len(), 2);
+        assert_eq!(
+            guests[0].warnings,
+            ["/etc/fstab line 3: /data is /dev/sdb1: no such device in this image"]
+        );
+    }
+
+    #[test]
+    fn what_lies_on_a_missing_volume_is_unknown_not_absent() {
+        let guests = roots(&[root("UUID=b-b /boot ext4\n")]);
+        assert!(guests[0].kernels().is_err());
+        assert!(guests[0].tree.find(b"/boot").unwrap().is_some());
+        assert!(file::names(&guests[0].tree, "/boot").unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_two_systems_the_fuller_comes_first() {
+        let small = device("p1", 1, "a-a", &[("/etc/fstab", ""), ("/bin/sh", "")]);
+        let guests = roots(&[small, root("")]);
+        assert_eq!(guests.iter().map(|guest| guest.root.as_str()).collect::<Vec<_>>(), ["p2", "p1"]);
+    }
 }

@@ -1,0 +1,70 @@
+//! UUID and label of what we recognise but do not read: enough to know a device that a guest names in its `fstab`.
+
+use crate::block::{Probe, ProbeBytes};
+use crate::ondisk::{get_le16, get_le32, get_le64, uuid};
+use crate::text::Text;
+
+/// What a superblock says of itself, as `blkid` spells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Its UUID; a FAT's volume number (`ABCD-1234`), an NTFS's serial number.
+    pub uuid: Option<String>,
+    /// Its label.
+    pub label: Text,
+    /// Nothing but zeros where any signature would stand.
+    pub is_blank: bool,
+}
+
+/// Reads the identity of what `kind` names, in `blkid`'s word. Does no I/O.
+#[must_use]
+pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
+    let probe = bytes.view();
+    let text = |at: usize, len: usize| label(&probe, at, len);
+    let id = |at: usize| probe.bytes::<16>(at).filter(|id| *id != [0; 16]).map(|id| uuid(&id));
+    let (uuid, label) = match kind {
+        // Linux include/linux/swap.h, union swap_header: uuid at 1036, volume name at 1052.
+        "swap" => (id(1036), text(1052, 16)),
+        // XFS Algorithms & Data Structures, "Superblocks": sb_uuid at 32, sb_fname at 108.
+        "xfs" => (id(32), text(108, 12)),
+        // btrfs on-disk format, "Superblock", at 64 KiB: fsid at 0x20, label at 0x12b.
+        "btrfs" => (id(0x10020), text(0x1012b, 256)),
+        // f2fs_fs.h, struct f2fs_super_block, at 1024: uuid at 108.
+        "f2fs" => (id(1024 + 108), Text::default()),
+        // Linux fs/erofs/erofs_fs.h, at 1024: uuid at 48, volume_name at 64.
+        "erofs" => (id(1024 + 48), text(1024 + 64, 16)),
+        // LUKS1 and LUKS2 on-disk formats: uuid as text at 168; LUKS2 has a label at 24.
+        "crypto_LUKS" => {
+            let two = probe.head.get(7) == Some(&2);
+            (Some(text(168, 40).to_string()), if two { text(24, 48) } else { Text::default() })
+        }
+        // NTFS boot sector: serial number at 72.
+        "ntfs" => (get_le64(probe.head, 72).map(|serial| format!("{serial:016X}")), Text::default()),
+        // exFAT specification, "Volume Serial Number", at 100.
+        "exfat" => (get_le32(probe.head, 100).map(fat_number), Text::default()),
+        "vfat" => fat(&probe),
+        _ => (None, Text::default()),
+    };
+    let is_blank = kind.is_empty() && probe.head.iter().chain(probe.tail).all(|byte| *byte == 0);
+    Identity { uuid: uuid.filter(|uuid| !uuid.is_empty()), label, is_blank }
+}
+
+/// "FAT: General Overview of On-Disk Format" 1.03: FAT32 has its fields at 67 and 71, FAT12 and FAT16 at 39 and 43.
+fn fat(probe: &Probe<'_>) -> (Option<String>, Text) {
+    let is_32 = get_le16(probe.head, 22) == Some(0);
+    let (number, name) = if is_32 { (67, 71) } else { (39, 43) };
+    let label = label(probe, name, 11);
+    let label = if label.as_bytes() == b"NO NAME" { Text::default() } else { label };
+    (get_le32(probe.head, number).map(fat_number), label)
+}
+
+fn fat_number(number: u32) -> String {
+    let [high @ .., c, d] = number.to_be_bytes();
+    format!("{:04X}-{:04X}", u16::from_be_bytes(high), u16::from_be_bytes([c, d]))
+}
+
+/// Bytes up to the first NUL, without white space at the end.
+fn label(probe: &Probe<'_>, at: usize, len: usize) -> Text {
+    let bytes = probe.head.get(at..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    Text::from(bytes.get(..end).unwrap_or_default().trim_ascii_end())
+}

@@ -1,0 +1,108 @@
+//! What a guest boots: the entries of its boot loader, and which of them is the default. The loader's script is never
+//! run; a default that only running it would tell is said to be unresolved.
+
+use super::evidence::Evidence;
+use super::file;
+use crate::error::Result;
+use crate::fs::tree::Tree;
+use crate::text::Text;
+
+mod bls;
+mod grub;
+
+/// The entries of a boot loader.
+#[derive(Clone, Debug, Default)]
+pub struct BootConfig {
+    /// In the order of the menu.
+    pub entries: Vec<Entry>,
+    /// Which one boots if nobody chooses: an index into `entries`.
+    pub default: Option<usize>,
+    /// How the default was found, or why it was not.
+    pub why: String,
+    /// The configuration file.
+    pub evidence: Option<Evidence>,
+}
+
+/// One entry of a menu.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// As shown.
+    pub title: Text,
+    /// Its identity, where the loader gives one.
+    pub id: Vec<u8>,
+    /// Its number in the menu and those of the submenus around it: `1>2`.
+    pub number: String,
+    /// The kernel's path as written, without a device in front.
+    pub kernel: Vec<u8>,
+    /// The kernel's arguments.
+    pub args: Vec<Vec<u8>>,
+    /// The initramfs files as written, without a device in front.
+    pub initrds: Vec<Vec<u8>>,
+    /// Where the kernel's line stands.
+    pub evidence: Evidence,
+}
+
+impl Entry {
+    /// The value of the last argument `key=value`.
+    #[must_use]
+    pub fn arg(&self, key: &str) -> Option<&[u8]> {
+        let value = |arg: &'_ Vec<u8>| arg.strip_prefix(key.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len);
+        let found = self.args.iter().rev().find(|arg| value(arg).is_some())?;
+        found.get(key.len().saturating_add(1)..)
+    }
+
+    /// Is this word among the kernel's arguments?
+    #[must_use]
+    pub fn has_arg(&self, word: &str) -> bool {
+        self.args.iter().any(|arg| arg == word.as_bytes())
+    }
+}
+
+impl BootConfig {
+    /// The entry that boots if nobody chooses.
+    #[must_use]
+    pub fn default_entry(&self) -> Option<&Entry> {
+        self.default.and_then(|at| self.entries.get(at))
+    }
+}
+
+/// Reads a guest's boot loader configuration; `None` when there is none that we know.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub fn read(tree: &Tree) -> Result<Option<BootConfig>> {
+    grub::read(tree)
+}
+
+/// The path in the guest's tree of a file that a boot loader names: its paths start at the file system that holds it,
+/// which is mounted at `/boot` or is the root, or is a btrfs subvolume (`/@/boot/…`).
+///
+/// # Errors
+/// When a directory on the way cannot be read.
+pub fn locate(tree: &Tree, named: &[u8]) -> Result<Option<Vec<u8>>> {
+    let named = if named.starts_with(b"/") { named.to_vec() } else { [b"/", named].concat() };
+    let mut tries = Vec::new();
+    if tree.mounts().iter().any(|mount| mount.path == b"/boot") {
+        tries.push([b"/boot", named.as_slice()].concat());
+    }
+    tries.push(named.clone());
+    tries.push([b"/boot", named.as_slice()].concat());
+    if let Some(inside) = named.strip_prefix(b"/@") {
+        tries.push(inside.to_vec());
+    }
+    for path in tries {
+        if file::exists(tree, &path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// A path without the device in front: `($root)/vmlinuz`, `(hd0,msdos1)/vmlinuz`.
+fn without_device(path: &[u8]) -> Vec<u8> {
+    let rest = path.strip_prefix(b"(").and_then(|rest| {
+        let close = rest.iter().position(|byte| *byte == b')')?;
+        rest.get(close.saturating_add(1)..)
+    });
+    rest.unwrap_or(path).to_vec()
+}

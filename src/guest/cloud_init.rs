@@ -1,0 +1,239 @@
+//! cloud-init in a guest, as four facts: installed, enabled, disabled, and the data sources it asks.
+
+use super::boot::BootConfig;
+use super::evidence::Evidence;
+use super::file::{self, GuestFile, MAX_CONFIG};
+use super::packages::Packages;
+use super::services::Services;
+use crate::error::Result;
+use crate::fs::tree::Tree;
+use crate::text::Text;
+
+/// What is known about cloud-init.
+#[derive(Clone, Debug, Default)]
+pub struct CloudInit {
+    /// The package or the Python module, if it is installed. An error if neither was found but the packages could not
+    /// be read.
+    pub installed: Option<Evidence>,
+    /// What starts it at boot.
+    pub enabled: Option<Evidence>,
+    /// What keeps it from running: the marker file or the kernel's argument.
+    pub disabled: Option<Evidence>,
+    /// `datasource_list`, the last one that counts; `None` when no file sets it.
+    pub datasources: Option<Datasources>,
+}
+
+/// The data sources that are asked, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datasources {
+    /// Their names.
+    pub names: Vec<Text>,
+    /// The line that sets them.
+    pub evidence: Evidence,
+}
+
+/// Units of cloud-init by which it starts: systemd's of all versions, and the names of the older init systems.
+const UNITS: &[&str] = &[
+    "cloud-init-main.service",
+    "cloud-init-network.service",
+    "cloud-init-local.service",
+    "cloud-init.service",
+    "cloud-init",
+    "cloud-init-local",
+];
+
+/// Directories below which a Python has its modules.
+const PYTHONS: &[&str] = &["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
+
+/// Collects the four facts.
+///
+/// # Errors
+/// When something that decides one of them is there but cannot be read.
+pub fn read(
+    tree: &Tree,
+    packages: &Result<Packages>,
+    services: &Result<Services>,
+    boot: &Result<Option<BootConfig>>,
+) -> Result<CloudInit> {
+    let mut found = CloudInit::default();
+    let package = packages.as_ref().ok().and_then(|packages| packages.get("cloud-init"));
+    found.installed = match package {
+        Some(package) => Some(package.evidence.clone()),
+        None => python_module(tree)?,
+    };
+    if found.installed.is_none() {
+        // Not found, but only a package list that was read can say that it is not there.
+        packages.as_ref().map_err(Clone::clone)?;
+        return Ok(found);
+    }
+    let services = services.as_ref().map_err(Clone::clone)?;
+    found.enabled = UNITS.iter().find_map(|unit| services.enabled(unit)).cloned();
+    found.disabled = disabled(tree, boot)?;
+    found.datasources = datasources(tree)?;
+    Ok(found)
+}
+
+fn python_module(tree: &Tree) -> Result<Option<Evidence>> {
+    for lib in PYTHONS {
+        for name in file::names(tree, lib)?.iter().filter(|name| name.starts_with(b"python")) {
+            for packages in ["dist-packages", "site-packages"] {
+                let path = [lib.as_bytes(), b"/", name, b"/", packages.as_bytes(), b"/cloudinit"].concat();
+                if let Some(node) = tree.find(&path)? {
+                    let evidence = Evidence::new("Python module of cloud-init");
+                    return Ok(Some(evidence.on(tree.volume(node)).path(&path)));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// `/etc/cloud/cloud-init.disabled` or `cloud-init=disabled` on the kernel's line (cloud-init manual, "How to disable
+/// cloud-init").
+fn disabled(tree: &Tree, boot: &Result<Option<BootConfig>>) -> Result<Option<Evidence>> {
+    let marker = "/etc/cloud/cloud-init.disabled";
+    if let Some(node) = tree.find(marker.as_bytes())? {
+        return Ok(Some(Evidence::new("disables cloud-init").on(tree.volume(node)).path(marker.as_bytes())));
+    }
+    let entry = boot.as_ref().ok().and_then(Option::as_ref).and_then(BootConfig::default_entry);
+    Ok(entry.filter(|entry| entry.has_arg("cloud-init=disabled")).map(|entry| Evidence {
+        what: "the kernel's argument cloud-init=disabled".to_owned(),
+        ..entry.evidence.clone()
+    }))
+}
+
+/// `cloud.cfg`, then `cloud.cfg.d/*.cfg` by name: a later file's list replaces an earlier one's.
+fn datasources(tree: &Tree) -> Result<Option<Datasources>> {
+    let mut paths = vec![b"/etc/cloud/cloud.cfg".to_vec()];
+    let names = file::names(tree, "/etc/cloud/cloud.cfg.d")?;
+    let names = names.iter().filter(|name| name.ends_with(b".cfg"));
+    paths.extend(names.map(|name| [b"/etc/cloud/cloud.cfg.d/", name.as_slice()].concat()));
+    let mut found = None;
+    for path in paths {
+        if let Some(file) = file::read(tree, path, MAX_CONFIG)? {
+            found = datasource_list(&file).or(found);
+        }
+    }
+    Ok(found)
+}
+
+/// The top-level key `datasource_list` of a YAML file, as `[ A, B ]` or as `- A` lines. Of YAML no more is needed, and
+/// cloud-init's own `ds-identify` reads no more.
+fn datasource_list(file: &GuestFile) -> Option<Datasources> {
+    let mut found: Option<Datasources> = None;
+    let mut open = false;
+    for (number, line) in file.lines() {
+        let line = without_comment(line);
+        if let Some(value) = line.strip_prefix(b"datasource_list:") {
+            let evidence = file.evidence("data sources of cloud-init").line(number, line);
+            found = Some(Datasources { names: items(value), evidence });
+            let value = value.trim_ascii();
+            open = value.is_empty() || (value.starts_with(b"[") && !value.ends_with(b"]"));
+            continue;
+        }
+        let text = line.trim_ascii();
+        let Some(list) = found.as_mut().filter(|_| open && !text.is_empty()) else { continue };
+        if let Some(item) = text.strip_prefix(b"- ") {
+            list.names.extend(items(item));
+        } else if line.starts_with(b" ") || text.starts_with(b"]") {
+            list.names.extend(items(text));
+            open = !text.ends_with(b"]");
+        } else {
+            open = false;
+        }
+    }
+    found
+}
+
+fn items(text: &[u8]) -> Vec<Text> {
+    let strip = |item: &[u8]| {
+        item.trim_ascii_start().iter().copied().filter(|byte| !b"[]'\"".contains(byte)).collect::<Vec<u8>>()
+    };
+    let items = text.split(|byte| *byte == b',').map(|item| Text::from(strip(item).trim_ascii()));
+    items.filter(|item| !item.is_empty()).collect()
+}
+
+/// A `#` at the start or after white space begins a comment.
+fn without_comment(line: &[u8]) -> &[u8] {
+    let starts = |at: usize| {
+        at.checked_sub(1).is_none_or(|before| line.get(before).is_some_and(u8::is_ascii_whitespace))
+    };
+    let at = line.iter().enumerate().position(|(at, byte)| *byte == b'#' && starts(at));
+    at.and_then(|at| line.get(..at)).unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryFs;
+    use super::super::{packages, services};
+    use super::*;
+
+    const INSTALLED: (&str, &str) =
+        ("/var/lib/dpkg/status", "Package: cloud-init\nStatus: install ok installed\n");
+
+    fn cloud_init(files: &[(&str, &str)]) -> Result<CloudInit> {
+        let tree = MemoryFs::tree(files);
+        read(&tree, &packages::read(&tree), &services::read(&tree), &super::super::boot::read(&tree))
+    }
+
+    fn names(files: &[(&str, &str)]) -> Vec<String> {
+        let sources = cloud_init(files).unwrap().datasources.unwrap();
+        sources.names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_later_file_replaces_the_list() {
+        let files = [
+            INSTALLED,
+            ("/etc/cloud/cloud.cfg", "datasource_list: [ NoCloud ]\n"),
+            (
+                "/etc/cloud/cloud.cfg.d/90_dpkg.cfg",
+                "# to update this file\ndatasource_list: [ ConfigDrive, \"OpenStack\" ] # x\n",
+            ),
+        ];
+        assert_eq!(names(&files), ["ConfigDrive", "OpenStack"]);
+    }
+
+    #[test]
+    fn a_block_list_is_a_list() {
+        assert_eq!(
+            names(&[
+                INSTALLED,
+                (
+                    "/etc/cloud/cloud.cfg",
+                    "datasource_list:\n  - ConfigDrive\n- TencentCloud\nusers:\n - default\n"
+                )
+            ]),
+            ["ConfigDrive", "TencentCloud"]
+        );
+    }
+
+    #[test]
+    fn a_module_without_a_package_is_installed() {
+        let found = cloud_init(&[
+            ("/usr/lib/python3/dist-packages/cloudinit/version.py", ""),
+            ("/var/lib/rpm/Packages", "x"),
+        ]);
+        assert!(found.unwrap().installed.is_some());
+    }
+
+    #[test]
+    fn an_unread_package_database_is_no_proof_of_absence() {
+        assert!(cloud_init(&[("/var/lib/rpm/Packages", "x")]).is_err());
+    }
+
+    #[test]
+    fn configuration_files_left_behind_are_not_installed() {
+        let found = cloud_init(&[
+            ("/var/lib/dpkg/status", "Package: cloud-init\nStatus: deinstall ok config-files\n"),
+            ("/etc/cloud/cloud.cfg", "x: y\n"),
+        ]);
+        assert!(found.unwrap().installed.is_none());
+    }
+
+    #[test]
+    fn the_marker_file_disables_it() {
+        let found = cloud_init(&[INSTALLED, ("/etc/cloud/cloud-init.disabled", "")]).unwrap();
+        assert!(found.disabled.is_some());
+    }
+}

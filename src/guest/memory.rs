@@ -1,0 +1,146 @@
+//! A file system in memory, for the tests of this layer: a list of paths with their content.
+
+use crate::error::{Error, Result};
+use crate::fs::tree::Tree;
+use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+#[derive(Debug)]
+enum Entry {
+    Dir(BTreeMap<Vec<u8>, u64>),
+    File(Vec<u8>),
+    Link(Vec<u8>),
+    /// Reading it fails.
+    Bad,
+}
+
+#[derive(Debug)]
+pub(crate) struct MemoryFs(Vec<Entry>);
+
+impl MemoryFs {
+    /// Text becomes a file; `-> target` a link; `!` a file that cannot be read; a path with `/` at its end a directory.
+    pub(crate) fn new(files: &[(&str, &[u8])]) -> Self {
+        let mut fs = Self(vec![Entry::Dir(BTreeMap::new())]);
+        for (path, content) in files {
+            let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+            let last = if path.ends_with('/') { None } else { parts.pop() };
+            let mut at = 0;
+            for part in parts {
+                at = fs.child(at, part).unwrap_or_else(|| fs.add(at, part, Entry::Dir(BTreeMap::new())));
+            }
+            if let Some(name) = last {
+                let entry = match content.strip_prefix(b"-> ") {
+                    Some(target) => Entry::Link(target.to_vec()),
+                    None if *content == b"!" => Entry::Bad,
+                    None => Entry::File(content.to_vec()),
+                };
+                fs.add(at, name, entry);
+            }
+        }
+        fs
+    }
+
+    pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        Tree::new("p1", Arc::new(Self::new(&files)))
+    }
+
+    fn child(&self, dir: u64, name: &str) -> Option<u64> {
+        let Entry::Dir(names) = &self.0[usize::try_from(dir).unwrap()] else {
+            panic!("{name} is no directory")
+        };
+        names.get(name.as_bytes()).copied()
+    }
+
+    fn add(&mut self, dir: u64, name: &str, entry: Entry) -> u64 {
+        let ino = u64::try_from(self.0.len()).unwrap();
+        self.0.push(entry);
+        let Entry::Dir(names) = &mut self.0[usize::try_from(dir).unwrap()] else { panic!("no directory") };
+        names.insert(name.as_bytes().to_vec(), ino);
+        ino
+    }
+
+    fn entry(&self, ino: Ino) -> &Entry {
+        &self.0[usize::try_from(ino.0).unwrap()]
+    }
+}
+
+impl FileSystem for MemoryFs {
+    fn root(&self) -> Ino {
+        Ino(0)
+    }
+
+    fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        match self.entry(dir) {
+            Entry::Dir(names) => Ok(names.get(name).copied().map(Ino)),
+            _ => Ok(None),
+        }
+    }
+
+    fn stat(&self, ino: Ino) -> Result<Stat> {
+        let (kind, size) = match self.entry(ino) {
+            Entry::Dir(_) => (FileType::Dir, 0),
+            Entry::File(bytes) => (FileType::File, bytes.len()),
+            Entry::Link(target) => (FileType::Symlink, target.len()),
+            Entry::Bad => (FileType::File, 1),
+        };
+        let time = Time::default();
+        Ok(Stat {
+            ino,
+            kind,
+            size: u64::try_from(size).unwrap(),
+            blocks: 0,
+            mode: 0o644,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: (0, 0),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: None,
+            blksize: 4096,
+        })
+    }
+
+    fn readdir(
+        &self,
+        dir: Ino,
+        _from: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        if let Entry::Dir(names) = self.entry(dir) {
+            for (next, (name, ino)) in (1..).zip(names) {
+                if sink(DirEntry { ino: Ino(*ino), kind: None, name, next }).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, ino: Ino, buf: &mut [u8], offset: u64) -> Result<usize> {
+        match self.entry(ino) {
+            Entry::File(bytes) => {
+                let rest = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+                let count = rest.len().min(buf.len());
+                buf[..count].copy_from_slice(&rest[..count]);
+                Ok(count)
+            }
+            _ => Err(Error::unsupported("reading this")),
+        }
+    }
+
+    fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        match self.entry(ino) {
+            Entry::Link(target) => Ok(target.clone()),
+            _ => Err(Error::unsupported("no link")),
+        }
+    }
+
+    fn facts(&self) -> FsFacts {
+        FsFacts { kind: "memory", ..FsFacts::default() }
+    }
+}
