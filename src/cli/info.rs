@@ -1,12 +1,399 @@
 //! `imgmount info`.
 
-use super::{Common, Exit};
-use crate::error::{Error, Result};
+use super::content::hex;
+use super::out::{Tally, human_size};
+use super::{Common, Exit, out, plan};
+use crate::error::Result;
+use crate::fs::{Content, FsFacts};
+use crate::guest::Guest;
+use crate::measure::{Range, qcow2_size};
+use crate::stack::{Stack, VolumeContent};
+use crate::text::escape;
+use crate::volume::{Partition, TableKind, Volume};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fmt::Write as _;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Paths or URLs of images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<OsString>,
+    /// Read every stored byte to tell the size as QCOW2 exactly
+    #[arg(long)]
+    full_scan: bool,
+}
 
-pub(super) fn run(_args: &Args, _common: &Common) -> Result<Exit> {
-    Err(Error::unsupported("info"))
+/// Names by which `qemu-img info` calls a format, where they are not ours: documents tell people to look for them.
+const QEMU_NAMES: &[(&str, &str)] = &[("vhd", "vpc")];
+/// Signatures of volumes that open with a key only.
+const LOCKED: &[&str] = &["crypto_LUKS", "BitLocker"];
+/// Columns of the partition picture.
+const PICTURE: u64 = 72;
+/// Partitions in one picture; a row of more says nothing.
+const PICTURE_PARTS: usize = 10;
+/// Bytes shown of a volume nobody knows.
+const FIRST_BYTES: usize = 16;
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
+    let mut tally = Tally::default();
+    let mut documents = Vec::new();
+    for (number, image) in args.images.iter().enumerate() {
+        let stack = match plan::open(image, common) {
+            Ok(stack) => stack,
+            Err(error) => {
+                out::complain(&error);
+                documents.push(out::error_object(&error));
+                tally.failed(&error);
+                continue;
+            }
+        };
+        let size = qcow2_size(&**stack.disk(), args.full_scan);
+        tally.done();
+        if size.is_err() || stack.contents.iter().any(|content| content.content.is_err()) {
+            tally.partial();
+        }
+        if common.json {
+            documents.push(document(&stack, &size));
+        } else {
+            out::data(&format!("{}{}", if number > 0 { "\n" } else { "" }, text(&stack, &size)));
+        }
+    }
+    if common.json {
+        let one = if documents.len() == 1 { documents.pop() } else { None };
+        out::json(&one.unwrap_or(Value::Array(documents)));
+    }
+    Ok(tally.exit())
+}
+
+/// What stands on a volume, if it has been looked at.
+fn content<'a>(stack: &'a Stack, volume: &str) -> Option<&'a VolumeContent> {
+    stack.contents.iter().find(|content| content.volume == volume)
+}
+
+fn warnings(stack: &Stack, size: &Result<Range>) -> Vec<String> {
+    let unread = size.as_ref().err().map(|error| format!("the size as QCOW2 is not known: {}", error.chain()));
+    stack.warnings.iter().cloned().chain(unread).collect()
+}
+
+// For programs.
+
+fn document(stack: &Stack, size: &Result<Range>) -> Value {
+    let image = &stack.image;
+    let container: serde_json::Map<String, Value> =
+        image.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect();
+    let layers: Vec<Value> = image
+        .layers
+        .iter()
+        .map(|layer| json!({ "name": layer.name, "format": layer.format, "virtual_size": layer.size }))
+        .collect();
+    let table = &stack.discovery.table;
+    json!({
+        "schema": "imgmount.info/1",
+        "image": stack.name,
+        "format": image.format,
+        "subformat": image.subformat,
+        "virtual_size": image.disk.len(),
+        "disk_size": image.disk.stored_size(),
+        "qcow2_size": size.as_ref().ok().map(|size| json!({ "min": size.min, "max": size.max })),
+        "container": container,
+        "layers": layers,
+        "partition_table": table.kind.name(),
+        "sector_size": (table.kind != TableKind::None).then_some(table.sector_size),
+        "disk_id": (table.kind != TableKind::None).then_some(&table.id),
+        "boot_code": table.boot_code,
+        "partitions": partitions(stack).map(|(volume, part)| partition(volume, part)).collect::<Vec<_>>(),
+        "volumes": stack.discovery.volumes.iter().map(|volume| volume_object(stack, volume)).collect::<Vec<_>>(),
+        "filesystems": stack.contents.iter().flat_map(|content| filesystems(stack, content)).collect::<Vec<_>>(),
+        "guests": stack.guests.iter().map(guest_object).collect::<Vec<_>>(),
+        "warnings": warnings(stack, size),
+    })
+}
+
+fn partitions(stack: &Stack) -> impl Iterator<Item = (&Volume, &Partition)> {
+    stack.discovery.volumes.iter().filter_map(|volume| Some((volume, volume.partition.as_ref()?)))
+}
+
+fn partition(volume: &Volume, part: &Partition) -> Value {
+    json!({
+        "id": volume.id,
+        "start": part.start,
+        "size": part.size,
+        "type": part.type_code,
+        "type_name": part.type_name,
+        "name": String::from_utf8_lossy(part.name.as_bytes()),
+        "uuid": part.uuid,
+        "bootable": part.bootable,
+    })
+}
+
+fn kind(volume: &Volume) -> &'static str {
+    match &volume.partition {
+        Some(_) => "partition",
+        None if volume.id == "disk" => "disk",
+        None => "volume",
+    }
+}
+
+fn volume_object(stack: &Stack, volume: &Volume) -> Value {
+    let content = content(stack, &volume.id).map(|content| &content.content);
+    let locked = matches!(content, Some(Ok(Content::Known(name))) if LOCKED.contains(name));
+    json!({
+        "id": volume.id,
+        "kind": kind(volume),
+        "size": volume.source.len(),
+        "locked": locked,
+        "member_of": volume.claimed_by,
+        "content": content.map(|content| match content {
+            Ok(Content::Files(_)) => "files",
+            Ok(Content::Known(name)) => name,
+            Ok(Content::Unknown) => "unknown",
+            Err(_) => "unreadable",
+        }),
+    })
+}
+
+fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
+    match &content.content {
+        Ok(Content::Files(systems)) => systems
+            .iter()
+            .map(|fs| {
+                let facts = fs.facts();
+                json!({
+                    "volume": content.volume,
+                    "type": facts.kind,
+                    "label": String::from_utf8_lossy(facts.label.as_bytes()),
+                    "uuid": facts.uuid,
+                    "size": facts.size,
+                    "free": facts.free,
+                    "block_size": facts.block_size,
+                    "inodes": facts.inodes,
+                    "free_inodes": facts.free_inodes,
+                    "state": facts.state.name(),
+                    "features": facts.features,
+                    "last_mounted": String::from_utf8_lossy(facts.last_mounted.as_bytes()),
+                })
+            })
+            .collect(),
+        Ok(Content::Known(name)) => vec![json!({
+            "volume": content.volume,
+            "type": name,
+            "size": stack.volume(&content.volume).map(|volume| volume.source.len()),
+            "error": format!("{name} is not read by this version"),
+        })],
+        Ok(Content::Unknown) => Vec::new(),
+        Err(error) => vec![json!({ "volume": content.volume, "type": null, "error": error.chain() })],
+    }
+}
+
+fn guest_object(guest: &Guest) -> Value {
+    let mounts: Vec<Value> = guest
+        .tree
+        .mounts()
+        .iter()
+        .map(|mount| json!({ "path": String::from_utf8_lossy(&mount.path), "volume": mount.volume }))
+        .collect();
+    json!({ "root": guest.root, "mounts": mounts })
+}
+
+// For people.
+
+fn text(stack: &Stack, size: &Result<Range>) -> String {
+    let image = &stack.image;
+    let mut page = String::new();
+    let mut line = |text: String| {
+        page.push_str(text.trim_end());
+        page.push('\n');
+    };
+    let qemu = QEMU_NAMES.iter().find(|(ours, _)| *ours == image.format).map_or(image.format, |(_, name)| name);
+    line(format!("image: {}", stack.name));
+    line(format!("file format: {qemu}"));
+    line(format!("virtual size: {} ({} bytes)", human_size(image.disk.len()), image.disk.len()));
+    line(format!("disk size: {}", human_size(image.disk.stored_size())));
+    let variant = image.subformat.as_ref().map(|name| format!(", {name}")).unwrap_or_default();
+    line(format!("container: {}{variant}", image.format));
+    for (name, value) in &image.facts {
+        line(format!("    {name}: {value}"));
+    }
+    if let Ok(size) = size {
+        let exact = human_size(size.max);
+        line(if size.min == size.max {
+            format!("size as QCOW2: {exact} ({} bytes)", size.max)
+        } else {
+            format!("size as QCOW2: {} to {exact} ({} to {} bytes; exact with --full-scan)", human_size(size.min), size.min, size.max)
+        });
+    }
+    if image.layers.len() > 1 {
+        line("layers, the top first:".to_owned());
+        for layer in &image.layers {
+            line(format!("    {} ({}, {})", layer.name, layer.format, human_size(layer.size)));
+        }
+    }
+    table(stack).into_iter().for_each(&mut line);
+    volumes(stack).into_iter().for_each(&mut line);
+    for guest in &stack.guests {
+        line(format!("operating system: {}", guest_line(guest)));
+        for mount in guest.tree.mounts() {
+            line(format!("    {} on {}", mount.volume, escape(&mount.path)));
+        }
+    }
+    if stack.guests.is_empty() {
+        why_no_guest(stack).into_iter().for_each(&mut line);
+    }
+    for warning in warnings(stack, size) {
+        line(format!("warning: {warning}"));
+    }
+    page
+}
+
+fn guest_line(guest: &Guest) -> String {
+    format!("root on {}", guest.root)
+}
+
+fn table(stack: &Stack) -> Vec<String> {
+    let table = &stack.discovery.table;
+    let mut lines = vec![match table.kind {
+        TableKind::None => "partition table: none".to_owned(),
+        kind => {
+            let hybrid = if table.hybrid { ", hybrid" } else { "" };
+            let boot = if table.boot_code.is_empty() { String::new() } else { format!(", boot code: {}", table.boot_code) };
+            format!("partition table: {}{hybrid} (id {}, {}-byte sectors{boot})", kind.name(), table.id, table.sector_size)
+        }
+    }];
+    lines.extend(picture(stack));
+    lines
+}
+
+/// The disk as a row of boxes, as wide as the partitions are large but for those too small for their name.
+fn picture(stack: &Stack) -> Vec<String> {
+    let mut parts: Vec<(&str, &Partition)> = partitions(stack).map(|(volume, part)| (volume.id.as_str(), part)).collect();
+    if parts.is_empty() || parts.len() > PICTURE_PARTS {
+        return Vec::new();
+    }
+    parts.sort_by_key(|(_, part)| part.start);
+    let disk = stack.disk().len().max(1);
+    let columns = |size: u64| {
+        let part = u128::from(size).saturating_mul(u128::from(PICTURE)).checked_div(u128::from(disk)).unwrap_or(0);
+        usize::try_from(part).unwrap_or(0)
+    };
+    let mut boxes: Vec<(String, usize)> = Vec::new();
+    let gap = |from: u64, to: u64, boxes: &mut Vec<(String, usize)>| {
+        // What is smaller than a column is alignment, not free space.
+        let size = to.saturating_sub(from);
+        if columns(size) > 0 {
+            boxes.push(("free".to_owned(), columns(size)));
+        }
+    };
+    let mut at = 0;
+    for (id, part) in parts {
+        gap(at, part.start, &mut boxes);
+        boxes.push((id.to_owned(), columns(part.size)));
+        at = at.max(part.start.saturating_add(part.size));
+    }
+    gap(at, disk, &mut boxes);
+    let (mut edge, mut middle) = ("    +".to_owned(), "    |".to_owned());
+    for (name, width) in &boxes {
+        let width = (*width).clamp(name.len().saturating_add(2), 80);
+        let _ = write!(edge, "{}+", "-".repeat(width));
+        let _ = write!(middle, "{:<width$}|", format!(" {name}"));
+    }
+    vec![edge.clone(), middle, edge]
+}
+
+fn volumes(stack: &Stack) -> Vec<String> {
+    let rows: Vec<[String; 5]> = stack
+        .discovery
+        .volumes
+        .iter()
+        .map(|volume| {
+            let part = volume.partition.as_ref();
+            let kind = part.map_or_else(String::new, |part| {
+                let boot = if part.bootable { ", bootable" } else { "" };
+                let name = if part.type_name.is_empty() { &part.type_code } else { part.type_name };
+                format!("{name}{boot}")
+            });
+            let start = part.map_or_else(String::new, |part| format!("at {}", human_size(part.start)));
+            let what = content(stack, &volume.id).map_or_else(
+                || volume.claimed_by.map(|manager| format!("member of {manager}")).unwrap_or_default(),
+                what,
+            );
+            [volume.id.clone(), start, human_size(volume.source.len()), kind, what]
+        })
+        .collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let (id, start, size, kind) = (width(0), width(1), width(2), width(3));
+    rows.iter().map(|[a, b, c, d, e]| format!("    {a:<id$}  {b:<start$}  {c:>size$}  {d:<kind$}  {e}")).collect()
+}
+
+/// What stands on a volume, in words.
+fn what(content: &VolumeContent) -> String {
+    match &content.content {
+        Ok(Content::Files(systems)) => {
+            systems.iter().map(|fs| fs_line(&fs.facts())).collect::<Vec<_>>().join("; ")
+        }
+        Ok(Content::Known(name)) => (*name).to_owned(),
+        Ok(Content::Unknown) => "no signature we know".to_owned(),
+        Err(error) => format!("cannot be read: {}", error.chain()),
+    }
+}
+
+fn fs_line(facts: &FsFacts) -> String {
+    let mut text = facts.kind.to_owned();
+    if !facts.label.is_empty() {
+        let _ = write!(text, " \"{}\"", facts.label);
+    }
+    if let Some(uuid) = &facts.uuid {
+        let _ = write!(text, " {uuid}");
+    }
+    let _ = write!(text, ", {} free of {}, {}", human_size(facts.free), human_size(facts.size), facts.state.name());
+    text
+}
+
+/// The chain of what was seen, where no operating system was found at its end.
+fn why_no_guest(stack: &Stack) -> Vec<String> {
+    let mut lines = vec!["no operating system was found; what was seen:".to_owned()];
+    lines.push(format!("    container: {}, opened; its disk has {} bytes", stack.image.format, stack.disk().len()));
+    lines.push(format!("    partition table: {}, {} partitions", stack.discovery.table.kind.name(), partitions(stack).count()));
+    for volume in &stack.discovery.volumes {
+        let seen = match content(stack, &volume.id).map(|content| &content.content) {
+            Some(Ok(Content::Files(systems))) => {
+                let kinds: Vec<&str> = systems.iter().map(|fs| fs.facts().kind).collect();
+                format!("{} with files, but it is no root of a system we know", kinds.join(", "))
+            }
+            Some(Ok(Content::Known(name))) => format!("{name}, which this version does not look into"),
+            Some(Ok(Content::Unknown)) => format!("no signature we know; it begins with {}", first_bytes(volume)),
+            Some(Err(error)) => format!("its signature is known, but: {}", error.chain()),
+            None => format!("member of {}", volume.claimed_by.unwrap_or("something")),
+        };
+        lines.push(format!("    {}: {seen}", volume.id));
+    }
+    lines.push(format!("next step: {}", next_step(stack)));
+    lines
+}
+
+fn first_bytes(volume: &Volume) -> String {
+    let mut bytes = vec![0; FIRST_BYTES.min(crate::num::narrow(volume.source.len()))];
+    match volume.source.read_at(&mut bytes, 0) {
+        Ok(()) => bytes.iter().map(|byte| hex(&[*byte])).collect::<Vec<_>>().join(" "),
+        Err(error) => error.chain(),
+    }
+}
+
+fn next_step(stack: &Stack) -> String {
+    let contents = || stack.contents.iter().map(|content| &content.content);
+    let known = |names: &[&str]| contents().any(|content| matches!(content, Ok(Content::Known(name)) if names.contains(name)));
+    if let Some((volume, _)) = stack.filesystems().next() {
+        return format!("if it is a data disk, all is well: imgmount ls {}:{volume}:/", stack.name);
+    }
+    if known(LOCKED) {
+        return "a volume is locked, and this version takes no keys: unlock it elsewhere".to_owned();
+    }
+    if contents().any(Result::is_err) {
+        return format!("a damaged or cut image? compare its size and sum with the original: imgmount hash --container {}", stack.name);
+    }
+    if contents().any(|content| matches!(content, Ok(Content::Known(_)))) {
+        return format!("read the volume with its own tools: imgmount serve {} gives it as a block device", stack.name);
+    }
+    "is it the right file? an empty disk, an installer's data or an encrypted volume without a header look like this".to_owned()
 }
