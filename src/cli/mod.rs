@@ -166,13 +166,35 @@ pub fn main() -> ExitCode {
     out::init(&cli.common);
     let result = match &cli.verb {
         Some(verb) => verb.run(&cli.common),
-        None => mount::run(&cli.mount, &cli.common),
+        None => mistyped(&matches).map_or_else(|| mount::run(&cli.mount, &cli.common), Err),
     };
     let exit = result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
         out::report(&error, &cli.common);
         Exit::of(&error)
     });
     ExitCode::from(exit.0)
+}
+
+/// `imgmount chek x` reads as "mount the image chek on x". If nothing is called that and a verb nearly is, it was meant.
+fn mistyped(matches: &clap::ArgMatches) -> Option<Error> {
+    let mut words = matches.try_get_raw("image").ok()??;
+    let word = words.next()?.to_str()?;
+    if word.contains(['/', '.', ':']) || std::path::Path::new(word).exists() {
+        return None;
+    }
+    let command = command();
+    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let near = verbs
+        .flat_map(|verb| verb.get_all_aliases().chain([verb.get_name()]))
+        .map(|name| (plan::edits(word, name), name))
+        .min()
+        .filter(|(edits, _)| *edits <= 2)?;
+    let shown = crate::text::escape(word.as_bytes());
+    let error = Error::new(
+        ErrorKind::Usage,
+        format!("no image named '{shown}'; did you mean 'imgmount {}'?", near.1),
+    );
+    Some(error.help(format!("an image that is called so: ./{shown}")))
 }
 
 /// The command with every verb, for parsing, man pages and completions.

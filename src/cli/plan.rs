@@ -53,6 +53,25 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is not a time; write 500ms, 30s, 5m or 2h"))
 }
 
+/// How many letters must be put in, left out or replaced to make one word of the other (Levenshtein).
+#[must_use]
+pub fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (n, from) in a.chars().enumerate() {
+        let mut diagonal = n;
+        let mut left = n.saturating_add(1);
+        let mut next = vec![left];
+        for (to, above) in b.chars().zip(row.iter().skip(1)) {
+            let replaced = diagonal.saturating_add(usize::from(from != to));
+            left = replaced.min(above.saturating_add(1)).min(left.saturating_add(1));
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 /// How to open, from the common options.
 #[must_use]
 pub fn options(common: &Common) -> Options {
@@ -265,6 +284,12 @@ mod tests {
         assert!(
             duration("5x").is_err() && duration("").is_err() && duration("99999999999999999999h").is_err()
         );
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!((edits("chek", "check"), edits("info", "info"), edits("", "ls")), (1, 0, 2));
+        assert_eq!((edits("kitten", "sitting"), edits("sl", "ls")), (3, 2));
     }
 
     #[test]
