@@ -38,6 +38,8 @@ counters! {
     retries,
     /// Reads that ended in an error.
     errors,
+    /// Requests in which the program itself failed.
+    panics,
 }
 
 /// One counter: only ever grows.

@@ -1,3 +1,7 @@
 //! This host: the two processes of the long-lived doors, and what they need of the operating system.
 
 pub mod handoff;
+pub mod holders;
+pub mod mount;
+pub mod mounts;
+pub mod namespace;

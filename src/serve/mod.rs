@@ -1,3 +1,4 @@
-//! The doors that stay open: NBD for the disk, FUSE for the files. They see sources and trees, never how those were made.
+//! The doors that stay open: a file tree over FUSE, the disk over NBD. They see bytes and files, and know no format.
 
+pub mod fuse;
 pub mod nbd;

@@ -1,0 +1,118 @@
+//! The mounts of this host, as the kernel lists them in `/proc/self/mountinfo`.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// The type our mounts have: `fuse`, subtype `imgmount`.
+pub const TYPE: &str = "fuse.imgmount";
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The mount's own number, never used twice at the same time.
+    pub id: u64,
+    /// Device number, as `major:minor`.
+    pub device: String,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// Its options, as `ro,nosuid,...`.
+    pub options: String,
+    /// Its type: `ext4`, `fuse.imgmount`.
+    pub kind: String,
+    /// What is mounted; for ours the image.
+    pub source: String,
+}
+
+impl Entry {
+    /// Is it one of ours?
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.kind == TYPE
+    }
+}
+
+/// Undoes the kernel's escapes: blank, tab, newline and backslash as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let octal = match (first, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                let digit = |c: &u8| c & 7;
+                Some((digit(a) << 6) | (digit(b) << 3) | digit(c))
+            }
+            _ => None,
+        };
+        out.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
+    }
+    out
+}
+
+/// Reads the text of a `mountinfo` file, proc_pid_mountinfo(5):
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
+#[must_use]
+pub fn parse(text: &[u8]) -> Vec<Entry> {
+    let line = |line: &[u8]| -> Option<Entry> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let device = text(fields.nth(1)?);
+        let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+        let options = text(fields.next()?);
+        fields.find(|field| *field == b"-")?;
+        Some(Entry { id, device, point, options, kind: text(fields.next()?), source: text(fields.next()?) })
+    };
+    text.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+/// Every mount that this process sees, in the order they were made.
+///
+/// # Errors
+/// `Host` when `/proc` is not there.
+pub fn all() -> Result<Vec<Entry>> {
+    let text = std::fs::read("/proc/self/mountinfo")
+        .map_err(|error| Error::new(ErrorKind::Host, "/proc/self/mountinfo").caused_by(error))?;
+    Ok(parse(&text))
+}
+
+/// The mount that stands on top at a path, if it is a mount point.
+///
+/// # Errors
+/// As [`all`].
+pub fn at(point: &Path) -> Result<Option<Entry>> {
+    Ok(all()?.into_iter().rfind(|entry| entry.point == point))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_past_the_optional_ones() {
+        let text =
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue\n";
+        let entries = parse(text);
+        let entry = entries.first().unwrap();
+        assert_eq!((entry.id, entry.device.as_str(), entry.kind.as_str()), (36, "98:0", "ext3"));
+        assert_eq!((entry.point.as_path(), entry.options.as_str()), (Path::new("/mnt2"), "rw,noatime"));
+    }
+
+    #[test]
+    fn a_blank_in_a_path_comes_back() {
+        let text = b"40 35 0:44 / /mnt/my\\040disk\\134x ro - fuse.imgmount my\\040disk.vmdk ro\n";
+        let entry = parse(text).remove(0);
+        assert_eq!(
+            (entry.point.as_path(), entry.source.as_str()),
+            (Path::new("/mnt/my disk\\x"), "my disk.vmdk")
+        );
+        assert!(entry.is_ours());
+    }
+
+    #[test]
+    fn the_root_is_among_this_hosts_mounts() {
+        assert!(all().unwrap().iter().any(|entry| entry.point == Path::new("/")));
+    }
+}

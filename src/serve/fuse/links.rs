@@ -1,0 +1,133 @@
+//! Symbolic links as a mount shows them: so that whoever follows one stays in the guest.
+//!
+//! A guest resolves `/etc/x` from its own root, and `..` at its root stays there. Below a mount point of the host
+//! neither is so. Absolute targets are therefore shown relative to their place, and each `..` that the guest would
+//! apply at its root is left out. For `a/../b` that takes a look at what `a` is: it may be a link itself.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::FileType;
+use crate::fs::tree::{Node, Tree};
+
+/// Links followed for one target, as path_resolution(7) has it.
+const MAX_LINKS: u32 = 40;
+/// The kernel hands out less than a page.
+const MAX_TARGET: usize = 4095;
+
+/// How symbolic links are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symlinks {
+    /// So that they stay in the guest.
+    #[default]
+    Relative,
+    /// As stored.
+    Raw,
+}
+
+/// Does it mean the same at every place, and stay below it?
+pub(super) fn is_plain(target: &[u8]) -> bool {
+    !target.starts_with(b"/") && !target.split(|byte| *byte == b'/').any(|part| part == b"..")
+}
+
+/// The target as shown for a link whose directory is the last of `chain`, which starts at the tree's root. `covered` is
+/// a name in that root which in the mount is not the guest's.
+///
+/// # Errors
+/// `Limit` when it is longer than the kernel takes; what looking up its parts reports.
+pub(super) fn shown(tree: &Tree, covered: Option<&[u8]>, chain: &[Node], target: &[u8]) -> Result<Vec<u8>> {
+    if is_plain(target) {
+        return Ok(target.to_vec());
+    }
+    let mut walk = Walk { tree, covered, stack: chain.to_vec(), links: 0 };
+    let mut out: Vec<&[u8]> = Vec::new();
+    if target.starts_with(b"/") {
+        out.resize(chain.len().saturating_sub(1), b"..");
+        walk.stack.truncate(1);
+    }
+    let mut parts = target.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    while let Some(part) = parts.next() {
+        if part == b".." {
+            if walk.up() {
+                out.push(part);
+            }
+            continue;
+        }
+        out.push(part);
+        // Only a `..` further on makes it matter where this part leads.
+        if !parts.clone().any(|part| part == b"..") {
+            out.extend(parts);
+            break;
+        }
+        if !walk.enter(part)? {
+            // Nobody gets past a part that is not there, so the rest of the target is of no consequence.
+            break;
+        }
+    }
+    let mut shown = out.join(&b'/');
+    if shown.is_empty() {
+        shown.push(b'.');
+    }
+    if target.ends_with(b"/") && target.len() > 1 {
+        shown.push(b'/');
+    }
+    if shown.len() > MAX_TARGET {
+        return Err(Error::limit(format!(
+            "a link of {} bytes, at most {MAX_TARGET} can be shown",
+            shown.len()
+        )));
+    }
+    Ok(shown)
+}
+
+/// A position in the tree: the directories from its root down.
+struct Walk<'a> {
+    tree: &'a Tree,
+    covered: Option<&'a [u8]>,
+    stack: Vec<Node>,
+    links: u32,
+}
+
+impl Walk<'_> {
+    /// One up; says no at the root.
+    fn up(&mut self) -> bool {
+        let can = self.stack.len() > 1;
+        if can {
+            self.stack.pop();
+        }
+        can
+    }
+
+    /// Into the directory called `name`, through links; says no when there is none.
+    fn enter(&mut self, name: &[u8]) -> Result<bool> {
+        let mut todo = vec![name.to_vec()];
+        while let Some(part) = todo.pop() {
+            if part == b".." {
+                self.up();
+                continue;
+            }
+            let Some(here) = self.stack.last() else { return Ok(false) };
+            if self.stack.len() == 1 && Some(part.as_slice()) == self.covered {
+                return Ok(false);
+            }
+            let Some(node) = self.tree.lookup(*here, &part)? else { return Ok(false) };
+            match self.tree.stat(node)?.kind {
+                FileType::Dir => self.stack.push(node),
+                FileType::Symlink => {
+                    self.links = self.links.saturating_add(1);
+                    if self.links > MAX_LINKS {
+                        let line = format!("more than {MAX_LINKS} symbolic links in one");
+                        return Err(Error::new(ErrorKind::Limit, line));
+                    }
+                    let target = self.tree.readlink(node)?;
+                    if target.starts_with(b"/") {
+                        self.stack.truncate(1);
+                    }
+                    let parts =
+                        target.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+                    todo.extend(parts.rev().map(<[u8]>::to_vec));
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
