@@ -131,3 +131,71 @@ impl Walk<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Toy;
+    use super::*;
+
+    /// What is shown for a link with `target` in the directory `dir`.
+    fn at(toy: Toy, dir: &str, target: &str) -> String {
+        let tree = toy.with_dir(dir).tree();
+        let mut chain = vec![tree.root()];
+        for name in dir.split('/').filter(|name| !name.is_empty()) {
+            let here = *chain.last().unwrap();
+            chain.push(tree.lookup(here, name.as_bytes()).unwrap().unwrap());
+        }
+        let covered = Some(b".imgmount".as_slice());
+        String::from_utf8(shown(&tree, covered, &chain, target.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_absolute_target_starts_at_the_guests_root() {
+        assert_eq!(at(Toy::new(), "/", "/etc/passwd"), "etc/passwd");
+        assert_eq!(at(Toy::new(), "/usr/share/doc", "/etc/x"), "../../../etc/x");
+        assert_eq!(at(Toy::new(), "/a", "/"), "..");
+        assert_eq!(at(Toy::new(), "/", "/"), ".");
+        assert_eq!(at(Toy::new(), "/a", "/b/"), "../b/");
+    }
+
+    #[test]
+    fn a_relative_target_is_left_alone_where_it_stays_inside() {
+        assert_eq!(at(Toy::new(), "/usr/lib", "../share/x"), "../share/x");
+        assert_eq!(at(Toy::new(), "/usr/lib", "x/y"), "x/y");
+    }
+
+    #[test]
+    fn climbing_stops_at_the_guests_root() {
+        assert_eq!(at(Toy::new(), "/", "../../../etc/passwd"), "etc/passwd");
+        assert_eq!(at(Toy::new(), "/a", "../../../etc/passwd"), "../etc/passwd");
+        assert_eq!(at(Toy::new(), "/a/b", "/../../etc/passwd"), "../../etc/passwd");
+    }
+
+    #[test]
+    fn climbing_out_through_a_link_stops_at_the_guests_root() {
+        // l is the directory it stands in: `l/..` is one above, not where it started.
+        let toy = || Toy::new().with_link("/l", ".").with_link("/far", "/a/b/c").with_dir("/a/b/c");
+        assert_eq!(at(toy(), "/", "l/l/../../etc/passwd"), "l/l/etc/passwd");
+        assert_eq!(at(toy(), "/", "far/../../../../etc/passwd"), "far/../../../etc/passwd");
+        assert_eq!(at(toy(), "/", "a/b/../x"), "a/b/../x");
+    }
+
+    #[test]
+    fn nothing_is_behind_a_part_that_is_missing() {
+        assert_eq!(at(Toy::new(), "/", "missing/../../../etc/passwd"), "missing");
+        assert_eq!(at(Toy::new().with_file("/file", b""), "/", "file/../../x"), "file");
+    }
+
+    #[test]
+    fn the_covered_name_is_no_way_out() {
+        let toy = Toy::new().with_dir("/a/b/c/d").with_link("/.imgmount/partitions", "/a/b/c/d");
+        assert_eq!(at(toy, "/", ".imgmount/partitions/../../../../x"), ".imgmount");
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let tree = Toy::new().with_link("/a", "/b").with_link("/b", "/a").tree();
+        let error = shown(&tree, None, &[tree.root()], b"a/../x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+    }
+}

@@ -33,6 +33,8 @@ use view::Own;
 mod attr;
 mod inodes;
 mod links;
+#[cfg(test)]
+mod toy;
 mod trouble;
 mod view;
 
@@ -682,5 +684,129 @@ impl fuser::Filesystem for Door {
             Ok(None) => reply.error(Errno::ENXIO),
             Err(errno) => reply.error(errno),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::toy::Toy;
+    use super::*;
+
+    fn door(toy: Toy) -> Door {
+        let mut view = View::new();
+        view.add_fixed(view.top(), "info.json", "{}".to_owned());
+        view.cover(toy.tree(), ".imgmount");
+        Door::new(Arc::new(view), Options::default(), Arc::new(Troubles::default()))
+    }
+
+    /// The number and attributes of a path, looked up name by name as the kernel does.
+    fn find(door: &Door, path: &str) -> std::result::Result<FileAttr, Errno> {
+        let mut attr = door.guarded(INodeNo(ROOT), "", |file| match file {
+            File::Guest(at, node) => {
+                let stat = door.tree(at)?.stat(node)?;
+                door.guest_attr(ROOT, None, (at, node), &stat)
+            }
+            File::Own(_) => Err(not_a("guest")),
+        })?;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let dir = attr.ino;
+            let found = door.guarded(dir, "", |file| door.look_up(dir.0, file, name.as_bytes()))?;
+            attr = found.ok_or(Errno::ENOENT)?.0;
+        }
+        Ok(attr)
+    }
+
+    fn names(door: &Door, dir: u64) -> Vec<String> {
+        let mut names = Vec::new();
+        let file = door.inodes.file(dir).unwrap();
+        door.list(dir, file, 0, &mut |line| {
+            names.push(String::from_utf8_lossy(line.name).into_owned());
+            true
+        })
+        .unwrap();
+        names
+    }
+
+    #[test]
+    fn a_guests_inode_number_is_shown_as_it_is() {
+        let door = door(Toy::new().with_file("/a", b"x"));
+        assert_eq!(find(&door, "/a").unwrap().ino.0, 3);
+    }
+
+    #[test]
+    fn the_hidden_folder_is_reachable_and_not_listed() {
+        let door = door(Toy::new().with_file("/a", b"x").with_file("/.imgmount", b"the guest's own"));
+        assert_eq!(names(&door, ROOT), [".", "..", "a"]);
+        assert_eq!(find(&door, "/.imgmount").unwrap().kind, fuser::FileType::Directory);
+        assert_eq!(find(&door, "/.imgmount/info.json").unwrap().size, 2);
+    }
+
+    #[test]
+    fn an_unreadable_file_is_eio_and_noted_with_its_path() {
+        let door = door(Toy::new().with_bad_file("/etc/bad").with_file("/good", b"good"));
+        let bad = find(&door, "/etc/bad").unwrap().ino;
+        let read = door.guarded(bad, "reading", |file| door.read_into(file, &mut [0; 16], 0));
+        assert_eq!(read, Err(Errno::EIO));
+        let text = door.troubles.text(door.view.trees());
+        assert_eq!(text, "/etc/bad: reading: cannot be read, on purpose\n");
+    }
+
+    #[test]
+    fn a_panic_is_eio_for_its_request_alone() {
+        let door = door(Toy::new().with_bug("/bug").with_file("/good", b"good"));
+        let (bug, good) = (find(&door, "/bug").unwrap().ino, find(&door, "/good").unwrap().ino);
+        let before = COUNTERS.panics.get();
+        let read = |number| door.guarded(number, "reading", |file| door.read_into(file, &mut [0; 16], 0));
+        assert_eq!(read(bug), Err(Errno::EIO));
+        assert_eq!(read(good), Ok(4));
+        assert_eq!(COUNTERS.panics.get() - before, 1);
+    }
+
+    #[test]
+    fn a_directory_in_two_places_is_refused_in_the_second() {
+        let door = door(Toy::new().with_dir("/a/b").with_hard_link("/b2", "/a/b"));
+        assert!(find(&door, "/a/b").is_ok());
+        assert_eq!(find(&door, "/b2").map(|attr| attr.ino), Err(Errno::EIO));
+    }
+
+    #[test]
+    fn a_directory_in_itself_does_not_go_on_for_ever() {
+        let door = door(Toy::new().with_dir("/a").with_hard_link("/a/a", "/a"));
+        assert_eq!(find(&door, "/a/a").map(|attr| attr.ino), Err(Errno::EIO));
+    }
+
+    #[test]
+    fn a_name_without_an_inode_does_not_hide_the_others() {
+        let door = door(Toy::new().with_dangling_name("/broken").with_file("/fine", b"x"));
+        assert_eq!(names(&door, ROOT), [".", "..", "broken", "fine"]);
+        assert_eq!(find(&door, "/broken").map(|attr| attr.ino), Err(Errno::EIO));
+    }
+
+    #[test]
+    fn a_hard_linked_symbolic_link_is_shown_right_at_both_places() {
+        let door = door(Toy::new().with_link("/a/b/link", "/etc/x").with_hard_link("/link", "/a/b/link"));
+        let (deep, top) = (find(&door, "/a/b/link").unwrap(), find(&door, "/link").unwrap());
+        assert_ne!(deep.ino, top.ino);
+        assert_eq!((deep.size, top.size), (11, 5), "../../etc/x and etc/x");
+    }
+
+    #[test]
+    fn what_the_kernel_forgets_is_forgotten() {
+        let door = door(Toy::new().with_link("/a/b/link", "/etc/x").with_hard_link("/link", "/a/b/link"));
+        let number = |path| find(&door, path).unwrap().ino.0;
+        let told = [number("/a/b/link"), number("/link"), number("/a/b"), number("/a")];
+        // The way to a file tells of the directories on it.
+        for (number, times) in told.into_iter().zip([1, 1, 2, 3]) {
+            assert_ne!(door.inodes.held(), 0);
+            door.inodes.forget(number, times);
+        }
+        assert_eq!(door.inodes.held(), 0);
+    }
+
+    #[test]
+    fn xattrs_that_speak_to_this_kernel_are_not_shown() {
+        let shows = |name: &str| Xattrs::Safe.shows(name.as_bytes());
+        assert!(shows("user.x") && shows("security.capability") && shows("system.posix_acl_access"));
+        assert!(!shows("security.selinux") && !shows("trusted.overlay.redirect"));
     }
 }

@@ -246,11 +246,12 @@ mod tests {
 
     /// 0..4 data, 4..8 hole, 8..10 data.
     fn runs(at: u64) -> Result<(u64, bool)> {
-        Ok(match at {
-            0..4 => (4 - at, false),
-            4..8 => (8 - at, true),
-            _ => (10 - at, false),
-        })
+        let (end, hole) = match at {
+            0..4 => (4_u64, false),
+            4..8 => (8, true),
+            _ => (10, false),
+        };
+        Ok((end.saturating_sub(at), hole))
     }
 
     #[test]
