@@ -2,6 +2,8 @@
 //!
 //! Plain local bytes never enter it: the kernel's page cache holds them already, and a second copy was measured slower.
 //!
+//! Remote blocks have a storey of their own on top, [`remote::Remote`].
+//!
 //! ```text
 //! get_or_load(key, load) ── shard by hash ── Ready   → the bytes (hit)
 //!                                          ├─ flying → wait for the one who loads (single flight)
@@ -19,6 +21,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+pub mod remote;
 
 /// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
 const SHARDS: u64 = 16;
@@ -91,6 +95,18 @@ impl Cache {
         self.shards.iter().map(|shard| lock(shard).bytes).sum()
     }
 
+    /// The budget in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.shard_bytes.saturating_mul(SHARDS)
+    }
+
+    /// Would it keep a unit of `len` bytes at all?
+    #[must_use]
+    pub fn keeps(&self, len: u64) -> bool {
+        len <= self.shard_bytes
+    }
+
     fn shard(&self, key: Key) -> &Mutex<Shard> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
@@ -103,30 +119,43 @@ impl Cache {
     /// # Errors
     /// What `load` reports, to all who waited.
     pub fn get_or_load(&self, key: Key, load: impl FnOnce() -> Result<Vec<u8>>) -> Result<Bytes> {
-        let shard = self.shard(key);
-        let flight = {
-            let mut guard = lock(shard);
-            if let Some(bytes) = guard.ready.get(&key) {
-                COUNTERS.cache_hits.add(1);
-                return Ok(Arc::clone(bytes));
-            }
-            match guard.flying.entry(key) {
-                Entry::Occupied(other) => Some(Arc::clone(other.get())),
-                Entry::Vacant(place) => {
-                    place.insert(Arc::default());
-                    None
-                }
-            }
-        };
-        if let Some(flight) = flight {
-            COUNTERS.cache_hits.add(1);
-            return wait(&flight);
+        match self.claim(key) {
+            Claim::Ready(bytes) => Ok(bytes),
+            Claim::Flying(flight) => flight.wait(),
+            Claim::Mine(landing) => landing.land(load()),
         }
-        COUNTERS.cache_misses.add(1);
-        let mut landing = Landing { cache: self, key, done: false };
-        let result = load().map(Arc::new);
-        landing.land(result.clone());
-        result
+    }
+
+    /// Who has the unit: the cache, another reader who is loading it, or, from now on, the caller.
+    ///
+    /// Whoever claims several units lands all of its own before it waits for those of others, so nobody waits in a circle.
+    fn claim(&self, key: Key) -> Claim<'_> {
+        let mut guard = lock(self.shard(key));
+        if let Some(bytes) = guard.ready.get(&key) {
+            COUNTERS.cache_hits.add(1);
+            return Claim::Ready(Arc::clone(bytes));
+        }
+        match guard.flying.entry(key) {
+            Entry::Occupied(other) => {
+                COUNTERS.cache_hits.add(1);
+                Claim::Flying(Arc::clone(other.get()))
+            }
+            Entry::Vacant(place) => {
+                place.insert(Arc::default());
+                COUNTERS.cache_misses.add(1);
+                Claim::Mine(Landing { cache: self, key, done: false })
+            }
+        }
+    }
+
+    /// The unit to load, if nobody has it.
+    fn claim_absent(&self, key: Key) -> Option<Landing<'_>> {
+        let mut guard = lock(self.shard(key));
+        if guard.ready.contains(&key) || guard.flying.contains_key(&key) {
+            return None;
+        }
+        guard.flying.insert(key, Arc::default());
+        Some(Landing { cache: self, key, done: false })
     }
 
     fn publish(&self, key: Key, result: Result<Bytes>) {
@@ -153,17 +182,26 @@ impl Cache {
     }
 }
 
-fn wait(flight: &Flight) -> Result<Bytes> {
-    let mut landed = lock(&flight.landed);
-    loop {
-        if let Some(result) = landed.as_ref() {
-            return result.clone();
+impl Flight {
+    fn wait(&self) -> Result<Bytes> {
+        let mut landed = lock(&self.landed);
+        loop {
+            if let Some(result) = landed.as_ref() {
+                return result.clone();
+            }
+            landed = self.bell.wait(landed).unwrap_or_else(PoisonError::into_inner);
         }
-        landed = flight.bell.wait(landed).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Publishes exactly once, also when the loader panics: then the waiters get an error and nobody hangs.
+/// Who has a unit.
+enum Claim<'a> {
+    Ready(Bytes),
+    Flying(Arc<Flight>),
+    Mine(Landing<'a>),
+}
+
+/// The duty to publish a unit, exactly once; also when the loader panics: then the waiters get an error and nobody hangs.
 struct Landing<'a> {
     cache: &'a Cache,
     key: Key,
@@ -171,16 +209,19 @@ struct Landing<'a> {
 }
 
 impl Landing<'_> {
-    fn land(&mut self, result: Result<Bytes>) {
+    fn land(mut self, result: Result<Vec<u8>>) -> Result<Bytes> {
+        let result = result.map(Arc::new);
         self.done = true;
-        self.cache.publish(self.key, result);
+        self.cache.publish(self.key, result.clone());
+        result
     }
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.land(Err(Error::new(ErrorKind::Internal, "the reader that was loading this block failed")));
+            let failed = Error::new(ErrorKind::Internal, "the reader that was loading this block failed");
+            self.cache.publish(self.key, Err(failed));
         }
     }
 }

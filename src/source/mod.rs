@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod file;
 pub mod gate;
+pub mod http;
 pub mod memory;
 
 /// A kind of source.
@@ -32,7 +33,7 @@ pub struct SourceCx {
 }
 
 /// Every kind of source.
-pub const SCHEMES: &[&Scheme] = &[&file::SCHEME];
+pub const SCHEMES: &[&Scheme] = &[&file::SCHEME, &http::SCHEME];
 
 /// Opens the source that `given` names.
 ///
