@@ -29,7 +29,7 @@ impl fmt::Display for Url {
 
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Locator::Url(self.to_string()).fmt(f)
+        fmt::Display::fmt(&Locator::Url(self.to_string()), f)
     }
 }
 
@@ -45,6 +45,10 @@ impl Url {
         };
         let rest = rest.split('#').next().unwrap_or(rest);
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.contains('\\') {
+            // Some programs take it for a slash, others do not: they would not agree on the host.
+            return Err("has a backslash in front of its path");
+        }
         let (login, place) = match authority.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, authority),
