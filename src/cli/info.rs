@@ -8,7 +8,7 @@ use crate::fs::{Content, FsFacts};
 use crate::guest::Guest;
 use crate::measure::{Range, qcow2_size};
 use crate::stack::{Stack, VolumeContent};
-use crate::text::escape;
+use crate::text::{Text, escape};
 use crate::volume::{Partition, TableKind, Volume};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -122,7 +122,7 @@ fn partition(volume: &Volume, part: &Partition) -> Value {
         "size": part.size,
         "type": part.type_code,
         "type_name": part.type_name,
-        "name": String::from_utf8_lossy(part.name.as_bytes()),
+        "name": plain(&part.name),
         "uuid": part.uuid,
         "bootable": part.bootable,
     })
@@ -163,7 +163,7 @@ fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
                 json!({
                     "volume": content.volume,
                     "type": facts.kind,
-                    "label": String::from_utf8_lossy(facts.label.as_bytes()),
+                    "label": plain(&facts.label),
                     "uuid": facts.uuid,
                     "size": facts.size,
                     "free": facts.free,
@@ -172,7 +172,7 @@ fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
                     "free_inodes": facts.free_inodes,
                     "state": facts.state.name(),
                     "features": facts.features,
-                    "last_mounted": String::from_utf8_lossy(facts.last_mounted.as_bytes()),
+                    "last_mounted": plain(&facts.last_mounted),
                 })
             })
             .collect(),
@@ -194,7 +194,25 @@ fn guest_object(guest: &Guest) -> Value {
         .iter()
         .map(|mount| json!({ "path": String::from_utf8_lossy(&mount.path), "volume": mount.volume }))
         .collect();
-    json!({ "root": guest.root, "mounts": mounts })
+    let kernels: Vec<String> = guest.kernels().map_or_else(|_| Vec::new(), |kernels| {
+        kernels.iter().map(|kernel| plain(&kernel.release)).collect()
+    });
+    json!({
+        "type": guest.kind,
+        "distro": plain(&guest.distro()),
+        "version": plain(&guest.version()),
+        "product": plain(&guest.product()),
+        "arch": plain(&guest.arch()),
+        "root": guest.root,
+        "mounts": mounts,
+        "firmware": guest.firmware,
+        "kernels": kernels,
+    })
+}
+
+/// A guest's text for a JSON string, which escapes by itself.
+fn plain(text: &Text) -> String {
+    String::from_utf8_lossy(text.as_bytes()).into_owned()
 }
 
 // For people.
@@ -237,6 +255,9 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
         for mount in guest.tree.mounts() {
             line(format!("    {} on {}", mount.volume, escape(&mount.path)));
         }
+        for kernel in guest.kernels().unwrap_or_default() {
+            line(format!("    kernel {}", kernel.release));
+        }
     }
     if stack.guests.is_empty() {
         why_no_guest(stack).into_iter().for_each(&mut line);
@@ -248,7 +269,11 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
 }
 
 fn guest_line(guest: &Guest) -> String {
-    format!("root on {}", guest.root)
+    let (product, arch) = (guest.product(), guest.arch());
+    let name = if product.is_empty() { guest.kind.to_owned() } else { product.to_string() };
+    let arch = if arch.is_empty() { String::new() } else { format!(" ({arch})") };
+    let boots = if guest.firmware.is_empty() { String::new() } else { format!(", boots by {}", guest.firmware.join(" and ")) };
+    format!("{name}{arch}, root on {}{boots}", guest.root)
 }
 
 fn table(stack: &Stack) -> Vec<String> {

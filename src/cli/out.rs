@@ -54,12 +54,20 @@ impl Stream {
         writeln!(self.0, "{text}").map_err(lost)
     }
 
+    /// Writes a value as JSON without a line's end.
+    ///
+    /// # Errors
+    /// As [`Stream::bytes`].
+    pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.0, value).map_err(|error| lost(error.into()))
+    }
+
     /// Writes a value as one line of JSON.
     ///
     /// # Errors
     /// As [`Stream::bytes`].
     pub fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
-        serde_json::to_writer(&mut self.0, value).map_err(|error| lost(error.into()))?;
+        self.json(value)?;
         self.bytes(b"\n")
     }
 
