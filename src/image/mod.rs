@@ -11,10 +11,16 @@ use crate::locator::{Gate, Locator};
 use std::fmt;
 use std::sync::Arc;
 
+mod foreign;
+mod pages;
+pub mod qcow2;
 pub mod raw;
+mod unpack;
+pub mod vhd;
+pub mod vmdk;
 
 /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
-pub const FORMATS: &[&Format] = &[&raw::FORMAT];
+pub const FORMATS: &[&Format] = &[&qcow2::FORMAT, &vmdk::FORMAT, &vhd::FORMAT, &raw::FORMAT];
 
 /// How sure a probe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,23 +126,17 @@ pub fn by_name(name: &str) -> Result<&'static Format> {
 /// The one format whose signature the source carries; `raw` when there is none.
 ///
 /// # Errors
-/// `Ambiguous` when several claim it; what reading reports.
+/// `Ambiguous` when several claim it; `NotAnImage` or `Unsupported` when it is known to be something else than a raw
+/// disk; what reading reports.
 pub fn detect(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
     let bytes = ProbeBytes::read(source, name)?;
-    let claims = |wanted| -> Vec<&'static Format> {
-        FORMATS.iter().copied().filter(|format| (format.probe)(&bytes.view()) == Some(wanted)).collect()
-    };
-    match claims(Confidence::Signature).as_slice() {
+    match claims(&bytes, Confidence::Signature).as_slice() {
         [one] => Ok(one),
-        [] => match not_a_disk(&bytes.view()) {
-            Some(what) => {
-                let error = Error::new(ErrorKind::NotAnImage, format!("is {what}, not a disk image"));
-                Err(error.help("to take its bytes for a disk all the same: --format raw"))
+        [] => match (foreign::refuse(&bytes.view()), claims(&bytes, Confidence::Fallback).first()) {
+            (None, Some(fallback)) => Ok(fallback),
+            (refused, _) => {
+                Err(refused.unwrap_or_else(|| Error::new(ErrorKind::NotAnImage, "not a disk image")))
             }
-            None => claims(Confidence::Fallback)
-                .into_iter()
-                .next()
-                .ok_or_else(|| Error::new(ErrorKind::NotAnImage, "not a disk image")),
         },
         several => {
             let names: Vec<&str> = several.iter().map(|format| format.name).collect();
@@ -149,39 +149,13 @@ pub fn detect(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
     }
 }
 
-/// What people upload in place of a disk: offset, magic, what it is. Asked only when no format fits.
-const NOT_DISKS: &[(usize, &[u8], &str)] = &[
-    (0, b"\x1f\x8b\x08", "a gzip file"),
-    (0, b"\xfd7zXZ\0", "an xz file"),
-    (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (0, b"BZh", "a bzip2 file"),
-    (0, b"PK\x03\x04", "a zip archive"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (257, b"ustar", "a tar archive"),
-    (0, b"\xed\xab\xee\xdb", "an RPM package"),
-    (0, b"!<arch>\n", "a Debian package or ar archive"),
-    (0, b"\x7fELF", "an ELF program"),
-    (0, b"MZ", "a Windows program"),
-    (0, b"%PDF-", "a PDF document"),
-];
+fn claims(bytes: &ProbeBytes, wanted: Confidence) -> Vec<&'static Format> {
+    FORMATS.iter().copied().filter(|format| (format.probe)(&bytes.view()) == Some(wanted)).collect()
+}
 
-/// Bytes of a file looked at to call it text.
-const TEXT: usize = 4096;
-
-/// What the file is, if it is known to be no disk. A boot signature speaks for a disk whatever stands in front.
-fn not_a_disk(probe: &Probe<'_>) -> Option<&'static str> {
-    if probe.has(510, &[0x55, 0xaa]) {
-        return None;
-    }
-    let known = NOT_DISKS.iter().find(|(at, magic, _)| probe.has(*at, magic)).map(|(_, _, what)| *what);
-    let start = probe.head.get(..TEXT).unwrap_or(probe.head);
-    let is_text = |start: &[u8]| {
-        let utf8 = start.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
-        // The last character may be cut.
-        utf8.saturating_add(3) >= start.len()
-            && start.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
-    };
-    known.or_else(|| is_text(start).then_some("a text file"))
+/// The formats whose signature the source carries: for an image that names another without its format.
+fn signed(source: &dyn BlockSource, name: &str) -> Result<Vec<&'static Format>> {
+    Ok(claims(&ProbeBytes::read(source, name)?, Confidence::Signature))
 }
 
 /// Opens an image whose format is known or, with `None`, found out.

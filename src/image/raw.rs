@@ -20,5 +20,12 @@ fn probe(_probe: &Probe<'_>) -> Option<Confidence> {
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
-    Ok(Opened::single(source, FORMAT.name, cx))
+    let rest = source.len() % 512;
+    let mut opened = Opened::single(source, FORMAT.name, cx);
+    if rest != 0 {
+        opened
+            .warnings
+            .push(format!("the size is no multiple of 512: the last {rest} bytes are not a whole sector"));
+    }
+    Ok(opened)
 }

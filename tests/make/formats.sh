@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Makes one image of every variant that src/image reads, and beside each the raw disk as qemu-img reads it.
+#
+#   tests/make/formats.sh DIR
+#
+# DIR/cases.tsv lists them: image, format, reference. Images that name others need DIR allowed.
+# DIR/refused.tsv lists what must be refused: image, a word of the reason.
+set -euo pipefail
+dir=${1:?usage: formats.sh DIR}
+mkdir -p "$dir"
+cd "$dir"
+rm -f -- *
+qemu-img --version | head -1
+
+# The disk: 6 MiB and 1000 sectors (no multiple of any cluster size above 4 KiB), with zeros, text that packs well,
+# bytes that do not pack, all at offsets that are no multiple of a cluster.
+truncate -s $(( (6 << 20) + 1000 * 512 )) s.raw
+put() { dd of=s.raw seek="$1" conv=notrunc status=none oflag=seek_bytes bs=64K; }
+seq 1 150000 | put $(( 4096 + 300 ))
+seq 1 200000 | shuf --random-source=<(yes 7) | gzip -9n | put $(( (2 << 20) + 777 ))
+seq 500000 590000 | put $(( (5 << 20) - 1234 ))
+
+: > cases.tsv
+: > refused.tsv
+case_of() { # image, its format in qemu's word, [in ours]: the reference is what qemu-img reads
+    qemu-img convert -f "$2" -O raw "$1" "$1.ref"
+    printf '%s\t%s\t%s\n' "$1" "${3:-$2}" "$1.ref" >> cases.tsv
+}
+make_qcow2() { qemu-img convert -f raw -O qcow2 "${@:2}" s.raw "$1"; }
+qcow2() { make_qcow2 "$@"; case_of "$1" qcow2; }
+change() { qemu-io -f "$1" "${@:3}" "$2" > /dev/null; }
+
+# qcow2: versions, every edge of the cluster size, widths of the reference count, ways of being allocated
+qcow2 v3.qcow2
+qcow2 v2.qcow2 -o compat=0.10
+for size in 512 4k 64k 2M; do
+    qcow2 c$size.qcow2 -o cluster_size=$size
+    qcow2 zlib-c$size.qcow2 -c -o cluster_size=$size
+    qcow2 zstd-c$size.qcow2 -c -o cluster_size=$size,compression_type=zstd
+done
+qcow2 zlib-v2.qcow2 -c -o compat=0.10
+qcow2 rc1.qcow2 -o refcount_bits=1
+qcow2 rc64.qcow2 -o refcount_bits=64
+for how in metadata falloc full; do qcow2 pre-$how.qcow2 -o preallocation=$how; done
+
+# qcow2: clusters stated to be zero, over data and over nothing; discarded ones
+make_qcow2 zeroed.qcow2
+change qcow2 zeroed.qcow2 -c 'write -z 1M 256k' -c 'write -zu 2200k 128k' -c 'write -z 4M 64k' -c 'discard 5M 128k'
+case_of zeroed.qcow2 qcow2
+# plain clusters written over compressed ones: both kinds in one table
+make_qcow2 mixed.qcow2 -c
+change qcow2 mixed.qcow2 -c 'write -P 0x5a 100k 200k' -c 'write -P 0xa5 3M 1M'
+case_of mixed.qcow2 qcow2
+# internal snapshots: the active disk is what counts
+make_qcow2 snapshot.qcow2
+qemu-img snapshot -c one snapshot.qcow2
+change qcow2 snapshot.qcow2 -c 'write -P 0xaa 1M 64k'
+qemu-img snapshot -c two snapshot.qcow2
+case_of snapshot.qcow2 qcow2
+make_qcow2 bitmap.qcow2
+qemu-img bitmap --add bitmap.qcow2 b0
+case_of bitmap.qcow2 qcow2
+# many L1 entries: at 512 bytes a cluster each stands for 32 KiB
+qemu-img create -q -f qcow2 -o cluster_size=512 wide.qcow2 300M
+change qcow2 wide.qcow2 -c 'write -P 1 0 5k' -c 'write -P 2 99M 70k' -c "write -P 3 $(( (300 << 20) - 512 )) 512"
+case_of wide.qcow2 qcow2
+qemu-img create -q -f qcow2 empty.qcow2 5M
+case_of empty.qcow2 qcow2
+# dirty and corrupt: readable
+cp v3.qcow2 dirty.qcow2
+printf '\x01' | dd of=dirty.qcow2 bs=1 seek=79 conv=notrunc status=none
+cp v3.qcow2 corrupt.qcow2
+printf '\x02' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
+printf '%s\tqcow2\tv3.qcow2.ref\n' dirty.qcow2 corrupt.qcow2 >> cases.tsv
+
+# qcow2 over a backing file: raw, qcow2, vmdk, two levels, larger and smaller than its base, version 2, small clusters
+overlay() { # name, base, its format, size or nothing, options
+    qemu-img create -q -f qcow2 ${5:+-o "$5"} -b "$2" -F "$3" "$1" ${4:+"$4"}
+    change qcow2 "$1" -c 'write -P 18 1M 33k' -c 'write -z 2M 128k'
+    case_of "$1" qcow2
+}
+overlay over-raw.qcow2 s.raw raw
+overlay over-qcow2.qcow2 zlib-c64k.qcow2 qcow2
+overlay over-two.qcow2 over-raw.qcow2 qcow2
+overlay over-larger.qcow2 over-raw.qcow2 qcow2 32M
+overlay over-smaller.qcow2 over-raw.qcow2 qcow2 5000192
+overlay over-v2.qcow2 v2.qcow2 qcow2 '' compat=0.10
+overlay over-small-clusters.qcow2 v3.qcow2 qcow2 '' cluster_size=512
+qemu-img convert -f raw -O vmdk s.raw base.vmdk
+overlay over-vmdk.qcow2 base.vmdk vmdk
+
+# vmdk: the five subformats, zeroed grains, adapter types
+for sub in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat streamOptimized; do
+    qemu-img convert -f raw -O vmdk -o subformat=$sub s.raw $sub.vmdk
+    case_of $sub.vmdk vmdk
+done
+qemu-img convert -f raw -O vmdk -o zeroed_grain=on,adapter_type=lsilogic s.raw zg.vmdk
+change vmdk zg.vmdk -c 'write -z 2M 256k'
+case_of zg.vmdk vmdk
+# more than one extent: 2 GB and what is left; a write across the border
+qemu-img create -q -f vmdk -o subformat=twoGbMaxExtentSparse split.vmdk 2200M
+change vmdk split.vmdk -c 'write -P 7 2146500608 1M' -c "write -P 8 $(( (2200 << 20) - 65536 )) 64k"
+case_of split.vmdk vmdk
+
+# vhd: both kinds, with the size rounded to a geometry (creator qemu) and as it is (creator qem2)
+for sub in fixed dynamic; do
+    qemu-img convert -f raw -O vpc -o subformat=$sub s.raw chs-$sub.vhd
+    case_of chs-$sub.vhd vpc vhd
+    qemu-img convert -f raw -O vpc -o subformat=$sub,force_size=on s.raw $sub.vhd
+    case_of $sub.vhd vpc vhd
+done
+
+cp s.raw raw.img
+case_of raw.img raw
+
+refused() { printf '%s\t%s\n' "$1" "$2" >> refused.tsv; }
+make_qcow2 xl2.qcow2 -o extended_l2=on,cluster_size=128k; refused xl2.qcow2 'extended L2'
+make_qcow2 xdata.qcow2 -o data_file=data.bin; refused xdata.qcow2 'external data file'
+secret=secret,id=s,data=abc
+qemu-img create -q -f qcow2 --object $secret -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 4M
+refused luks.qcow2 LUKS
+qemu-img create -q -f qcow2 --object $secret -o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 4M 2> /dev/null
+refused aes.qcow2 AES
+cp v3.qcow2 bit5.qcow2
+printf '\x20' | dd of=bit5.qcow2 bs=1 seek=79 conv=notrunc status=none; refused bit5.qcow2 'bit 5'
+qemu-img convert -f raw -O qcow s.raw one.qcow; refused one.qcow 'version 1'
+qemu-img create -q -f vmdk -b base.vmdk -F vmdk delta.vmdk; refused delta.vmdk base.vmdk
+qemu-img convert -f raw -O vhdx s.raw x.vhdx; refused x.vhdx VHDX
+qemu-img convert -f raw -O vdi s.raw x.vdi; refused x.vdi VDI
+qemu-img convert -f raw -O qed s.raw x.qed; refused x.qed QED
+qemu-img convert -f raw -O parallels s.raw x.hds; refused x.hds Parallels
+gzip -c s.raw > x.raw.gz; refused x.raw.gz 'a gzip file'
+xz -c s.raw > x.raw.xz; refused x.raw.xz 'an xz file'
+bzip2 -c s.raw > x.raw.bz2; refused x.raw.bz2 'a bzip2 file'
+tar cf x.tar s.raw; refused x.tar 'a tar archive'
+cp /bin/true x.elf; refused x.elf 'an ELF program'
+seq 1 100 > x.txt; refused x.txt 'a text file'
+echo '{"a": 1}' > x.json; refused x.json 'a JSON document'
+touch done
