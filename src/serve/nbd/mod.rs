@@ -317,7 +317,8 @@ impl Reception {
 
     /// Hangs up on everyone, and waits for what is being read for them.
     async fn say_farewell(&mut self) {
-        self.handshakes.abort_all();
+        // Those that have just ended well are let go of, too, and with them their seats.
+        self.handshakes.shutdown().await;
         for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             if let Some(session) = session.upgrade() {
                 session.hang_up();

@@ -1,0 +1,1449 @@
+//! The NBD server, spoken to by hand where the specification's corners are, and by libnbd's tools, qemu, fio and the
+//! `nbd` crate's client elsewhere. Bytes are compared with the raw file, by `cmp` or `qemu-img compare`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    reason = "a test panics where something is wrong"
+)]
+mod common;
+
+use imgmount::block::{BlockSource, Extent, check_range};
+use imgmount::error::{Error, ErrorKind, Result};
+use imgmount::serve::nbd::{Export, Listener, Options, Server, Stop};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+// ---- a disk whose every byte is known -------------------------------------------------------------------------
+
+/// 40 MiB: a hole from 1 to 3 MiB, the sector at 5 MiB cannot be read, the rest depends on the position.
+#[derive(Debug)]
+struct Disk;
+
+const HOLE: std::ops::Range<u64> = MIB..3 * MIB;
+const BAD: std::ops::Range<u64> = 5 * MIB..5 * MIB + 512;
+
+fn byte(at: u64) -> u8 {
+    if HOLE.contains(&at) { 0 } else { (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1 }
+}
+
+fn expected(offset: u64, len: u64) -> Vec<u8> {
+    (offset..offset + len).map(byte).collect()
+}
+
+impl BlockSource for Disk {
+    fn len(&self) -> u64 {
+        40 * MIB
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        check_range(offset, buf.len(), self.len())?;
+        if offset < BAD.end && offset + buf.len() as u64 > BAD.start {
+            return Err(Error::new(ErrorKind::Io, "sector\x1b[31m is gone"));
+        }
+        for (at, byte_) in (offset..).zip(buf) {
+            *byte_ = byte(at);
+        }
+        Ok(())
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        let hole = HOLE.contains(&offset);
+        let end = if hole {
+            HOLE.end
+        } else if offset < HOLE.start {
+            HOLE.start
+        } else {
+            self.len()
+        };
+        Ok(Extent { len: end - offset, zero: hole, hole })
+    }
+}
+
+// ---- a server in this process ---------------------------------------------------------------------------------
+
+struct Served {
+    path: PathBuf,
+    stop: Stop,
+    thread: Option<JoinHandle<Result<()>>>,
+    _dir: tempfile::TempDir,
+}
+
+fn serve_with(options: Options) -> Served {
+    let dir = common::tempdir();
+    let path = dir.path().join("s");
+    let listener = Listener::Unix(UnixListener::bind(&path).unwrap());
+    let export =
+        |name: &str| Export { name: name.into(), about: format!("the {name} disk"), source: Arc::new(Disk) };
+    let server = Server::new(vec![export(""), export("disk"), export("p1")], options).unwrap();
+    let stop = Stop::default();
+    let told = stop.clone();
+    let thread = std::thread::spawn(move || server.run(vec![listener], &told));
+    Served { path, stop, thread: Some(thread), _dir: dir }
+}
+
+fn serve() -> Served {
+    serve_with(Options::default())
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.stop();
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap();
+        }
+    }
+}
+
+// ---- a client that says what it is told -----------------------------------------------------------------------
+
+const FIXED_AND_NO_ZEROES: u32 = 3;
+const OPT_EXPORT_NAME: u32 = 1;
+const OPT_ABORT: u32 = 2;
+const OPT_LIST: u32 = 3;
+const OPT_STARTTLS: u32 = 5;
+const OPT_INFO: u32 = 6;
+const OPT_GO: u32 = 7;
+const OPT_STRUCTURED: u32 = 8;
+const OPT_LIST_META: u32 = 9;
+const OPT_SET_META: u32 = 10;
+const ACK: u32 = 1;
+const REP_SERVER: u32 = 2;
+const REP_INFO: u32 = 3;
+const REP_META: u32 = 4;
+const ERR_UNSUP: u32 = (1 << 31) + 1;
+const ERR_POLICY: u32 = (1 << 31) + 2;
+const ERR_INVALID: u32 = (1 << 31) + 3;
+const ERR_UNKNOWN: u32 = (1 << 31) + 6;
+const ERR_TOO_BIG: u32 = (1 << 31) + 9;
+
+const READ: u16 = 0;
+const WRITE: u16 = 1;
+const DISC: u16 = 2;
+const FLUSH: u16 = 3;
+const TRIM: u16 = 4;
+const CACHE: u16 = 5;
+const WRITE_ZEROES: u16 = 6;
+const STATUS: u16 = 7;
+const DF: u16 = 4;
+const REQ_ONE: u16 = 8;
+const EPERM: u32 = 1;
+const EIO: u32 = 5;
+const EINVAL: u32 = 22;
+
+const NONE: u16 = 0;
+const OFFSET_DATA: u16 = 1;
+const OFFSET_HOLE: u16 = 2;
+const BLOCK_STATUS: u16 = 5;
+const ERROR: u16 = 0x8001;
+const ERROR_OFFSET: u16 = 0x8002;
+
+struct Client(UnixStream);
+
+#[derive(Debug, PartialEq)]
+struct Chunk {
+    last: bool,
+    kind: u16,
+    cookie: u64,
+    payload: Vec<u8>,
+}
+
+fn be32(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes[..4].try_into().unwrap())
+}
+
+fn be64(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes[..8].try_into().unwrap())
+}
+
+fn string(text: &[u8]) -> Vec<u8> {
+    [&(text.len() as u32).to_be_bytes()[..], text].concat()
+}
+
+/// The payload of GO and INFO.
+fn go(name: &str, wanted: &[u16]) -> Vec<u8> {
+    let mut payload = string(name.as_bytes());
+    payload.extend((wanted.len() as u16).to_be_bytes());
+    wanted.iter().for_each(|kind| payload.extend(kind.to_be_bytes()));
+    payload
+}
+
+/// The payload of the metadata context options.
+fn meta(name: &str, queries: &[&str]) -> Vec<u8> {
+    let mut payload = string(name.as_bytes());
+    payload.extend((queries.len() as u32).to_be_bytes());
+    queries.iter().for_each(|query| payload.extend(string(query.as_bytes())));
+    payload
+}
+
+impl Client {
+    /// Connected and greeted, with nothing said yet.
+    fn silent(server: &Served) -> Self {
+        let mut stream = UnixStream::connect(&server.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut greeting = [0; 18];
+        stream.read_exact(&mut greeting).unwrap();
+        assert_eq!(greeting, *b"NBDMAGICIHAVEOPT\0\x03");
+        Self(stream)
+    }
+
+    fn new(server: &Served) -> Self {
+        let mut client = Self::silent(server);
+        client.send(&FIXED_AND_NO_ZEROES.to_be_bytes());
+        client
+    }
+
+    /// In the transmission phase, with structured replies and `base:allocation`.
+    fn structured(server: &Served) -> Self {
+        let mut client = Self::new(server);
+        assert_eq!(client.answer(OPT_STRUCTURED, &[]), (ACK, vec![]));
+        assert_eq!(client.answers(OPT_SET_META, &meta("", &["base:allocation"])).len(), 2);
+        assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
+        client
+    }
+
+    /// In the transmission phase, with simple replies.
+    fn simple(server: &Served) -> Self {
+        let mut client = Self::new(server);
+        assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
+        client
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    fn receive(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn option_header(&mut self, number: u32, len: u32) {
+        self.send(&[&b"IHAVEOPT"[..], &number.to_be_bytes(), &len.to_be_bytes()].concat());
+    }
+
+    /// Sends an option; every answer to it: kind and payload.
+    fn answers(&mut self, number: u32, payload: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        self.option_header(number, payload.len() as u32);
+        self.send(payload);
+        let mut all = Vec::new();
+        loop {
+            let header = self.receive(20);
+            assert_eq!(be64(&header), 0x0003_e889_0455_65a9);
+            assert_eq!(be32(&header[8..]), number);
+            let kind = be32(&header[12..]);
+            let payload = self.receive(be32(&header[16..]) as usize);
+            all.push((kind, payload));
+            if kind == ACK || kind & (1 << 31) != 0 {
+                return all;
+            }
+        }
+    }
+
+    /// Of an option that is answered once.
+    fn answer(&mut self, number: u32, payload: &[u8]) -> (u32, Vec<u8>) {
+        let mut all = self.answers(number, payload);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    fn error(&mut self, number: u32, payload: &[u8]) -> u32 {
+        self.answer(number, payload).0
+    }
+
+    fn request(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) {
+        let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+        bytes.extend(flags.to_be_bytes());
+        bytes.extend(kind.to_be_bytes());
+        bytes.extend(cookie.to_be_bytes());
+        bytes.extend(offset.to_be_bytes());
+        bytes.extend(len.to_be_bytes());
+        self.send(&bytes);
+    }
+
+    /// Error number and cookie of a simple reply; data must be received after it.
+    fn simple_reply(&mut self) -> (u32, u64) {
+        let header = self.receive(16);
+        assert_eq!(be32(&header), 0x6744_6698);
+        (be32(&header[4..]), be64(&header[8..]))
+    }
+
+    fn chunk(&mut self) -> Chunk {
+        let header = self.receive(20);
+        assert_eq!(be32(&header), 0x668e_33ef);
+        let flags = u16::from_be_bytes([header[4], header[5]]);
+        assert!(flags <= 1, "{flags}");
+        let payload = self.receive(be32(&header[16..]) as usize);
+        let kind = u16::from_be_bytes([header[6], header[7]]);
+        Chunk { last: flags == 1, kind, cookie: be64(&header[8..]), payload }
+    }
+
+    /// All chunks of the one reply that is on its way.
+    fn reply(&mut self) -> Vec<Chunk> {
+        let mut all = vec![self.chunk()];
+        while !all.last().unwrap().last {
+            all.push(self.chunk());
+        }
+        all
+    }
+
+    /// Error number of a reply that consists of an error.
+    fn failure(&mut self) -> u32 {
+        let chunk = self.chunk();
+        assert!(chunk.last && chunk.kind & 0x8000 != 0, "{chunk:?}");
+        be32(&chunk.payload)
+    }
+
+    /// Has the server hung up?
+    fn assert_closed(&mut self) {
+        let mut rest = [0; 1];
+        match self.0.read(&mut rest) {
+            Ok(0) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            other => panic!("the connection is open: {other:?}"),
+        }
+    }
+
+    fn assert_alive(&mut self) {
+        self.request(0, READ, 0xa11fe, 4096, 512);
+        let chunk = self.chunk();
+        assert_eq!((chunk.cookie, &chunk.payload[8..]), (0xa11fe, &expected(4096, 512)[..]));
+    }
+}
+
+/// The data that content chunks carry, put together as a client does; every byte of the range exactly once.
+fn assemble(chunks: &[Chunk], offset: u64, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0xee; len as usize];
+    let mut covered = 0;
+    for chunk in chunks {
+        let at = (be64(&chunk.payload) - offset) as usize;
+        let part = match chunk.kind {
+            OFFSET_DATA => chunk.payload[8..].to_vec(),
+            OFFSET_HOLE => vec![0; be32(&chunk.payload[8..]) as usize],
+            other => panic!("chunk of kind {other}"),
+        };
+        bytes[at..at + part.len()].copy_from_slice(&part);
+        covered += part.len();
+    }
+    assert_eq!(covered as u64, len, "every byte once");
+    bytes
+}
+
+// ---- handshake ------------------------------------------------------------------------------------------------
+
+#[test]
+fn unknown_options_are_unsupported_and_the_handshake_goes_on() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(0, &[]), ERR_UNSUP);
+    assert_eq!(client.error(4, b"peek"), ERR_UNSUP);
+    assert_eq!(client.error(0xffff_ffff, &[0; 4096]), ERR_UNSUP);
+    assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
+}
+
+#[test]
+fn starttls_is_unsupported_and_the_handshake_goes_on() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_UNSUP);
+    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_UNSUP);
+    assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
+}
+
+#[test]
+fn an_option_of_64_kib_is_too_big_and_is_read_over() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_GO, &vec![0x41; 65536]), ERR_TOO_BIG);
+    assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
+}
+
+#[test]
+fn an_option_that_announces_4_gib_ends_the_connection_at_once() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.option_header(OPT_GO, u32::MAX);
+    let header = client.receive(20);
+    assert_eq!(be32(&header[12..]), ERR_TOO_BIG);
+    client.receive(be32(&header[16..]) as usize);
+    client.assert_closed();
+}
+
+#[test]
+fn an_option_before_the_flags_is_taken_for_flags_and_refused() {
+    let server = serve();
+    let mut client = Client::silent(&server);
+    client.option_header(OPT_LIST, 0);
+    client.assert_closed();
+}
+
+#[test]
+fn unknown_client_flags_end_the_connection() {
+    let server = serve();
+    let mut client = Client::silent(&server);
+    client.send(&0x8000_0003_u32.to_be_bytes());
+    client.assert_closed();
+}
+
+#[test]
+fn a_wrong_option_magic_ends_the_connection() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.send(b"IHAVEOPS\0\0\0\x03\0\0\0\0");
+    client.assert_closed();
+}
+
+#[test]
+fn the_33rd_option_is_not_answered() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    for _ in 0..32 {
+        assert_eq!(client.error(99, &[]), ERR_UNSUP);
+    }
+    client.assert_closed();
+}
+
+#[test]
+fn abort_is_acknowledged() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_ABORT, &[]), ACK);
+    client.assert_closed();
+}
+
+#[test]
+fn list_names_every_export_with_its_description() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    let answers = client.answers(OPT_LIST, &[]);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[2], (REP_SERVER, [&string(b"p1")[..], b"the p1 disk"].concat()));
+}
+
+#[test]
+fn list_with_data_is_invalid() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_LIST, b"x"), ERR_INVALID);
+    assert_eq!(client.error(OPT_STRUCTURED, b"x"), ERR_INVALID);
+}
+
+#[test]
+fn go_to_an_unknown_export_names_it_escaped_and_the_handshake_goes_on() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    let (kind, text) = client.answer(OPT_GO, &go("no\x1bpe", &[]));
+    assert_eq!(kind, ERR_UNKNOWN);
+    assert!(String::from_utf8(text).unwrap().contains("'no\\x1bpe'"));
+    assert_eq!(client.error(OPT_INFO, &go(&"x".repeat(4096), &[])), ERR_UNKNOWN);
+    assert_eq!(client.answers(OPT_GO, &go("p1", &[])).last().unwrap().0, ACK);
+}
+
+#[test]
+fn go_whose_lengths_contradict_each_other_is_invalid() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_GO, &[]), ERR_INVALID);
+    assert_eq!(client.error(OPT_GO, &[0xff, 0xff, 0xff, 0xff, 0, 0]), ERR_INVALID);
+    assert_eq!(client.error(OPT_GO, &[0, 0, 0, 0, 0xff, 0xff]), ERR_INVALID);
+    assert_eq!(client.error(OPT_GO, &[0, 0, 0, 0, 0, 0, 9]), ERR_INVALID);
+}
+
+#[test]
+fn info_carries_what_was_asked_for() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    let answers = client.answers(OPT_INFO, &go("p1", &[1, 2, 3, 0x7777]));
+    let flags = 1_u16 | 2 | 1 << 8 | 1 << 10;
+    assert_eq!(answers[0].1, [&[0, 0][..], &(40 * MIB).to_be_bytes(), &flags.to_be_bytes()].concat());
+    assert_eq!(answers[1].1, b"\0\x01p1");
+    assert_eq!(answers[2].1, b"\0\x02the p1 disk");
+    assert_eq!(answers[3].1, b"\0\x03\0\0\0\x01\0\0\x10\0\x02\0\0\0");
+    assert_eq!(answers[4], (ACK, vec![]));
+    assert!(answers[..4].iter().all(|answer| answer.0 == REP_INFO));
+}
+
+#[test]
+fn df_is_offered_only_with_structured_replies() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    let flags = |client: &mut Client| client.answers(OPT_INFO, &go("", &[]))[0].1[11];
+    assert_eq!(flags(&mut client) & 1 << 7, 0);
+    assert_eq!(client.answer(OPT_STRUCTURED, &[]).0, ACK);
+    assert_eq!(flags(&mut client) & 1 << 7, 1 << 7);
+}
+
+#[test]
+fn export_name_without_no_zeroes_sends_the_124_zeroes() {
+    let server = serve();
+    let mut client = Client::silent(&server);
+    client.send(&1_u32.to_be_bytes());
+    client.option_header(OPT_EXPORT_NAME, 4);
+    client.send(b"disk");
+    let answer = client.receive(8 + 2 + 124);
+    assert_eq!(be64(&answer), 40 * MIB);
+    assert_eq!(answer[10..], [0; 124]);
+    client.request(0, READ, 5, 100, 7);
+    assert_eq!(client.simple_reply(), (0, 5));
+    assert_eq!(client.receive(7), expected(100, 7));
+}
+
+#[test]
+fn export_name_with_no_zeroes_sends_ten_bytes() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.option_header(OPT_EXPORT_NAME, 0);
+    assert_eq!(be64(&client.receive(10)), 40 * MIB);
+    client.request(0, READ, 5, 100, 7);
+    assert_eq!(client.simple_reply(), (0, 5));
+}
+
+#[test]
+fn export_name_that_is_unknown_or_endless_ends_the_connection() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.option_header(OPT_EXPORT_NAME, 4);
+    client.send(b"nope");
+    client.assert_closed();
+    let mut client = Client::new(&server);
+    client.option_header(OPT_EXPORT_NAME, 1 << 20);
+    let mut rest = Vec::new();
+    drop(client.0.read_to_end(&mut rest));
+    assert!(rest.len() < 100, "it was taken for a name");
+}
+
+#[test]
+fn a_client_without_fixed_newstyle_gets_export_name_only() {
+    let server = serve();
+    let mut client = Client::silent(&server);
+    client.send(&0_u32.to_be_bytes());
+    client.option_header(OPT_LIST, 0);
+    client.assert_closed();
+}
+
+#[test]
+fn contexts_before_structured_replies_are_invalid() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    assert_eq!(client.error(OPT_SET_META, &meta("", &["base:allocation"])), ERR_INVALID);
+    assert_eq!(client.error(OPT_LIST_META, &meta("", &[])), ERR_INVALID);
+}
+
+#[test]
+fn contexts_are_listed_by_no_query_by_wildcard_and_by_name() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.answer(OPT_STRUCTURED, &[]);
+    let listed = vec![(REP_META, b"\0\0\0\0base:allocation".to_vec()), (ACK, vec![])];
+    assert_eq!(client.answers(OPT_LIST_META, &meta("", &[])), listed);
+    assert_eq!(client.answers(OPT_LIST_META, &meta("p1", &["base:"])), listed);
+    assert_eq!(client.answers(OPT_LIST_META, &meta("", &["base:allocation", "base:allocation"])), listed);
+    assert_eq!(client.answers(OPT_LIST_META, &meta("", &["qemu:dirty-bitmap:x"])), [(ACK, vec![])]);
+}
+
+#[test]
+fn unknown_contexts_are_passed_over() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.answer(OPT_STRUCTURED, &[]);
+    assert_eq!(client.answers(OPT_SET_META, &meta("", &["x:y", "base:", ""])), [(ACK, vec![])]);
+    let set = client.answers(OPT_SET_META, &meta("", &["x:y", "base:allocation", "z"]));
+    assert_eq!((set.len(), set[0].0, &set[0].1[4..]), (2, REP_META, &b"base:allocation"[..]));
+}
+
+#[test]
+fn many_contexts_are_passed_over_or_too_big() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.answer(OPT_STRUCTURED, &[]);
+    assert_eq!(client.answers(OPT_SET_META, &meta("", &["a:b"; 500])), [(ACK, vec![])]);
+    assert_eq!(client.error(OPT_SET_META, &meta("", &["a:b"; 5000])), ERR_TOO_BIG);
+}
+
+#[test]
+fn contexts_whose_lengths_contradict_each_other_are_invalid() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.answer(OPT_STRUCTURED, &[]);
+    assert_eq!(client.error(OPT_SET_META, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), ERR_INVALID);
+    assert_eq!(client.error(OPT_SET_META, &[0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]), ERR_INVALID);
+    assert_eq!(client.error(OPT_SET_META, &[0, 0, 0, 0, 0, 0, 0, 0, 1]), ERR_INVALID);
+    assert_eq!(client.error(OPT_SET_META, &meta("nope", &["base:allocation"])), ERR_UNKNOWN);
+}
+
+#[test]
+fn a_context_of_another_export_does_not_count() {
+    let server = serve();
+    let mut client = Client::new(&server);
+    client.answer(OPT_STRUCTURED, &[]);
+    client.answers(OPT_SET_META, &meta("p1", &["base:allocation"]));
+    client.answers(OPT_GO, &go("disk", &[]));
+    client.request(0, STATUS, 1, 0, 4096);
+    assert_eq!(client.failure(), EINVAL);
+}
+
+#[test]
+fn a_slow_handshake_is_dropped_at_the_deadline() {
+    let server = serve_with(Options { handshake: Duration::from_millis(300), ..Options::default() });
+    let mut silent = Client::silent(&server);
+    let mut dripping = Client::new(&server);
+    let start = Instant::now();
+    for byte in b"IHAVEOPT" {
+        drop(dripping.0.write_all(&[*byte]));
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    dripping.assert_closed();
+    silent.assert_closed();
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn two_hundred_silent_connections_keep_nobody_out() {
+    let server = serve();
+    let silent: Vec<_> = (0..200).map(|_| UnixStream::connect(&server.path).unwrap()).collect();
+    let start = Instant::now();
+    let mut client = Client::structured(&server);
+    client.assert_alive();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn a_full_server_says_so_and_takes_the_next_when_one_leaves() {
+    let server = serve_with(Options { clients: 1, ..Options::default() });
+    let first = Client::simple(&server);
+    let mut second = Client::new(&server);
+    assert_eq!(second.error(OPT_GO, &go("", &[])), ERR_POLICY);
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while second.answers(OPT_GO, &go("", &[])).last().unwrap().0 != ACK {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn two_exports_of_one_name_are_refused() {
+    let export = || Export { name: "x".into(), about: String::new(), source: Arc::new(Disk) };
+    let error = Server::new(vec![export(), export()], Options::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_read_across_a_hole_sends_the_hole_as_a_chunk_without_data() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 9, MIB - 4096, 2 * MIB as u32 + 8192);
+    let chunks = client.reply();
+    let kinds: Vec<_> = chunks.iter().map(|chunk| chunk.kind).collect();
+    assert_eq!(kinds, [OFFSET_DATA, OFFSET_HOLE, OFFSET_DATA]);
+    assert_eq!(assemble(&chunks, MIB - 4096, 2 * MIB + 8192), expected(MIB - 4096, 2 * MIB + 8192));
+    assert!(chunks.iter().all(|chunk| chunk.cookie == 9));
+}
+
+#[test]
+fn a_read_inside_a_hole_is_one_chunk() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 9, MIB, MIB as u32);
+    let hole = [&MIB.to_be_bytes()[..], &(MIB as u32).to_be_bytes()].concat();
+    assert_eq!(client.reply(), [Chunk { last: true, kind: OFFSET_HOLE, cookie: 9, payload: hole }]);
+}
+
+#[test]
+fn the_largest_read_arrives_whole() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 1, 6 * MIB, 32 << 20);
+    assert!(assemble(&client.reply(), 6 * MIB, 32 * MIB) == expected(6 * MIB, 32 * MIB));
+}
+
+#[test]
+fn the_largest_simple_read_arrives_whole() {
+    let server = serve();
+    let mut client = Client::simple(&server);
+    client.request(0, READ, 1, 6 * MIB, 32 << 20);
+    assert_eq!(client.simple_reply(), (0, 1));
+    assert!(client.receive(32 << 20) == expected(6 * MIB, 32 * MIB));
+}
+
+#[test]
+fn large_simple_reads_of_many_clients_are_all_right_when_memory_is_short() {
+    let server = serve();
+    let mut clients: Vec<_> = (0..5).map(|_| Client::simple(&server)).collect();
+    clients.iter_mut().for_each(|client| client.request(0, READ, 1, 6 * MIB, 30 << 20));
+    let wanted = expected(6 * MIB, 30 * MIB);
+    for client in clients.iter_mut().rev() {
+        assert_eq!(client.simple_reply(), (0, 1));
+        assert!(client.receive(30 << 20) == wanted);
+    }
+}
+
+#[test]
+fn df_is_honoured_across_a_hole() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(DF, READ, 9, MIB - 4096, 2 * MIB as u32 + 8192);
+    let chunks = client.reply();
+    assert_eq!(chunks.iter().map(|chunk| chunk.kind).collect::<Vec<_>>(), [OFFSET_DATA]);
+    assert!(chunks[0].payload[8..] == expected(MIB - 4096, 2 * MIB + 8192));
+}
+
+#[test]
+fn df_without_structured_replies_is_invalid() {
+    let server = serve();
+    let mut client = Client::simple(&server);
+    client.request(DF, READ, 9, 0, 512);
+    assert_eq!(client.simple_reply(), (EINVAL, 9));
+}
+
+#[test]
+fn odd_offsets_and_lengths_are_served() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 1, 12345, 1);
+    assert_eq!(assemble(&client.reply(), 12345, 1), expected(12345, 1));
+    client.request(0, READ, 2, 3 * MIB - 1, 70_001);
+    assert_eq!(assemble(&client.reply(), 3 * MIB - 1, 70_001), expected(3 * MIB - 1, 70_001));
+}
+
+#[test]
+fn a_read_of_nothing_succeeds_with_nothing() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 3, 512, 0);
+    assert_eq!(client.reply(), [Chunk { last: true, kind: NONE, cookie: 3, payload: vec![] }]);
+    let mut client = Client::simple(&server);
+    client.request(0, READ, 3, 40 * MIB, 0);
+    assert_eq!(client.simple_reply(), (0, 3));
+}
+
+#[test]
+fn reads_that_leave_the_disk_are_invalid_and_the_next_one_works() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 1, 40 * MIB - 1, 2);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, READ, 1, 40 * MIB, 1);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, READ, 1, u64::MAX, 1);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, READ, 1, u64::MAX - 4, 512);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, READ, 1, 0, u32::MAX);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, READ, 1, 0, (32 << 20) + 1);
+    assert_eq!(client.failure(), EINVAL);
+    client.assert_alive();
+}
+
+#[test]
+fn simple_reads_that_leave_the_disk_are_invalid_without_data() {
+    let server = serve();
+    let mut client = Client::simple(&server);
+    client.request(0, READ, 1, 40 * MIB - 1, 2);
+    assert_eq!(client.simple_reply(), (EINVAL, 1));
+    client.request(0, READ, 2, u64::MAX, u32::MAX);
+    assert_eq!(client.simple_reply(), (EINVAL, 2));
+    client.request(0, READ, 3, 0, 1);
+    assert_eq!(client.simple_reply(), (0, 3));
+}
+
+#[test]
+fn a_bad_sector_fails_its_own_read_with_place_and_text() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 1, BAD.start - MIB, 2 * MIB as u32);
+    let chunks = client.reply();
+    let (error, before) = chunks.split_last().unwrap();
+    assert_eq!((error.kind, be32(&error.payload)), (ERROR_OFFSET, EIO));
+    let len = usize::from(u16::from_be_bytes([error.payload[4], error.payload[5]]));
+    assert_eq!(error.payload[6..6 + len], *b"sector\\x1b[31m is gone");
+    let at = be64(&error.payload[6 + len..]);
+    assert!((BAD.start - MIB..BAD.end).contains(&at), "{at:#x}");
+    assert_eq!(
+        assemble(before, BAD.start - MIB, at - (BAD.start - MIB)),
+        expected(BAD.start - MIB, at - (BAD.start - MIB))
+    );
+    client.assert_alive();
+}
+
+#[test]
+fn a_bad_sector_fails_simple_reads_of_every_size_without_data() {
+    let server = serve();
+    let mut client = Client::simple(&server);
+    client.request(0, READ, 1, BAD.start, 512);
+    assert_eq!(client.simple_reply(), (EIO, 1));
+    client.request(0, READ, 2, 3 * MIB, 30 << 20);
+    assert_eq!(client.simple_reply(), (EIO, 2));
+    client.request(0, READ, 3, BAD.end, 512);
+    assert_eq!(client.simple_reply(), (0, 3));
+    assert_eq!(client.receive(512), expected(BAD.end, 512));
+}
+
+#[test]
+fn a_thousand_requests_at_once_are_all_answered_right() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    let mut writer = Client(client.0.try_clone().unwrap());
+    let place = |cookie: u64| 6 * MIB + (cookie * 7919) % (30 * MIB);
+    let sender = std::thread::spawn(move || {
+        (0..1000).for_each(|cookie| writer.request(0, READ, cookie, place(cookie), 4096));
+    });
+    let mut seen = vec![false; 1000];
+    for _ in 0..1000 {
+        let chunk = client.chunk();
+        let cookie = chunk.cookie;
+        assert!(chunk.last && !std::mem::replace(&mut seen[cookie as usize], true));
+        assert_eq!(assemble(&[chunk], place(cookie), 4096), expected(place(cookie), 4096));
+    }
+    sender.join().unwrap();
+}
+
+// ---- everything else a client may ask -------------------------------------------------------------------------
+
+#[test]
+fn writes_are_refused_and_their_data_is_read_over() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, WRITE, 1, 0, 100_000);
+    client.send(&vec![0x25; 100_000]);
+    assert_eq!(client.failure(), EPERM);
+    client.request(1, WRITE, 2, u64::MAX, 512);
+    client.send(&[0x25; 512]);
+    assert_eq!(client.failure(), EPERM);
+    client.assert_alive();
+}
+
+#[test]
+fn trim_and_write_zeroes_are_refused() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, TRIM, 1, 0, u32::MAX);
+    assert_eq!(client.failure(), EPERM);
+    client.request(2, WRITE_ZEROES, 1, 0, 4096);
+    assert_eq!(client.failure(), EPERM);
+    client.assert_alive();
+}
+
+#[test]
+fn a_write_of_more_than_any_request_ends_the_connection() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, WRITE, 1, 0, u32::MAX);
+    client.assert_closed();
+}
+
+#[test]
+fn flush_and_cache_succeed() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, FLUSH, 1, 0, 0);
+    assert_eq!(client.chunk().kind, NONE);
+    client.request(0, CACHE, 2, 0, 40 << 20);
+    assert_eq!(client.chunk().kind, NONE);
+    client.request(0, CACHE, 3, 40 * MIB, 1);
+    assert_eq!(client.failure(), EINVAL);
+}
+
+#[test]
+fn unknown_commands_and_flags_are_invalid() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, 8, 1, 0, 0);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, 0xffff, 1, u64::MAX, u32::MAX);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0x8000, READ, 1, 0, 512);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(REQ_ONE, READ, 1, 0, 512);
+    assert_eq!(client.failure(), EINVAL);
+    client.assert_alive();
+}
+
+#[test]
+fn a_wrong_request_magic_ends_the_connection() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.send(&[0x11; 28]);
+    client.assert_closed();
+}
+
+#[test]
+fn disc_ends_the_connection_after_what_was_asked_before() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, READ, 1, 0, 4096);
+    client.request(0, READ, 2, 4096, 4096);
+    client.request(0, DISC, 3, 0, 0);
+    let mut cookies = [client.chunk().cookie, client.chunk().cookie];
+    cookies.sort_unstable();
+    assert_eq!(cookies, [1, 2]);
+    client.assert_closed();
+}
+
+fn extents(chunk: &Chunk) -> Vec<(u32, u32)> {
+    assert_eq!((chunk.kind, chunk.last, be32(&chunk.payload)), (BLOCK_STATUS, true, 1));
+    chunk.payload[4..].chunks(8).map(|extent| (be32(extent), be32(&extent[4..]))).collect()
+}
+
+#[test]
+fn block_status_of_an_unaligned_range_covers_exactly_it() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, STATUS, 1, MIB - 100, 2 * MIB as u32 + 107);
+    assert_eq!(extents(&client.chunk()), [(100, 0), (2 * MIB as u32, 3), (7, 0)]);
+}
+
+#[test]
+fn block_status_of_everything_and_of_one_extent() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, STATUS, 1, 0, 40 << 20);
+    assert_eq!(extents(&client.chunk()), [(1 << 20, 0), (2 << 20, 3), (37 << 20, 0)]);
+    client.request(REQ_ONE, STATUS, 1, MIB, 39 << 20);
+    assert_eq!(extents(&client.chunk()), [(2 << 20, 3)]);
+}
+
+#[test]
+fn block_status_past_the_end_of_nothing_or_without_context_is_invalid() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, STATUS, 1, 0, u32::MAX);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, STATUS, 1, u64::MAX, u32::MAX);
+    assert_eq!(client.failure(), EINVAL);
+    client.request(0, STATUS, 1, 0, 0);
+    assert_eq!(client.failure(), EINVAL);
+    client.assert_alive();
+    let mut client = Client::simple(&server);
+    client.request(0, STATUS, 1, 0, 512);
+    assert_eq!(client.simple_reply(), (EINVAL, 1));
+}
+
+#[test]
+fn errors_without_place_are_plain_error_chunks() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    client.request(0, TRIM, 7, 0, 512);
+    let chunk = client.chunk();
+    assert_eq!((chunk.kind, chunk.cookie), (ERROR, 7));
+    assert_eq!(chunk.payload[6..], *b"the export is read-only");
+}
+
+// ---- clients that behave badly, and the end -------------------------------------------------------------------
+
+#[test]
+fn a_client_that_vanishes_in_the_middle_of_a_read_hurts_nobody() {
+    let server = serve();
+    for _ in 0..20 {
+        let mut client = Client::structured(&server);
+        (0..8).for_each(|cookie| client.request(0, READ, cookie, 6 * MIB, 32 << 20));
+        client.receive(100_000);
+    }
+    Client::structured(&server).assert_alive();
+}
+
+#[test]
+fn a_client_that_takes_no_replies_is_dropped_and_holds_nobody_up() {
+    let server = serve_with(Options { stall: Duration::from_millis(400), threads: 2, ..Options::default() });
+    let mut greedy: Vec<_> = (0..6).map(|_| Client::structured(&server)).collect();
+    for client in &mut greedy {
+        (0..40).for_each(|cookie| client.request(0, READ, cookie, 6 * MIB, 32 << 20));
+    }
+    let start = Instant::now();
+    let mut good = Client::structured(&server);
+    good.assert_alive();
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(1500));
+    // What the kernel held is still there; then comes the end, long before 40 * 32 MiB.
+    let mut taken = 0;
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(read @ 1..) = greedy[0].0.read(&mut buffer) {
+        taken += read;
+    }
+    assert!(taken < 64 << 20, "{taken}");
+    good.assert_alive();
+}
+
+#[test]
+fn stop_hangs_up_on_everyone() {
+    let server = serve();
+    let mut client = Client::structured(&server);
+    let start = Instant::now();
+    drop(server);
+    client.assert_closed();
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn once_ends_when_the_last_of_the_first_clients_leaves() {
+    let mut server = serve_with(Options { once: true, ..Options::default() });
+    let (first, second) = (Client::structured(&server), Client::structured(&server));
+    drop(first);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!server.thread.as_ref().unwrap().is_finished());
+    drop(second);
+    server.thread.take().unwrap().join().unwrap().unwrap();
+    server.thread = Some(std::thread::spawn(|| Ok(())));
+}
+
+#[test]
+fn idle_exit_ends_after_the_last_client_and_not_before() {
+    let mut server =
+        serve_with(Options { idle_exit: Some(Duration::from_millis(300)), ..Options::default() });
+    let client = Client::structured(&server);
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!server.thread.as_ref().unwrap().is_finished());
+    drop(client);
+    server.thread.take().unwrap().join().unwrap().unwrap();
+    server.thread = Some(std::thread::spawn(|| Ok(())));
+}
+
+// ---- the real program and real clients ------------------------------------------------------------------------
+
+/// `imgmount serve` on a file, waited for.
+struct Program {
+    child: Child,
+    socket: PathBuf,
+    uri: String,
+    image: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+/// 48 MiB with data, holes and zeros, made by the tools of the host.
+fn image(dir: &Path) -> PathBuf {
+    let path = dir.join("disk.raw");
+    common::sh(&format!(
+        "cd {}; truncate -s 48M disk.raw
+         dd if=/dev/urandom of=disk.raw bs=64K count=40 seek=16 conv=notrunc status=none
+         dd if=/dev/urandom of=disk.raw bs=4K count=1 seek=9000 conv=notrunc status=none
+         dd if=/dev/zero of=disk.raw bs=1M count=2 seek=20 conv=notrunc status=none
+         printf end | dd of=disk.raw bs=1 seek=50331645 conv=notrunc status=none",
+        dir.display()
+    ));
+    path
+}
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn program(args: &[&str]) -> Program {
+    let dir = common::tempdir();
+    let (image, socket) = (image(dir.path()), dir.path().join("sock"));
+    let mut command = Command::new(common::IMGMOUNT);
+    command.arg("serve").arg(&image).arg("--socket").arg(&socket).args(args);
+    let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the server did not come up", || UnixStream::connect(&socket).is_ok());
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    Program { child, socket, uri, image, dir }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Program {
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn nbdinfo_sees_a_read_only_disk_with_every_feature() {
+    requires!("nbdinfo");
+    let server = program(&[]);
+    let json: serde_json::Value =
+        serde_json::from_str(&common::sh(&format!("nbdinfo --json '{}'", server.uri))).unwrap();
+    let export = &json["exports"][0];
+    assert_eq!(json["structured"], true);
+    assert_eq!(export["export-size"], 48 << 20);
+    assert_eq!(export["contexts"], serde_json::json!(["base:allocation"]));
+    let features = ["is_read_only", "can_multi_conn", "can_df", "can_cache"];
+    assert!(features.iter().all(|feature| export[feature] == true), "{export}");
+    assert_eq!(export["block_size_maximum"], 32 << 20);
+}
+
+#[test]
+fn nbdinfo_map_has_the_holes_that_qemu_img_map_has() {
+    requires!("nbdinfo", "qemu-img");
+    let server = program(&[]);
+    let ours: serde_json::Value =
+        serde_json::from_str(&common::sh(&format!("nbdinfo --map --json '{}'", server.uri))).unwrap();
+    let image = server.image.display();
+    let theirs: serde_json::Value =
+        serde_json::from_str(&common::sh(&format!("qemu-img map -f raw --output=json {image}"))).unwrap();
+    let ours: Vec<_> = ours
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["offset"].clone(), e["length"].clone(), e["type"] == 3))
+        .collect();
+    let theirs: Vec<_> = theirs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["start"].clone(), e["length"].clone(), e["data"] == false))
+        .collect();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn nbdinfo_lists_disk_and_partitions() {
+    requires!("nbdinfo", "sfdisk");
+    let dir = common::tempdir();
+    let image = dir.path().join("d.raw");
+    common::sh(&format!(
+        "truncate -s 16M {0}; printf 'label: dos\\nstart=2048,size=4096\\nstart=8192,size=8192\\n' | sfdisk -q {0}",
+        image.display()
+    ));
+    let output = common::imgmount(["serve", image.to_str().unwrap(), "--run", "nbdinfo --list --json $uri"]);
+    let json: serde_json::Value = serde_json::from_str(&common::stdout(&output)).unwrap();
+    let exports: Vec<_> = json["exports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|export| (export["export-name"].as_str().unwrap(), export["export-size"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(exports, [("", 16 * MIB), ("disk", 16 * MIB), ("p1", 2 * MIB), ("p2", 4 * MIB)]);
+}
+
+#[test]
+fn nbdcopy_brings_the_same_bytes_with_and_without_extents() {
+    requires!("nbdcopy");
+    let server = program(&[]);
+    let (dir, image) = (server.dir.path().display(), server.image.display());
+    common::sh(&format!("nbdcopy '{}' {dir}/a.raw; cmp {image} {dir}/a.raw", server.uri));
+    common::sh(&format!("nbdcopy --no-extents '{}' {dir}/b.raw; cmp {image} {dir}/b.raw", server.uri));
+    common::sh(&format!("nbdcopy --synchronous '{}' {dir}/c.raw; cmp {image} {dir}/c.raw", server.uri));
+}
+
+#[test]
+fn nbddump_shows_the_last_bytes() {
+    requires!("nbddump");
+    let server = program(&[]);
+    let dump = common::sh(&format!("nbddump '{}' | tail -1", server.uri));
+    assert!(dump.contains("65 6e 64 |.............end|"), "{dump}");
+}
+
+#[test]
+fn qemu_img_reads_the_same_disk() {
+    requires!("qemu-img");
+    let server = program(&[]);
+    let (uri, dir, image) = (&server.uri, server.dir.path().display(), server.image.display());
+    let info: serde_json::Value =
+        serde_json::from_str(&common::sh(&format!("qemu-img info --output=json '{uri}'"))).unwrap();
+    assert_eq!(info["virtual-size"], 48 << 20);
+    common::sh(&format!("qemu-img compare -f raw -F raw {image} '{uri}'"));
+    common::sh(&format!("qemu-img convert -f raw '{uri}' -O qcow2 {dir}/x.qcow2"));
+    common::sh(&format!("qemu-img compare -f raw -F qcow2 {image} {dir}/x.qcow2"));
+    let map = |what: &str| {
+        let map: serde_json::Value =
+            serde_json::from_str(&common::sh(&format!("qemu-img map -f raw --output=json '{what}'")))
+                .unwrap();
+        let map = map.as_array().unwrap().clone();
+        map.iter().map(|e| (e["start"].clone(), e["length"].clone(), e["zero"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(map(uri), map(server.image.to_str().unwrap()));
+}
+
+#[test]
+fn libnbd_reads_over_many_connections_and_is_refused_writes() {
+    requires!("/usr/bin/python3", "nbdsh");
+    if !Command::new("/usr/bin/python3").args(["-c", "import nbd"]).status().unwrap().success() {
+        return common::skip("python3-libnbd is not available");
+    }
+    let server = program(&[]);
+    let script = "
+import nbd, sys, errno
+uri, image = sys.argv[1:]
+disk = open(image, 'rb').read()
+conns = []
+for i in range(8):
+    h = nbd.NBD()
+    h.add_meta_context('base:allocation')
+    h.connect_uri(uri)
+    conns.append(h)
+assert conns[0].can_multi_conn() and conns[0].can_meta_context('base:allocation')
+for i in range(400):
+    h = conns[i % 8]
+    at = (i * 7919 * 131) % (len(disk) - 70000)
+    assert bytes(h.pread(70000, at)) == disk[at:at + 70000], at
+h = conns[0]
+h.set_strict_mode(0)
+def fails(code, call):
+    try: call()
+    except nbd.Error as e: assert e.errno == code, (e.errno, e.string)
+    else: raise SystemExit('no error')
+fails('EPERM', lambda: h.pwrite(b'x' * 4096, 0))
+fails('EPERM', lambda: h.zero(4096, 0))
+fails('EPERM', lambda: h.trim(4096, 0))
+fails('EINVAL', lambda: h.pread(512, len(disk)))
+h.cache(1 << 20, 0)
+chunks = []
+h.pread_structured(6 << 20, 0, lambda b, o, s, e: chunks.append((o, len(b), s)))
+assert {s for _, _, s in chunks} == {nbd.READ_DATA, nbd.READ_HOLE}, chunks
+";
+    let status =
+        Command::new("/usr/bin/python3").args(["-c", script, &server.uri]).arg(&server.image).status();
+    assert!(status.unwrap().success());
+}
+
+#[cfg(feature = "second-opinion")]
+#[test]
+fn the_nbd_crates_legacy_client_reads_the_same_bytes() {
+    let server = program(&[]);
+    let mut stream = UnixStream::connect(&server.socket).unwrap();
+    let export = nbd::client::handshake(&mut stream, b"disk").unwrap();
+    assert_eq!((export.size, export.readonly), (48 << 20, true));
+    let mut client = nbd::client::NbdClient::new(&mut stream, &export);
+    let mut bytes = vec![0; 48 << 20];
+    // It sends what it is asked for in one request, however large.
+    bytes.chunks_mut(16 << 20).for_each(|part| client.read_exact(part).unwrap());
+    assert!(bytes == std::fs::read(&server.image).unwrap());
+}
+
+#[test]
+fn fio_verifies_random_reads_at_depth_16() {
+    requires!("fio", "qemu-img");
+    if !common::sh("fio --enghelp || true").contains("nbd") {
+        return common::skip("fio has no nbd engine");
+    }
+    let server = program(&[]);
+    common::sh(&format!(
+        "cd {}; fio --name=r --ioengine=nbd --uri='{}' --rw=randread --bs=4k --iodepth=16 --io_size=16m --size=48m",
+        server.dir.path().display(),
+        server.uri
+    ));
+}
+
+#[test]
+fn nbdcopy_starts_the_server_by_socket_activation() {
+    requires!("nbdcopy");
+    let dir = common::tempdir();
+    let (image, dir) = (image(dir.path()), dir.path().display());
+    common::sh(&format!(
+        "nbdcopy -- [ {} serve {image} ] {dir}/out.raw; cmp {image} {dir}/out.raw",
+        common::IMGMOUNT,
+        image = image.display()
+    ));
+}
+
+#[test]
+fn sockets_passed_in_exclude_sockets_of_our_own() {
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve x.raw --socket y 3</dev/null",
+            common::IMGMOUNT,
+        ])
+        .output()
+        .unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    let dir = common::tempdir();
+    let image = image(dir.path());
+    let script = "import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[3]); s.listen()
+os.dup2(s.fileno(), 3)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], ['imgmount', 'serve', sys.argv[2], '--socket', sys.argv[3] + '2'])";
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", script, common::IMGMOUNT])
+        .arg(&image)
+        .arg(dir.path().join("s"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", common::stderr(&output));
+}
+
+#[test]
+fn run_exits_with_the_commands_status_and_leaves_nothing() {
+    let dir = common::tempdir();
+    let image = image(dir.path());
+    let run = |command: &str| common::imgmount(["serve", image.to_str().unwrap(), "--run", command]);
+    let output = run("test -S \"$unixsocket\" && echo \"$unixsocket\" && exit 9");
+    assert_eq!(output.status.code(), Some(9));
+    let socket = PathBuf::from(common::stdout(&output).trim());
+    assert!(!socket.exists() && !socket.parent().unwrap().exists());
+    assert_eq!(run("exit 0").status.code(), Some(0));
+    assert_eq!(run("/no/such/program").status.code(), Some(127));
+    assert_eq!(run("kill -KILL $$").status.code(), Some(137));
+}
+
+#[test]
+fn sigterm_ends_both_processes_and_removes_the_socket() {
+    let mut server = program(&[]);
+    let worker = common::sh(&format!("pgrep -P {}", server.child.id()));
+    assert_eq!(server.terminate(), Some(0));
+    assert!(!server.socket.exists());
+    assert!(!Path::new("/proc").join(worker.trim()).exists());
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_worker_along_and_its_socket_is_replaced() {
+    let mut server = program(&[]);
+    let worker = common::sh(&format!("pgrep -P {}", server.child.id())).trim().to_owned();
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    wait_for("the worker stayed", || {
+        std::fs::read_to_string(format!("/proc/{worker}/stat")).map_or(true, |stat| stat.contains(") Z"))
+    });
+    assert!(server.socket.exists());
+    let socket = server.socket.to_str().unwrap();
+    let output =
+        common::imgmount(["serve", server.image.to_str().unwrap(), "-k", socket, "--idle-exit", "50ms"]);
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    assert!(!server.socket.exists());
+}
+
+#[test]
+fn a_socket_that_somebody_listens_on_is_left_alone() {
+    let server = program(&[]);
+    let (image, socket) = (server.image.to_str().unwrap(), server.socket.to_str().unwrap());
+    let output = common::imgmount(["serve", image, "-k", socket]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(common::stderr(&output).contains("somebody listens there already"));
+    assert!(UnixStream::connect(&server.socket).is_ok());
+    let output = common::imgmount(["serve", image, "-k", image]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(server.image.exists());
+}
+
+#[test]
+fn a_port_that_others_could_reach_needs_insecure() {
+    let dir = common::tempdir();
+    let image = image(dir.path());
+    let serve = |args: &[&str]| {
+        common::imgmount([&["serve", image.to_str().unwrap(), "--idle-exit", "50ms"], args].concat())
+    };
+    assert_eq!(serve(&["--tcp", "0.0.0.0:0"]).status.code(), Some(2));
+    assert_eq!(serve(&["--tcp", "nonsense"]).status.code(), Some(2));
+    let local = serve(&["--tcp", "127.0.0.1:0"]);
+    assert_eq!(local.status.code(), Some(0));
+    assert!(common::stderr(&local).contains("nbd://127.0.0.1:"), "{}", common::stderr(&local));
+    assert_eq!(serve(&["--tcp", "0.0.0.0:0", "--insecure"]).status.code(), Some(0));
+}
+
+#[test]
+fn tcp_clients_read_the_same_bytes() {
+    requires!("nbdcopy");
+    let dir = common::tempdir();
+    let (image, out) = (image(dir.path()), dir.path().join("out.raw"));
+    let command = format!("nbdcopy \"$uri\" {}", out.display());
+    let output =
+        common::imgmount(["serve", image.to_str().unwrap(), "--tcp", "127.0.0.1:0", "--run", &command]);
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    common::sh(&format!("cmp {} {}", image.display(), out.display()));
+}
+
+#[test]
+fn fork_returns_when_clients_can_connect() {
+    requires!("nbdinfo");
+    let dir = common::tempdir();
+    let image = image(dir.path());
+    let (socket, pid) = (dir.path().join("s"), dir.path().join("pid"));
+    let args = [image.to_str().unwrap(), "-k", socket.to_str().unwrap()];
+    let pid_file = ["--pid-file", pid.to_str().unwrap()];
+    let output = common::imgmount([&["serve", "--fork"][..], &args, &pid_file].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    let size = common::sh(&format!("nbdinfo --size 'nbd+unix:///?socket={}'", socket.display()));
+    assert_eq!(size.trim(), (48 * MIB).to_string());
+    common::sh(&format!("kill $(cat {})", pid.display()));
+    wait_for("it did not end", || !socket.exists() && !pid.exists());
+}
+
+#[test]
+fn fork_reports_what_keeps_it_from_serving() {
+    let output = common::imgmount(["serve", "--fork", "/no/such.raw"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(common::stderr(&output).contains("no such file"));
+}
+
+#[test]
+fn what_is_no_image_is_not_served_and_leaves_no_socket() {
+    let dir = common::tempdir();
+    let (empty, socket) = (dir.path().join("empty"), dir.path().join("s"));
+    std::fs::write(&empty, b"").unwrap();
+    let output = common::imgmount(["serve", empty.to_str().unwrap(), "-k", socket.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", common::stderr(&output));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn several_images_are_served_under_their_names() {
+    let dir = common::tempdir();
+    let (one, two) = (dir.path().join("one.raw"), dir.path().join("two.raw"));
+    std::fs::write(&one, vec![1; 1 << 20]).unwrap();
+    std::fs::write(&two, vec![2; 2 << 20]).unwrap();
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    let output = common::imgmount(["serve", one, two, "--list", "--format", "raw"]);
+    let names: Vec<String> =
+        common::stdout(&output).lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["one", "one/disk", "two", "two/disk"]);
+}
+
+#[test]
+fn muscle_memory_of_qemu_nbd_works() {
+    let server = program(&["-r", "-t", "-x", "mine", "-f", "raw", "-e", "4"]);
+    let mut stream = UnixStream::connect(&server.socket).unwrap();
+    let mut greeting = [0; 18];
+    stream.read_exact(&mut greeting).unwrap();
+    stream.write_all(&[&3_u32.to_be_bytes()[..], b"IHAVEOPT\0\0\0\x01\0\0\0\x04mine"].concat()).unwrap();
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(be64(&answer), 48 * MIB);
+}
+
+#[test]
+fn a_file_that_changes_is_an_error_for_ever_and_never_wrong_bytes() {
+    requires!("nbdinfo");
+    let server = program(&[]);
+    let mut stream = UnixStream::connect(&server.socket).unwrap();
+    stream.read_exact(&mut [0; 18]).unwrap();
+    let mut client = Client(stream);
+    client.send(&FIXED_AND_NO_ZEROES.to_be_bytes());
+    client.answers(OPT_GO, &go("", &[]));
+    client.request(0, READ, 1, 1 << 20, 4096);
+    assert_eq!(client.simple_reply(), (0, 1));
+    client.receive(4096);
+    std::fs::OpenOptions::new().write(true).open(&server.image).unwrap().set_len(1 << 20).unwrap();
+    client.request(0, READ, 2, 1 << 20, 4096);
+    assert_eq!(client.simple_reply(), (EIO, 2));
+}
+
+#[test]
+fn a_killed_client_leaves_the_server_serving() {
+    requires!("nbdcopy", "nbdinfo");
+    let server = program(&[]);
+    for _ in 0..5 {
+        let mut copy = Command::new("nbdcopy").args(["--no-extents", &server.uri, "null:"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(15));
+        drop(copy.kill());
+        copy.wait().unwrap();
+    }
+    assert_eq!(common::sh(&format!("nbdinfo --size '{}'", server.uri)).trim(), (48 * MIB).to_string());
+}
