@@ -79,7 +79,7 @@ fn warnings(stack: &Stack, size: &Result<Range>) -> Vec<String> {
 
 // For programs.
 
-fn document(stack: &Stack, size: &Result<Range>) -> Value {
+pub(super) fn document(stack: &Stack, size: &Result<Range>) -> Value {
     let image = &stack.image;
     let container: serde_json::Map<String, Value> =
         image.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect();

@@ -1,12 +1,191 @@
-//! `imgmount unmount`.
+//! `imgmount unmount`: takes a mount away, and returns when the image is released.
 
-use super::{Common, Exit};
-use crate::error::{Error, Result};
+use super::out::Tally;
+use super::{Common, Exit, out, plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::mount::{self, Unmounted};
+use crate::host::mounts::{self, Entry};
+use crate::host::holders;
+use crate::text::escape;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long a mount may be busy before we say so: something may just be closing its last file.
+const TRY_TIME: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long a mount may take to say who serves it, or that it is dead.
+const STATUS_TIME: Duration = Duration::from_secs(3);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Mount points
+    #[arg(value_name = "DIR", required_unless_present_any = ["all", "all_stale"])]
+    dirs: Vec<PathBuf>,
+    /// Every mount of imgmount
+    #[arg(long, conflicts_with = "dirs")]
+    all: bool,
+    /// Every mount of imgmount that nobody serves any more
+    #[arg(long, conflicts_with_all = ["dirs", "all"])]
+    all_stale: bool,
+    /// Take a busy mount out of sight now; it ends when its last file is closed
+    #[arg(short = 'l', short_alias = 'z', long)]
+    lazy: bool,
+    /// End the processes that keep it busy (SIGTERM)
+    #[arg(long)]
+    kill: bool,
+    /// How long to wait until the serving process has ended
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = plan::duration)]
+    timeout: Duration,
+}
 
-pub(super) fn run(_args: &Args, _common: &Common) -> Result<Exit> {
-    Err(Error::unsupported("unmount"))
+fn host(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Host, message)
+}
+
+fn show(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes()).to_string()
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
+    let mut points: Vec<PathBuf> = args.dirs.iter().map(|dir| mount::absolute(dir)).collect();
+    if args.all || args.all_stale {
+        let ours = mounts::all()?.into_iter().filter(Entry::is_ours).map(|entry| entry.point);
+        points = ours.filter(|point| args.all || is_dead(point)).collect();
+        // What was mounted last may stand in what was mounted first.
+        points.reverse();
+    }
+    let mut tally = Tally::default();
+    for point in &points {
+        match one(point, args) {
+            Ok(line) => {
+                out::say(common, &line);
+                tally.done();
+            }
+            Err(error) => {
+                out::complain(&error);
+                tally.failed(&error);
+            }
+        }
+    }
+    Ok(tally.exit())
+}
+
+fn is_dead(point: &Path) -> bool {
+    mount::answers(point, STATUS_TIME).err() == Some(Errno::NOTCONN)
+}
+
+/// Unmounts one; the line to say.
+fn one(point: &Path, args: &Args) -> Result<String> {
+    let shown = show(point);
+    let entry = mounts::at(point)?.ok_or_else(|| not_mounted(&shown))?;
+    if !entry.is_ours() {
+        let what = format!("{shown}: is mounted, but not by imgmount ({})", escape(entry.kind.as_bytes()));
+        return Err(host(what).help(format!("umount {shown}")));
+    }
+    if is_dead(point) {
+        mount::unmount(point, true)?;
+        return Ok(format!("detached {shown}, which nobody served any more"));
+    }
+    let servers = servers(&entry);
+    let start = Instant::now();
+    let patience = if args.kill { args.timeout } else { TRY_TIME };
+    while matches!(mount::unmount(point, args.lazy)?, Unmounted::Busy) {
+        if start.elapsed() > patience {
+            return Err(busy(point));
+        }
+        if args.kill {
+            end_holders(point);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    if args.lazy && !holders::of(point).is_empty() {
+        return Ok(format!("{shown} is out of sight; it ends when its last file is closed"));
+    }
+    for (pid, server) in &servers {
+        let left = args.timeout.saturating_sub(start.elapsed());
+        if !has_ended(server, left) {
+            let what = format!("{shown}: unmounted, but process {pid} still holds the image");
+            return Err(host(what).help(format!("wait longer with --timeout, or end it: kill {pid}")));
+        }
+    }
+    Ok(format!("unmounted {shown}"))
+}
+
+fn not_mounted(shown: &str) -> Error {
+    let ours = mounts::all().unwrap_or_default();
+    let ours: Vec<String> = ours.iter().filter(|entry| entry.is_ours()).map(|entry| show(&entry.point)).collect();
+    let error = host(format!("{shown}: nothing is mounted there"));
+    if ours.is_empty() { error } else { error.help(format!("imgmount has mounted: {}", ours.join(", "))) }
+}
+
+fn busy(point: &Path) -> Error {
+    let mut what = format!("{}: is in use", show(point));
+    for (number, holder) in holders::of(point).iter().enumerate() {
+        let _ = write!(what, "{} {holder}", if number == 0 { " by" } else { "," });
+    }
+    host(what).help("end these first, or use --kill, or --lazy to take it out of sight now")
+}
+
+fn end_holders(point: &Path) {
+    for holder in holders::of(point) {
+        if let Some(pid) = pid(u64::from(holder.pid)) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+fn pid(number: u64) -> Option<Pid> {
+    i32::try_from(number).ok().and_then(Pid::from_raw)
+}
+
+/// The processes behind a mount, held so that their numbers cannot come to mean others: worker and supervisor, as the
+/// mount itself names them. None if it does not say.
+fn servers(entry: &Entry) -> Vec<(u64, OwnedFd)> {
+    let Some(status) = status(entry) else { return Vec::new() };
+    let numbers = ["worker", "supervisor"].iter().filter_map(|name| status.get(name)?.as_u64());
+    numbers
+        .filter_map(|number| Some((number, rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()).ok()?)))
+        .collect()
+}
+
+/// Reads the mount's own status file, in a thread, since a hung mount may never answer. Root cannot look into the mount of
+/// a user, so the thread becomes that user.
+fn status(entry: &Entry) -> Option<serde_json::Value> {
+    let (tell, told) = mpsc::channel();
+    let entry = entry.clone();
+    std::thread::spawn(move || {
+        if let (Some(uid), Some(gid)) = (entry.own_number("user_id"), entry.own_number("group_id"))
+            && rustix::process::geteuid().is_root()
+            && uid != 0
+        {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+            let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
+            let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
+        }
+        tell.send(std::fs::read(entry.point.join(".imgmount/status")).ok())
+    });
+    let text = told.recv_timeout(STATUS_TIME).ok().flatten()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn has_ended(server: &OwnedFd, patience: Duration) -> bool {
+    let start = Instant::now();
+    loop {
+        let left = patience.saturating_sub(start.elapsed());
+        let mut wait = [PollFd::new(server, PollFlags::IN)];
+        match rustix::event::poll(&mut wait, rustix::event::Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }

@@ -13,7 +13,7 @@ pub(super) struct Args {}
 type Work = fn(Task) -> Result<Exit>;
 
 /// Every door that has a worker.
-const DOORS: &[(&str, Work)] = &[("serve", super::serve::work)];
+const DOORS: &[(&str, Work)] = &[("mount", super::mount::work), ("serve", super::serve::work)];
 
 pub(super) fn run(_args: &Args, common: &Common) -> Result<Exit> {
     let task = Task::receive(Channel::from_stdin()?)?;

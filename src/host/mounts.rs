@@ -23,6 +23,8 @@ pub struct Entry {
     pub kind: String,
     /// What is mounted; for ours the image.
     pub source: String,
+    /// The file system's own options; for ours with `user_id=` and `group_id=` of who mounted it.
+    pub own_options: String,
 }
 
 impl Entry {
@@ -30,6 +32,13 @@ impl Entry {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.kind == TYPE
+    }
+
+    /// The number behind one of the file system's own options, as in `user_id=1000`.
+    #[must_use]
+    pub fn own_number(&self, name: &str) -> Option<u32> {
+        let mut words = self.own_options.split(',');
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     }
 }
 
@@ -63,7 +72,9 @@ pub fn parse(text: &[u8]) -> Vec<Entry> {
         let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
         let options = text(fields.next()?);
         fields.find(|field| *field == b"-")?;
-        Some(Entry { id, device, point, options, kind: text(fields.next()?), source: text(fields.next()?) })
+        let (kind, source, own_options) =
+            (text(fields.next()?), text(fields.next()?), text(fields.next().unwrap_or_default()));
+        Some(Entry { id, device, point, options, kind, source, own_options })
     };
     text.split(|byte| *byte == b'\n').filter_map(line).collect()
 }
@@ -102,13 +113,15 @@ mod tests {
 
     #[test]
     fn a_blank_in_a_path_comes_back() {
-        let text = b"40 35 0:44 / /mnt/my\\040disk\\134x ro - fuse.imgmount my\\040disk.vmdk ro\n";
+        let text =
+            b"40 35 0:44 / /mnt/my\\040disk\\134x ro - fuse.imgmount my\\040disk.vmdk ro,user_id=1000\n";
         let entry = parse(text).remove(0);
         assert_eq!(
             (entry.point.as_path(), entry.source.as_str()),
             (Path::new("/mnt/my disk\\x"), "my disk.vmdk")
         );
         assert!(entry.is_ours());
+        assert_eq!(entry.own_number("user_id"), Some(1000));
     }
 
     #[test]

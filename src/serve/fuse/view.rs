@@ -94,6 +94,14 @@ impl View {
         self.add(dir, name, Own::Dir(Vec::new()))
     }
 
+    /// Adds a directory to the top that no listing shows, and says its number.
+    pub fn add_hidden(&mut self, name: &str) -> usize {
+        let at = self.own.len();
+        self.own.push(Own::Dir(Vec::new()));
+        self.hidden = Some((name.as_bytes().to_vec(), at));
+        at
+    }
+
     /// Adds a file with the bytes of a source.
     pub fn add_disk(&mut self, dir: usize, name: &str, source: Arc<dyn BlockSource>) {
         self.add(dir, name, Own::Disk(Disk { source, blocks: OnceLock::new() }));

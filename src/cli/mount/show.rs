@@ -1,0 +1,181 @@
+//! What a mount shows: the view of an opened image.
+//!
+//! ```text
+//!   /                      the guest's root, with the other volumes at their places
+//!   /.imgmount/            not listed
+//!       disk.raw  partitions/1.raw  volumes/vg0-root.raw  layers/0.raw  filesystems/1-ext4-boot/
+//!       info.json  status  stats  errors
+//! ```
+
+use crate::cli::info;
+use crate::counters::COUNTERS;
+use crate::fs::FsFacts;
+use crate::fs::tree::Tree;
+use crate::serve::fuse::{Troubles, View};
+use crate::stack::Stack;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+/// `--view`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum What {
+    /// The guest's root; everything else below .imgmount, which is not listed
+    #[default]
+    Root,
+    /// Disk, partitions, file systems, and the guest's root under root
+    All,
+    /// The disk, its partitions and volumes, as files
+    Disk,
+}
+
+/// The folder that is there without being listed.
+const HIDDEN: &str = ".imgmount";
+
+/// A view, and what to tell about it.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) view: View,
+    /// What is shown in the end.
+    pub(super) what: What,
+    /// What the user should know, one line each.
+    pub(super) notes: Vec<String>,
+}
+
+/// Makes the view of an image. `status` writes the file of that name.
+pub(super) fn view(
+    stack: &Arc<Stack>,
+    mut what: What,
+    status: impl Fn(What) -> String,
+    troubles: &Arc<Troubles>,
+) -> Shown {
+    let mut notes = Vec::new();
+    let root = match stack.tree(None) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            if what == What::Root {
+                what = What::All;
+                notes.push(format!("{}; showing every volume (--view all)", error.chain()));
+            }
+            None
+        }
+    };
+    let mut view = View::new();
+    let top = view.top();
+    disks(&mut view, stack);
+    if what != What::Disk {
+        if let Some(root) = root {
+            match what {
+                What::Root => view.cover(root, HIDDEN),
+                _ => view.add_tree(top, "root", root),
+            }
+        }
+        let dir = view.add_dir(top, "filesystems");
+        for (name, tree) in filesystems(stack) {
+            view.add_tree(dir, &name, tree);
+        }
+    }
+    // Scripts find these at one place in every view; people see them where they are listed.
+    if what != What::Root {
+        let hidden = view.add_hidden(HIDDEN);
+        texts(&mut view, hidden, stack, &status(what), troubles);
+    }
+    if what != What::Disk {
+        texts(&mut view, top, stack, &status(what), troubles);
+    }
+    Shown { view, what, notes }
+}
+
+fn texts(view: &mut View, dir: usize, stack: &Arc<Stack>, status: &str, troubles: &Arc<Troubles>) {
+    let (stack, info) = (Arc::clone(stack), OnceLock::new());
+    view.add_text(dir, "info.json", move || info.get_or_init(|| info_json(&stack)).clone());
+    view.add_fixed(dir, "status", status.to_owned());
+    view.add_text(dir, "stats", stats);
+    let (troubles, trees) = (Arc::clone(troubles), view.trees().to_vec());
+    view.add_text(dir, "errors", move || troubles.text(&trees));
+}
+
+fn disks(view: &mut View, stack: &Stack) {
+    let top = view.top();
+    view.add_disk(top, "disk.raw", Arc::clone(stack.disk()));
+    let (mut partitions, mut volumes) = (None, None);
+    for volume in &stack.discovery.volumes {
+        if let Some(partition) = &volume.partition {
+            let dir = *partitions.get_or_insert_with(|| view.add_dir(top, "partitions"));
+            view.add_disk(dir, &format!("{}.raw", partition.number), Arc::clone(&volume.source));
+        } else if volume.id != "disk" {
+            let dir = *volumes.get_or_insert_with(|| view.add_dir(top, "volumes"));
+            view.add_disk(dir, &format!("{}.raw", fit(&volume.id)), Arc::clone(&volume.source));
+        }
+    }
+    let layers = view.add_dir(top, "layers");
+    for (number, layer) in stack.image.layers.iter().enumerate() {
+        view.add_disk(layers, &format!("{number}.raw"), Arc::clone(&layer.disk));
+    }
+}
+
+/// Each file system alone: `1-ext4-boot` for the one on partition 1 with the label `boot`.
+fn filesystems(stack: &Stack) -> Vec<(String, Arc<Tree>)> {
+    let mut all: Vec<(String, Arc<Tree>)> = Vec::new();
+    for (volume, fs) in stack.filesystems() {
+        let facts = fs.facts();
+        let mut name = name(volume, &facts);
+        if all.iter().any(|(other, _)| *other == name) {
+            let _ = write!(name, "-{}", all.len());
+        }
+        all.push((name, Arc::new(Tree::new(volume, Arc::clone(fs)))));
+    }
+    all
+}
+
+fn name(volume: &str, facts: &FsFacts) -> String {
+    let number = volume.strip_prefix('p').filter(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut name = format!("{}-{}", fit(number.unwrap_or(volume)), facts.kind);
+    if !facts.label.is_empty() {
+        let _ = write!(name, "-{}", fit(&facts.label.to_string()));
+    }
+    name
+}
+
+/// A name that is fit for a path and for a shell.
+fn fit(text: &str) -> String {
+    text.chars().map(|c| if c.is_alphanumeric() || "-_.+".contains(c) { c } else { '-' }).collect()
+}
+
+/// What `imgmount info --json` prints.
+fn info_json(stack: &Stack) -> String {
+    let size = crate::measure::qcow2_size(&**stack.disk(), false);
+    format!("{:#}\n", info::document(stack, &size))
+}
+
+fn stats() -> String {
+    let mut text = String::new();
+    for (name, value) in COUNTERS.snapshot() {
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text
+}
+
+/// What was found, in the words of the line that says "mounted": `Debian 12, 2 file systems`.
+pub(super) fn describe(stack: &Stack) -> String {
+    let count = stack.filesystems().count();
+    let systems = format!("{count} file system{}", if count == 1 { "" } else { "s" });
+    match stack.guests.first() {
+        Some(guest) => format!("{}, {systems}", guest_name(guest)),
+        None => match stack.facts().as_slice() {
+            [(_, one)] => one.kind.to_owned(),
+            [] => "no file system".to_owned(),
+            _ => systems,
+        },
+    }
+}
+
+/// `Debian 12`: the distribution's word with a capital letter, and its version.
+fn guest_name(guest: &crate::guest::Guest) -> String {
+    let (distro, version) = (guest.distro().to_string(), guest.version().to_string());
+    let mut letters = distro.chars();
+    let Some(first) = letters.next() else { return guest.kind.to_owned() };
+    let name: String = first.to_uppercase().chain(letters).collect();
+    if version.is_empty() { name } else { format!("{name} {version}") }
+}
