@@ -28,6 +28,7 @@
 pub mod block;
 pub mod budget;
 pub mod cache;
+pub mod check;
 pub mod cli;
 pub mod confined;
 pub mod counters;

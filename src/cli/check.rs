@@ -1,12 +1,240 @@
-//! `imgmount check`.
+//! `imgmount check`: would a cloud's private-image import accept this image?
 
-use super::{Common, Exit};
-use crate::error::{Error, Result};
+use super::{Common, Exit, out, plan};
+use crate::check::profile::{self, Level, Profile, Verdict};
+use crate::check::report::{self, Report, Style};
+use crate::check::{CHECKS, Settings, Subject, by_id};
+use crate::error::{Error, ErrorKind, Result};
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Images to check
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules"])]
+    images: Vec<OsString>,
+    /// Clouds to check against, or all
+    #[arg(short, long = "profile", value_name = "LIST", value_delimiter = ',', default_value = "all", env = "IMGMOUNT_PROFILE")]
+    profiles: Vec<String>,
+    /// What the cloud's import call will be told (diskFormat=vhd, platform=CentOS, forceImport=true); repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Exit with 1 at this level
+    #[arg(long, value_name = "LEVEL", default_value = "blocker")]
+    fail_on: FailOn,
+    /// Leave this rule out of the verdict; repeatable
+    #[arg(long, value_name = "RULE")]
+    ignore: Vec<String>,
+    /// Write a report, to stdout or to FILE; repeatable
+    #[arg(long, value_name = "text|json|jsonl[=FILE]")]
+    report: Vec<String>,
+    /// Read the whole disk where that decides a rule
+    #[arg(long)]
+    full_scan: bool,
+    /// List the rules that passed, too
+    #[arg(long)]
+    all: bool,
+    /// List the profiles
+    #[arg(long)]
+    list_profiles: bool,
+    /// List the rules
+    #[arg(long)]
+    list_rules: bool,
+}
 
-pub(super) fn run(_args: &Args, _common: &Common) -> Result<Exit> {
-    Err(Error::unsupported("check"))
+/// When a check ends with 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// A blocker failed
+    Blocker,
+    /// A blocker or a warning failed
+    Warning,
+    /// Never; nor with 6
+    Never,
+}
+
+/// A form of report, and the file it goes to.
+#[derive(Clone, Debug)]
+struct Target {
+    form: Form,
+    file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    Jsonl,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
+    let profiles = profile::by_names(&args.profiles)?;
+    if args.list_profiles {
+        list_profiles(&profiles, common);
+        return Ok(Exit::OK);
+    }
+    if args.list_rules {
+        list_rules(common);
+        return Ok(Exit::OK);
+    }
+    let settings = Settings::parse(&args.set)?;
+    let targets = targets(args, common)?;
+    if let Some(unknown) = args.ignore.iter().find(|rule| by_id(rule).is_none()) {
+        let ids: Vec<&str> = CHECKS.iter().map(|check| check.id()).collect();
+        return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
+            .help(format!("rules: {}", ids.join(", "))));
+    }
+    let mut reports = Vec::new();
+    let mut failed: Vec<Exit> = Vec::new();
+    for image in &args.images {
+        let opened = plan::open(image, common);
+        if let Err(error) = &opened {
+            failed.push(Exit::of(error));
+            // With a report on stdout, the error stands in it; here it is for who reads along.
+            out::report(error, &Common { json: false, ..common.clone() });
+        }
+        let name = crate::locator::Locator::parse(image).to_string();
+        for profile in &profiles {
+            let (about, findings) = match &opened {
+                Ok(stack) => {
+                    let subject = Subject::new(stack, &settings, args.full_scan);
+                    (report::about(stack), Ok(profile.run(&subject, &args.ignore)))
+                }
+                Err(error) => (String::new(), Err(error.clone())),
+            };
+            reports.push(Report { image: name.clone(), about, profile: profile.clone(), findings });
+        }
+    }
+    for target in &targets {
+        write(target, &reports, args.all)?;
+    }
+    Ok(exit(&reports, &failed, args.images.len(), args.fail_on))
+}
+
+/// `--report` words; `--json` is one of them. Only one can go to stdout.
+fn targets(args: &Args, common: &Common) -> Result<Vec<Target>> {
+    let mut found = Vec::new();
+    for word in &args.report {
+        let (form, file) = match word.split_once('=') {
+            Some((form, file)) => (form, Some(file.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let form = match form {
+            "text" => Form::Text,
+            "json" => Form::Json,
+            "jsonl" => Form::Jsonl,
+            _ => {
+                return Err(Error::new(ErrorKind::Usage, format!("--report {word}: no such report"))
+                    .help("one of: text, json, jsonl; each may have =FILE"));
+            }
+        };
+        found.push(Target { form, file });
+    }
+    let to_stdout = found.iter().filter(|target| target.file.is_none()).count();
+    if to_stdout > 1 {
+        return Err(Error::new(ErrorKind::Usage, "several reports to stdout").help("give all but one a file: --report json=FILE"));
+    }
+    if to_stdout == 0 {
+        found.push(Target { form: if common.json { Form::Json } else { Form::Text }, file: None });
+    }
+    Ok(found)
+}
+
+fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
+    let colour = target.file.is_none() && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = match target.form {
+        Form::Text => report::text(reports, Style { all, colour }),
+        Form::Json => format!("{:#}\n", report::json(reports)),
+        Form::Jsonl => report::jsonl(reports),
+    };
+    match &target.file {
+        Some(file) => std::fs::write(file, text).map_err(|error| {
+            Error::new(ErrorKind::Host, format!("the report cannot be written to {file}")).caused_by(error)
+        }),
+        None => {
+            out::data(&text);
+            Ok(())
+        }
+    }
+}
+
+/// 1 wins over everything but a run in which nothing could be opened; undecided wins over 0.
+fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> Exit {
+    if failed.len() == images
+        && let Some(exit) = failed.first()
+    {
+        return *exit;
+    }
+    let level = match fail_on {
+        FailOn::Blocker => Level::Blocker,
+        FailOn::Warning => Level::Warning,
+        FailOn::Never => return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL },
+    };
+    let findings = || reports.iter().filter_map(|report| report.findings.as_ref().ok()).flatten();
+    if findings().any(|finding| finding.fails_at(level)) {
+        return Exit::NO;
+    }
+    let undecided = findings().any(|finding| finding.is_undecided_at(level))
+        || reports.iter().any(|report| report.verdict() == Verdict::Undecided);
+    if undecided || !failed.is_empty() { Exit::PARTIAL } else { Exit::OK }
+}
+
+fn list_profiles(profiles: &[Profile], common: &Common) {
+    if common.json {
+        let list: Vec<_> = profiles
+            .iter()
+            .map(|profile| {
+                serde_json::json!({
+                    "id": profile.id, "title": profile.title, "document": profile.document, "url": profile.url,
+                    "document_date": profile.document_date, "checked_on": profile.checked_on,
+                    "rules": profile.rules.iter().map(|rule| rule.check.as_str()).collect::<Vec<&str>>(),
+                })
+            })
+            .collect();
+        out::json(&serde_json::json!({"schema": "imgmount.profiles/1", "profiles": list}));
+        return;
+    }
+    for profile in profiles {
+        out::data(&format!(
+            "{:<12} {}\n{:<12} {} rules; {} ({}), compared {}\n",
+            profile.id,
+            profile.title,
+            "",
+            profile.rules.len(),
+            profile.url,
+            profile.document_date,
+            profile.checked_on
+        ));
+    }
+}
+
+fn list_rules(common: &Common) {
+    if common.json {
+        let list: Vec<_> =
+            CHECKS.iter().map(|check| serde_json::json!({"id": check.id(), "explain": check.explain()})).collect();
+        out::json(&serde_json::json!({"schema": "imgmount.rules/1", "rules": list}));
+        return;
+    }
+    for check in CHECKS {
+        out::data(&format!("{}\n", check.id()));
+        for line in wrap(check.explain(), 96) {
+            out::data(&format!("    {line}\n"));
+        }
+    }
+}
+
+/// Lines of at most `width` characters, broken between words.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len().saturating_add(word.len()) < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

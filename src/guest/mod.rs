@@ -6,8 +6,8 @@
 
 use crate::budget::{Budget, Limits};
 use crate::error::Result;
-use crate::fs::FileSystem;
 use crate::fs::tree::{Node, Tree};
+use crate::fs::{FileSystem, FileType};
 use crate::text::Text;
 use boot::BootConfig;
 use cloud_init::CloudInit;
@@ -242,12 +242,16 @@ impl Guest {
     pub fn boot_file(&self, named: &[u8]) -> Result<Option<BootFile>> {
         let Some(path) = boot::locate(&self.facts, named)? else { return Ok(None) };
         let Some(node) = self.facts.find(&path)? else { return Ok(None) };
-        Ok(Some(BootFile {
-            volume: self.facts.volume(node).to_owned(),
-            size: self.facts.stat(node)?.size,
-            path,
-            node,
-        }))
+        // `/vmlinuz -> boot/vmlinuz-6.1`: the release is in the name of what the link leads to.
+        let mut name = path.clone();
+        if let Some(link) = file::entry(&self.facts, &path)?
+            && self.facts.stat(link)?.kind == FileType::Symlink
+        {
+            name = self.facts.readlink(link)?;
+        }
+        let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let (volume, size) = (self.facts.volume(node).to_owned(), self.facts.stat(node)?.size);
+        Ok(Some(BootFile { path, name, volume, size, node }))
     }
 
     /// What is in an initramfs.
@@ -257,6 +261,14 @@ impl Guest {
     pub fn initramfs(&self, file: &BootFile, wanted: &BTreeSet<String>) -> Result<initramfs::Listing> {
         initramfs::walk(&self.facts, file.node, wanted, &Budget::new(INITRAMFS))
             .map_err(|error| error.context(crate::text::escape(&file.path)))
+    }
+
+    /// Is there anything at this path?
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    pub fn has(&self, path: &str) -> Result<bool> {
+        file::exists(&self.facts, path)
     }
 
     /// `ID` of `os-release`: `debian`. Empty when it is not known; [`Guest::os`] says why.
@@ -289,11 +301,21 @@ impl Guest {
 pub struct BootFile {
     /// Its path in the guest's tree.
     pub path: Vec<u8>,
+    /// Its own name, after a link at the path's end.
+    pub name: Vec<u8>,
     /// The volume it lies on.
     pub volume: String,
     /// Its length in bytes.
     pub size: u64,
     node: Node,
+}
+
+impl BootFile {
+    /// The file as evidence.
+    #[must_use]
+    pub fn evidence(&self, what: impl Into<String>) -> Evidence {
+        Evidence::new(what).on(&self.volume).path(&self.path)
+    }
 }
 
 /// A stored fact, or its error once more.

@@ -1,0 +1,288 @@
+//! A profile: what one cloud asks, as data. It picks checks and gives each a level, limits, the cloud's own code and
+//! the words of the document it comes from.
+
+use super::{Args, Outcome, Seen, Subject, by_id};
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+
+/// Every profile: its text, embedded.
+pub const PROFILES: &[&str] = &[include_str!("profiles/tencent.toml")];
+
+/// What one cloud asks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name for `--profile`.
+    pub id: String,
+    /// The cloud and the way of import.
+    pub title: String,
+    /// The document it was read from.
+    pub document: String,
+    /// Where that is.
+    pub url: String,
+    /// When that was written, as far as it says.
+    pub document_date: String,
+    /// When this file was compared with it.
+    pub checked_on: String,
+    /// Its rules.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a cloud.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// [`super::Check::id`].
+    pub check: String,
+    /// What a failure means.
+    pub level: Level,
+    /// A name for `--set` that makes a blocker a warning.
+    pub lowered_by: Option<String>,
+    /// The code that the cloud reports.
+    pub code: Option<String>,
+    /// Limits for the check.
+    #[serde(default)]
+    pub params: toml::Table,
+    /// Why it matters.
+    pub why: String,
+    /// What to do, where the check knows nothing better for this image.
+    pub fix: String,
+    /// The document's words.
+    pub clause: String,
+}
+
+/// What a failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// It is imported and starts, but something is lost.
+    Warning,
+    /// It is refused, or does not start.
+    Blocker,
+}
+
+impl Level {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Blocker => "blocker",
+        }
+    }
+}
+
+/// What became of one rule.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// Its level in this run.
+    pub level: Level,
+    /// What its check decided.
+    pub outcome: Outcome,
+    /// It was left out of the verdict with `--ignore`.
+    pub ignored: bool,
+    /// Document and clause, for people.
+    pub source: String,
+}
+
+impl Finding {
+    /// `pass`, `fail`, `not-applicable`, `undecided`.
+    #[must_use]
+    pub const fn result(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Pass(_) => "pass",
+            Outcome::Fail(_) => "fail",
+            Outcome::Unknown(_) => "undecided",
+            Outcome::NotApplicable(_) => "not-applicable",
+        }
+    }
+
+    /// Failed, and counted, at this level or above?
+    #[must_use]
+    pub fn fails_at(&self, level: Level) -> bool {
+        !self.ignored && self.level >= level && matches!(self.outcome, Outcome::Fail(_))
+    }
+
+    /// Undecided, and counted, at this level or above?
+    #[must_use]
+    pub fn is_undecided_at(&self, level: Level) -> bool {
+        !self.ignored && self.level >= level && matches!(self.outcome, Outcome::Unknown(_))
+    }
+
+    /// What was seen, if the rule was decided.
+    #[must_use]
+    pub const fn seen(&self) -> Option<&Seen> {
+        match &self.outcome {
+            Outcome::Pass(seen) | Outcome::Fail(seen) => Some(seen),
+            Outcome::Unknown(_) | Outcome::NotApplicable(_) => None,
+        }
+    }
+
+    /// One sentence.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.outcome {
+            Outcome::Pass(seen) | Outcome::Fail(seen) => seen.message.clone(),
+            Outcome::Unknown(error) => error.chain(),
+            Outcome::NotApplicable(why) => why.clone(),
+        }
+    }
+
+    /// The next step; none is needed for what passed.
+    #[must_use]
+    pub fn fix(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Fail(seen) => Some(seen.fix.as_deref().unwrap_or(&self.rule.fix)),
+            Outcome::Unknown(error) => error.help_text(),
+            Outcome::Pass(_) | Outcome::NotApplicable(_) => None,
+        }
+    }
+}
+
+/// What a cloud would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No rule stands against it.
+    Importable,
+    /// A blocker failed.
+    NotImportable,
+    /// No blocker failed, but one could not be decided.
+    Undecided,
+}
+
+impl Verdict {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Importable => "importable",
+            Self::NotImportable => "not-importable",
+            Self::Undecided => "undecided",
+        }
+    }
+
+    /// Of findings.
+    #[must_use]
+    pub fn of(findings: &[Finding]) -> Self {
+        if findings.iter().any(|finding| finding.fails_at(Level::Blocker)) {
+            Self::NotImportable
+        } else if findings.iter().any(|finding| finding.is_undecided_at(Level::Blocker)) {
+            Self::Undecided
+        } else {
+            Self::Importable
+        }
+    }
+}
+
+impl Profile {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// `Internal`: profiles are embedded and tested.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text)
+            .map_err(|error| Error::new(ErrorKind::Internal, "an embedded profile").caused_by(error))
+    }
+
+    /// Runs every rule. A rule that fails to decide spoils itself only.
+    #[must_use]
+    pub fn run(&self, subject: &Subject<'_>, ignored: &[String]) -> Vec<Finding> {
+        self.rules
+            .iter()
+            .map(|rule| {
+                let outcome = match by_id(&rule.check) {
+                    Some(check) => {
+                        check.run(subject, &Args::new(&rule.params)).unwrap_or_else(Outcome::Unknown)
+                    }
+                    None => Outcome::Unknown(Error::new(ErrorKind::Internal, "no such check")),
+                };
+                let lowered = rule.lowered_by.as_ref().is_some_and(|name| subject.settings.is_yes(name));
+                Finding {
+                    level: if lowered { rule.level.min(Level::Warning) } else { rule.level },
+                    ignored: ignored.contains(&rule.check),
+                    source: format!(
+                        "{} ({}, {}): {}",
+                        self.document, self.document_date, self.url, rule.clause
+                    ),
+                    rule: rule.clone(),
+                    outcome,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Every profile.
+///
+/// # Errors
+/// As [`Profile::parse`].
+pub fn all() -> Result<Vec<Profile>> {
+    PROFILES.iter().map(|text| Profile::parse(text)).collect()
+}
+
+/// The profiles a user named; `all` for every one.
+///
+/// # Errors
+/// `Usage` with the names there are.
+pub fn by_names(names: &[String]) -> Result<Vec<Profile>> {
+    let every = all()?;
+    if names.iter().any(|name| name == "all") {
+        return Ok(every);
+    }
+    let find = |name: &String| {
+        every.iter().find(|profile| profile.id == *name).cloned().ok_or_else(|| {
+            let ids: Vec<&str> = every.iter().map(|profile| profile.id.as_str()).collect();
+            let name = crate::text::escape(name.as_bytes());
+            Error::new(ErrorKind::Usage, format!("no profile '{name}'"))
+                .help(format!("one of: {}, all", ids.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CHECKS;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_profile_reads_and_names_checks_that_exist() {
+        for profile in all().unwrap() {
+            for rule in &profile.rules {
+                assert!(by_id(&rule.check).is_some(), "{}: no check '{}'", profile.id, rule.check);
+                assert!(!rule.clause.is_empty() && !rule.why.is_empty() && !rule.fix.is_empty());
+            }
+            let ids: BTreeSet<&String> = profile.rules.iter().map(|rule| &rule.check).collect();
+            assert_eq!(ids.len(), profile.rules.len(), "{}: a check stands twice", profile.id);
+        }
+    }
+
+    #[test]
+    fn every_check_is_in_some_profile_and_ids_are_file_names() {
+        let used: BTreeSet<String> =
+            all().unwrap().iter().flat_map(|profile| &profile.rules).map(|rule| rule.check.clone()).collect();
+        for check in CHECKS {
+            assert!(used.contains(check.id()), "{} is in no profile", check.id());
+            let file = format!("src/check/rules/{}.rs", check.id().replace('-', "_"));
+            assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+        }
+    }
+
+    #[test]
+    fn no_cloud_is_named_in_a_rule() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/rules");
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap().to_lowercase();
+            for cloud in ["tencent", "jdcloud", "huawei", "ucloud", "alibaba", "aliyun", "baidu"] {
+                assert!(!text.contains(cloud), "{cloud}");
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Does the guest name its disks by names that another machine gives differently?
+
+use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::error::Result;
+use crate::guest::fstab::Spec;
+use crate::text::escape;
+
+pub(in crate::check) struct DeviceNames;
+
+impl Check for DeviceNames {
+    fn id(&self) -> &'static str {
+        "device-names"
+    }
+
+    fn explain(&self) -> &'static str {
+        "/etc/fstab and root= should not use the kernel's names for disks, such as /dev/sda1: on a virtio disk it \
+         becomes /dev/vda1. Names with the prefix that the target has (params: prefixes) and UUIDs stay."
+    }
+
+    fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
+        let guest = or_outcome!(subject.linux());
+        let prefixes = args.words("prefixes")?;
+        let changes = |spec: &[u8]| {
+            matches!(Spec::parse(spec), Spec::Kernel { .. })
+                && !prefixes.iter().any(|prefix| spec.starts_with(prefix.as_bytes()))
+        };
+        let (mut names, mut evidence) = (Vec::new(), Vec::new());
+        for line in guest.fstab()?.lines.iter().filter(|line| line.is_local() && changes(&line.spec)) {
+            names.push(escape(&line.spec).to_string());
+            evidence.push(line.evidence.clone());
+        }
+        // A boot menu that cannot be read is the matter of boot-files.
+        let entry = guest.boot().ok().flatten().and_then(|boot| boot.default_entry());
+        if let Some((entry, root)) =
+            entry.and_then(|entry| Some((entry, entry.arg("root")?))).filter(|(_, root)| changes(root))
+        {
+            names.push(format!("root={}", escape(root)));
+            evidence.push(entry.evidence.clone());
+        }
+        if names.is_empty() {
+            return Seen::new("No disk is named in a way that changes with the machine.").pass();
+        }
+        Seen::new(format!("Disks have other names on the target: {}.", names.join(", ")))
+            .all(evidence)
+            .fix("write UUID=… instead; blkid shows it")
+            .fail()
+    }
+}

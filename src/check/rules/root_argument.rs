@@ -1,0 +1,51 @@
+//! Does the kernel's `root=` name the volume that the system is on?
+
+use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::error::{Error, ErrorKind, Result};
+use crate::guest::fstab::{Found, Spec, resolve};
+use crate::text::escape;
+
+pub(in crate::check) struct RootArgument;
+
+impl Check for RootArgument {
+    fn id(&self) -> &'static str {
+        "root-argument"
+    }
+
+    fn explain(&self) -> &'static str {
+        "The root= of the default entry of the boot menu must name the volume that holds the root of the system."
+    }
+
+    fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
+        let guest = or_outcome!(subject.linux());
+        let entry =
+            guest.boot()?.and_then(|boot| boot.default_entry()).filter(|entry| !entry.kernel.is_empty());
+        let Some(entry) = entry else {
+            return Err(Error::new(ErrorKind::Unsupported, "the default boot entry is not known"));
+        };
+        let Some(root) = entry.arg("root") else {
+            return Ok(Outcome::NotApplicable("the kernel's line has no root=".to_owned()));
+        };
+        let fix = "write root=UUID=… of the root file system into the boot menu (update-grub does)";
+        let seen = |message: String| Seen::new(message).at(entry.evidence.clone());
+        match resolve(&Spec::parse(root), &subject.stack.devices) {
+            Found::Device(device) if device.volume == guest.root => {
+                seen(format!("root={} is {}.", escape(root), device.volume)).pass()
+            }
+            Found::Device(device) => seen(format!(
+                "root={} is {}, but the system is on {}.",
+                escape(root),
+                device.volume,
+                guest.root
+            ))
+            .fix(fix)
+            .fail(),
+            Found::Absent => seen(format!("root={} names a device that is not in this image.", escape(root)))
+                .fix(fix)
+                .fail(),
+            Found::Unsure(why) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("root={}: {why}", escape(root))))
+            }
+        }
+    }
+}

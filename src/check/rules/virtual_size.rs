@@ -1,0 +1,42 @@
+//! Is the virtual disk small enough?
+
+use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject, human};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(in crate::check) struct VirtualSize;
+
+impl Check for VirtualSize {
+    fn id(&self) -> &'static str {
+        "virtual-size"
+    }
+
+    fn explain(&self) -> &'static str {
+        "The virtual disk must not be larger than the limit (params: max). This is the size that the guest sees, the \
+         line 'virtual size' of imgmount info. With --set systemDiskSizeGB=N it must also fit into that disk."
+    }
+
+    fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
+        let (size, max) = (subject.stack.disk().len(), args.size("max")?);
+        let seen =
+            |message: String| Seen::new(message).at(Evidence::new(format!("virtual size: {size} bytes")));
+        if size > max {
+            return seen(format!("The virtual disk has {}, more than {}.", human(size), human(max)))
+                .fix("shrink the last file system and its partition, then the disk: qemu-img resize --shrink")
+                .fail();
+        }
+        if let Some(told) = subject.settings.get("systemDiskSizeGB") {
+            let wanted = told.parse::<u64>().ok().and_then(|gigabytes| gigabytes.checked_mul(1 << 30));
+            let wanted = wanted.ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("systemDiskSizeGB={told} is no number"))
+            })?;
+            if size > wanted {
+                return seen(format!(
+                    "The virtual disk has {}, more than the system disk of {told} GB.",
+                    human(size)
+                ))
+                .fail();
+            }
+        }
+        seen(format!("The virtual disk has {} of at most {}.", human(size), human(max))).pass()
+    }
+}
