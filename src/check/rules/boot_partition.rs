@@ -44,9 +44,10 @@ impl Check for BootPartition {
                 .fix("image the disk that the system boots from")
                 .fail();
         }
+        let count = if count == 1 { "one partition".to_owned() } else { format!("{count} partitions") };
         if stack.guests.is_empty() {
             return Ok(Outcome::NotApplicable(format!(
-                "there are {count} partitions, and no operating system for which a boot loader would be needed"
+                "the disk has {count}, and no operating system for which a boot loader would be needed"
             )));
         }
         let firmware: &[&str] = stack.guests.first().map_or(&[], |guest| &guest.firmware);
@@ -77,7 +78,7 @@ impl Check for BootPartition {
             .fix("mark the boot partition active: sfdisk --activate DISK 1")
             .fail();
         }
-        Seen::new(format!("The disk has {count} partitions and boots by {}.", firmware.join(" or ")))
+        Seen::new(format!("The disk has {count} and boots by {}.", firmware.join(" or ")))
             .at(start(format!("boot code: {}", table.boot_code)))
             .pass()
     }

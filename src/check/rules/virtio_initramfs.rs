@@ -143,7 +143,10 @@ fn judge(guest: &Guest, release: &[u8], initrds: &[Vec<u8>], wants: &Wants<'_>) 
         }
     }
     let missing = lacks(&transport);
-    if !missing.is_empty() {
+    if missing.is_empty() {
+        let how = if transport.is_empty() { "built in" } else { "there too" };
+        judged.found.push(format!("{} is {how}", wants.transport.join(", ")));
+    } else {
         judged.missing.push(format!("{holder} {}", missing.join(", ")));
     }
     match wants
