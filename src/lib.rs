@@ -15,7 +15,7 @@
 //!   engine   any layout becomes a readable source
 //!   cache    the block cache
 //!   source   files, objects, memory; the gate to second files
-//!   block    the vocabulary          error  text  num  budget  ondisk  counters  locator  confined
+//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  confined
 //! ```
 //!
 //! | to add | write | and one line in |
@@ -29,6 +29,7 @@ pub mod block;
 pub mod budget;
 pub mod cache;
 pub mod check;
+pub mod checksum;
 pub mod cli;
 pub mod confined;
 pub mod counters;

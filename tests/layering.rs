@@ -9,13 +9,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const BASE: &[&str] = &["error", "num", "text"];
+const BASE: &[&str] = &["error", "num", "text", "checksum"];
 
 /// A module, and those it may name after `crate::` besides itself and [`BASE`].
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("num", &[]),
     ("text", &[]),
+    ("checksum", &[]),
     ("counters", &[]),
     ("budget", &[]),
     ("confined", &[]),

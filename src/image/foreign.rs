@@ -52,8 +52,6 @@ const ROWS: &[Row] = &[
     row(0, b"\x89PNG\r\n\x1a\n", "a PNG picture", DISK),
     row(0, &[0xff, 0xd8, 0xff], "a JPEG picture", DISK),
     row(0, b"SQLite format 3\0", "an SQLite database", DISK),
-    row(0, b"vhdxfile", "a VHDX disk image", Way::Image),
-    row(0x40, &[0x7f, 0x10, 0xda, 0xbe], "a VDI disk image", Way::Image),
     row(0, b"QED\0", "a QED disk image", Way::Image),
     row(0, b"WithoutFreeSpace", "a Parallels disk image", Way::Image),
     row(0, b"WithouFreSpacExt", "a Parallels disk image", Way::Image),

@@ -18,10 +18,12 @@ pub mod raw;
 mod unpack;
 pub mod vdi;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 
 /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
-pub const FORMATS: &[&Format] = &[&qcow2::FORMAT, &vmdk::FORMAT, &vhd::FORMAT, &vdi::FORMAT, &raw::FORMAT];
+pub const FORMATS: &[&Format] =
+    &[&qcow2::FORMAT, &vmdk::FORMAT, &vhd::FORMAT, &vhdx::FORMAT, &vdi::FORMAT, &raw::FORMAT];
 
 /// How sure a probe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

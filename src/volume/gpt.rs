@@ -9,6 +9,7 @@
 use super::mbr::{Front, boot_code, front};
 use super::{Assembly, Manager, Partition, Table, TableKind, VolCx, Volume, carve};
 use crate::block::{BlockSource, Probe};
+use crate::checksum::crc32;
 use crate::error::{At, Error, Result};
 use crate::num::narrow;
 use crate::ondisk::{guid, parse_struct, read_table, utf16};
@@ -312,39 +313,6 @@ const TYPES: &[(&str, &str)] = &[
 
 fn type_name(guid: &str) -> &'static str {
     TYPES.iter().find(|(code, _)| *code == guid).map_or("", |(_, name)| name)
-}
-
-/// CRC-32 as in Ethernet and zlib (polynomial 0xEDB88320, reflected), which section 5.3.2 asks for.
-fn crc32(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, byte: &u8| {
-        let entry = narrow(u64::from((crc ^ u32::from(*byte)) & 0xff));
-        CRC_TABLE.get(entry).copied().unwrap_or(0) ^ (crc >> 8)
-    };
-    !bytes.iter().fold(u32::MAX, step)
-}
-
-const CRC_TABLE: [u32; 256] = crc_table();
-
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    reason = "runs in the compiler, on no number of an image"
-)]
-const fn crc_table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
 }
 
 #[cfg(test)]

@@ -1,0 +1,256 @@
+//! The log: updates of metadata that were written down but perhaps not carried out when the machine stopped.
+//!
+//! A file with a log must not be read without it: the BAT would be old. Peers refuse such a file when it may not be
+//! written, or read it as if there were no log. Here the log is replayed into memory: [`Replayed`] is the file with
+//! the logged pages laid over it. Specification: \[MS-VHDX\] section 2.3.
+
+use super::header::{Header, sums_up};
+use crate::block::{BlockSource, Extent, check_range};
+use crate::budget::Budget;
+use crate::error::{At, Error, Result};
+use crate::num::{narrow, wide};
+use crate::ondisk::{get_le32, get_le64, read_table};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Everything in a log counts by 4 KiB.
+const SECTOR: u64 = 4096;
+/// The longest log that is replayed; Hyper-V and qemu write logs of 1 MiB.
+const MAX_LOG: u64 = 64 << 20;
+
+/// One entry of the log, its checksum verified.
+#[derive(Debug)]
+struct Entry {
+    /// Where in the log it starts.
+    offset: u64,
+    length: u64,
+    tail: u64,
+    sequence: u64,
+    flushed_len: u64,
+    last_len: u64,
+    bytes: Vec<u8>,
+}
+
+/// A run of updates that the log's owner meant to carry out together.
+#[derive(Debug)]
+struct Sequence {
+    entries: Vec<Entry>,
+}
+
+/// The file with its log carried out in memory.
+pub(super) struct Replayed {
+    below: Arc<dyn BlockSource>,
+    len: u64,
+    /// Pages of 4 KiB by their offset; `None` is a page of zeros.
+    pages: BTreeMap<u64, Option<Box<[u8]>>>,
+    /// Entries that were replayed.
+    pub(super) entries: usize,
+}
+
+impl fmt::Debug for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replayed({:?}, {} pages)", self.below, self.pages.len())
+    }
+}
+
+fn at() -> At {
+    At::new("vhdx", "log")
+}
+
+impl Replayed {
+    /// Replays the log of a file whose header names one.
+    ///
+    /// # Errors
+    /// `Corrupt` when no whole sequence is in it: then nobody can tell which state the file is in.
+    pub(super) fn new(below: Arc<dyn BlockSource>, header: &Header, budget: &Budget) -> Result<Self> {
+        let (start, length) = (header.log_offset.get(), u64::from(header.log_length.get()));
+        if length == 0 || !length.is_multiple_of(SECTOR) || !start.is_multiple_of(1 << 20) || start == 0 {
+            return Err(Error::corrupt(at().byte(start)).because(format!("a log of {length} bytes")));
+        }
+        let ring = read_table(&*below, start, length, MAX_LOG, at(), budget)?;
+        let sequence = active(&ring, &header.log_guid, budget)?.ok_or_else(|| {
+            Error::corrupt(at().byte(start)).because("the file needs its log, but no whole sequence is in it")
+        })?;
+        let last = sequence.entries.last();
+        let flushed = last.map_or(0, |entry| entry.flushed_len);
+        if flushed > below.len() {
+            return Err(Error::corrupt(at()).because(format!(
+                "the file was {flushed} bytes long when the log was written, now {}: it was cut off",
+                below.len()
+            )));
+        }
+        let len = below.len().max(last.map_or(0, |entry| entry.last_len));
+        let mut replayed = Self { below, len, pages: BTreeMap::new(), entries: sequence.entries.len() };
+        for entry in &sequence.entries {
+            replayed.apply(entry, budget)?;
+        }
+        Ok(replayed)
+    }
+
+    fn apply(&mut self, entry: &Entry, budget: &Budget) -> Result<()> {
+        let place = at().byte(entry.offset);
+        let wrong = |why: &str| Error::corrupt(place.clone()).because(why);
+        let count = u64::from(get_le32(&entry.bytes, 24).unwrap_or(0));
+        // Descriptors of 32 bytes follow the 64 of the header; data sectors start at the next 4 KiB.
+        let descriptors = entry.bytes.get(64..).unwrap_or_default().chunks_exact(32).take(narrow(count));
+        let after = count
+            .checked_mul(32)
+            .and_then(|n| n.checked_add(64)?.checked_next_multiple_of(SECTOR))
+            .unwrap_or(u64::MAX);
+        let mut sectors = entry.bytes.get(narrow(after)..).unwrap_or_default().chunks_exact(4096);
+        for descriptor in descriptors {
+            budget.step("log of a VHDX")?;
+            let (Some(offset), Some(sequence)) = (get_le64(descriptor, 16), get_le64(descriptor, 24)) else {
+                return Err(wrong("a short descriptor"));
+            };
+            if sequence != entry.sequence || !offset.is_multiple_of(SECTOR) {
+                return Err(wrong("a descriptor of another entry"));
+            }
+            if descriptor.starts_with(b"zero") {
+                let length = get_le64(descriptor, 8).unwrap_or(0);
+                let end = offset
+                    .checked_add(length)
+                    .filter(|_| length.is_multiple_of(SECTOR))
+                    .ok_or_else(|| wrong("a zero descriptor that does not fit"))?;
+                let mut page = offset;
+                while page < end {
+                    budget.step("log of a VHDX")?;
+                    self.pages.insert(page, None);
+                    page = page.saturating_add(SECTOR);
+                }
+            } else if descriptor.starts_with(b"desc") {
+                let sector = sectors.next().ok_or_else(|| wrong("a data sector is missing"))?;
+                self.pages.insert(
+                    offset,
+                    Some(
+                        page(descriptor, sector, entry.sequence)
+                            .ok_or_else(|| wrong("a torn data sector"))?,
+                    ),
+                );
+            } else {
+                return Err(wrong("an unknown descriptor"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a page together: its first 8 and last 4 bytes stand in the descriptor, the rest in the data sector.
+fn page(descriptor: &[u8], sector: &[u8], sequence: u64) -> Option<Box<[u8]>> {
+    let (high, low) = (get_le32(sector, 4)?, get_le32(sector, 4092)?);
+    if !sector.starts_with(b"data") || (u64::from(high) << 32 | u64::from(low)) != sequence {
+        return None;
+    }
+    let page = [descriptor.get(8..16)?, sector.get(8..4092)?, descriptor.get(4..8)?].concat();
+    Some(page.into_boxed_slice())
+}
+
+/// The bytes of a ring from `offset` on, across its end.
+fn around(ring: &[u8], offset: u64, length: u64) -> Option<Vec<u8>> {
+    let (start, length) = (narrow(offset), narrow(length));
+    let first = ring.get(start..)?;
+    let head = first.get(..length.min(first.len()))?;
+    let rest = ring.get(..length.checked_sub(head.len())?)?;
+    Some([head, rest].concat())
+}
+
+/// The entry at `offset` of the ring, if a sound one of this log stands there (section 2.3.1.1).
+fn entry(ring: &[u8], offset: u64, log: &[u8; 16]) -> Option<Entry> {
+    let head = ring.get(narrow(offset)..)?.get(..64)?;
+    let length = u64::from(get_le32(head, 8)?);
+    let (tail, sequence) = (u64::from(get_le32(head, 12)?), get_le64(head, 16)?);
+    let ours = head.starts_with(b"loge") && head.get(32..48)? == log && sequence > 0;
+    let fits = length >= SECTOR
+        && length.is_multiple_of(SECTOR)
+        && length <= wide(ring.len())
+        && tail.is_multiple_of(SECTOR)
+        && tail < wide(ring.len());
+    if !ours || !fits {
+        return None;
+    }
+    let bytes = around(ring, offset, length)?;
+    let (flushed_len, last_len) = (get_le64(head, 48)?, get_le64(head, 56)?);
+    sums_up(&bytes).then_some(Entry { offset, length, tail, sequence, flushed_len, last_len, bytes })
+}
+
+/// The active sequence (section 2.3.2): of all runs of entries with consecutive numbers that reach back to the tail
+/// of their last entry, the one whose last number is greatest.
+fn active(ring: &[u8], log: &[u8; 16], budget: &Budget) -> Result<Option<Sequence>> {
+    let size = wide(ring.len());
+    let mut best: Option<Sequence> = None;
+    let mut start = 0;
+    while start < size {
+        budget.step("log of a VHDX")?;
+        let mut run: Vec<Entry> = Vec::new();
+        let (mut offset, mut covered) = (start, 0_u64);
+        while let Some(next) = entry(ring, offset, log) {
+            budget.step("log of a VHDX")?;
+            let follows = run.last().is_none_or(|last| last.sequence.checked_add(1) == Some(next.sequence));
+            covered = covered.saturating_add(next.length);
+            if !follows || covered > size {
+                break;
+            }
+            offset = offset.saturating_add(next.length).checked_rem(size).unwrap_or(0);
+            run.push(next);
+        }
+        // Only from its tail on is the run meant; the head says where that is.
+        let tail = run.last().map(|head| head.tail);
+        if let Some(first) = run.iter().position(|entry| Some(entry.offset) == tail) {
+            run.drain(..first);
+            let newer = |best: &Sequence| {
+                best.entries.last().map(|entry| entry.sequence) < run.last().map(|entry| entry.sequence)
+            };
+            if best.as_ref().is_none_or(newer) {
+                best = Some(Sequence { entries: run });
+            }
+        }
+        start = start.saturating_add(SECTOR);
+    }
+    Ok(best)
+}
+
+impl BlockSource for Replayed {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        check_range(offset, buf.len(), self.len)?;
+        // The log may have made the file longer than it is: those bytes come from the log or are zero.
+        let held = narrow(self.below.len().saturating_sub(offset)).min(buf.len());
+        let (stored, grown) = buf.split_at_mut(held);
+        grown.fill(0);
+        if !stored.is_empty() {
+            self.below.read_at(stored, offset)?;
+        }
+        let end = offset.saturating_add(wide(buf.len()));
+        for (page, content) in self.pages.range(offset.saturating_sub(SECTOR.saturating_sub(1))..end) {
+            let (from, to) = (offset.max(*page), end.min(page.saturating_add(SECTOR)));
+            let target = buf.get_mut(narrow(from.saturating_sub(offset))..narrow(to.saturating_sub(offset)));
+            let (skip, len) = (narrow(from.saturating_sub(*page)), narrow(to.saturating_sub(from)));
+            match (target, content) {
+                (Some(target), None) => target.fill(0),
+                (Some(target), Some(content)) => {
+                    if let Some(part) = content.get(skip..).and_then(|rest| rest.get(..len)) {
+                        target.copy_from_slice(part);
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        Ok(Extent { len: self.len.saturating_sub(offset), zero: false, hole: false })
+    }
+
+    fn label(&self) -> String {
+        self.below.label()
+    }
+
+    fn stored_size(&self) -> u64 {
+        self.below.stored_size()
+    }
+}
