@@ -31,13 +31,18 @@ struct Run {
     seconds: f64,
 }
 
-/// Runs the program under `time`, and under `timeout` for the case that it hangs.
+/// Runs the program under test.
 fn run(args: &[&str], dir: &Path) -> Run {
+    run_program(common::IMGMOUNT, args, dir)
+}
+
+/// Runs a program under `time`, and under `timeout` for the case that it hangs.
+fn run_program(program: &str, args: &[&str], dir: &Path) -> Run {
     let figures = dir.join("figures");
     let output = Command::new("time")
         .args(["-q", "-f", "%M %U %S", "-o"])
         .arg(&figures)
-        .args(["timeout", "-s", "KILL", "30", common::IMGMOUNT])
+        .args(["timeout", "-s", "KILL", "30", program])
         .args(args)
         .current_dir(dir)
         .stdin(Stdio::null())
@@ -79,7 +84,7 @@ fn complaints(run: &Run) -> Vec<String> {
     {
         found.push("printed a control character".to_owned());
     }
-    if !matches!(run.output.status.code(), Some(0)) && stderr.is_empty() {
+    if !matches!(run.output.status.code(), Some(0)) && stderr.is_empty() && stdout.is_empty() {
         found.push("failed without a word".to_owned());
     }
     if !found.is_empty() {
@@ -88,7 +93,23 @@ fn complaints(run: &Run) -> Vec<String> {
     found
 }
 
-/// An image made to do harm, with the files beside it.
+#[test]
+fn the_judge_sees_what_it_is_there_to_see() {
+    requires!("time");
+    let dir = common::tempdir();
+    let judged = |script: &str| complaints(&run_program("sh", &["-c", script], dir.path())).join(", ");
+    assert_eq!(judged("echo fine"), "");
+    assert!(judged("echo no; kill -SEGV $$").contains("exit status"));
+    assert!(judged("echo no; exit 70").contains("exit status"));
+    assert!(judged("exit 3").contains("without a word"));
+    assert!(judged("printf '\\033[31m'").contains("control character"));
+    assert!(judged(&format!("echo {CANARY}")).contains("not its own"));
+    assert!(judged("head -c 400M /dev/zero | tail -c 400M >/dev/null").contains("memory"));
+    let slow = Run { seconds: 5.1, ..run_program("sh", &["-c", "echo late"], dir.path()) };
+    assert!(complaints(&slow).join(", ").contains("processor"));
+}
+
+/// An image made to do harm.
 struct Case {
     name: String,
     bytes: Vec<u8>,
@@ -111,6 +132,15 @@ fn verbs(image: &str, huge: bool) -> Vec<Vec<String>> {
         vec![verb(&["info", image]), verb(&["info", "--json", image]), verb(&["ls", &format!("{image}:/")])];
     if !huge {
         all.push(verb(&["hash", image]));
+    }
+    if image.ends_with(".ext4") {
+        all.push(verb(&["find", "--hash", &format!("{image}:/")]));
+        all.push(verb(&[
+            "cat",
+            &format!("{image}:/file"),
+            &format!("{image}:/link"),
+            &format!("{image}:/dir/sub/small"),
+        ]));
     }
     all
 }
@@ -651,7 +681,7 @@ fn ext_superblocks_beyond_reason() {
         field("label-with-terminal-escapes", &|b| b.put(1024 + 120, b"\x1b[31m\x07\n\r\x9b2J")),
         field("last-mounted-with-terminal-escapes", &|b| b.put(1024 + 136, b"\x1b]0;owned\x07")),
     ];
-    judge(&cases, "img");
+    judge(&cases, "ext4");
 }
 
 #[test]
@@ -694,7 +724,7 @@ fn ext_inodes_that_lead_astray() {
         broken("directory-is-the-superblock", &root("/dir", &[0xf30a | 1 << 16, 4, 0, 0, 1, 1])),
         broken("names-with-terminal-escapes", "mkdir \x1b[31mred\nmkdir a\x07b"),
     ];
-    judge(&cases, "img");
+    judge(&cases, "ext4");
 }
 
 // ---- other files ----
