@@ -5,8 +5,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
@@ -62,6 +63,28 @@ impl<T: 'static> Confined<T> {
         answer.recv().unwrap_or_else(|_| Err(Self::died(self.name)))
     }
 
+    /// As [`Confined::run`], but waits only so long. A value that does not return in time is lost with its thread.
+    ///
+    /// # Errors
+    /// What `work` reports; `Internal` when the library panicked or did not return.
+    pub fn run_within<R: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&mut T) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let (reply, answer) = sync_channel(1);
+        let job: Job<T> = Box::new(move |value| drop(reply.send(work(value))));
+        self.jobs.send(job).map_err(|_| Self::died(self.name))?;
+        match answer.recv_timeout(patience) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(Self::died(self.name)),
+            Err(RecvTimeoutError::Timeout) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("the reader '{}' did not finish within {} s", self.name, patience.as_secs()),
+            )),
+        }
+    }
+
     fn died(name: &str) -> Error {
         Error::new(ErrorKind::Internal, format!("the reader '{name}' panicked"))
     }
@@ -82,5 +105,15 @@ mod tests {
     fn a_panic_inside_becomes_an_error() {
         let confined = Confined::new("bad", || Ok(())).unwrap();
         assert_eq!(confined.run::<()>(|_| panic!("boom")).unwrap_err().kind(), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn who_does_not_return_is_not_waited_for() {
+        let confined = Confined::new("slow", || Ok(())).unwrap();
+        let slow = confined.run_within::<()>(Duration::from_millis(20), |()| {
+            thread::sleep(Duration::from_millis(500));
+            Ok(())
+        });
+        assert_eq!(slow.unwrap_err().to_string(), "the reader 'slow' did not finish within 0 s");
     }
 }

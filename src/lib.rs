@@ -48,4 +48,6 @@ pub mod serve;
 pub mod source;
 pub mod stack;
 pub mod text;
+#[cfg(feature = "second-opinion")]
+pub mod verify;
 pub mod volume;

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget"]),
     (
         "verify",
-        &["pipeline", "stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"],
+        &["serve", "stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"],
     ),
     ("serve", &["block", "fs", "counters", "budget"]),
     ("host", &["locator", "source"]),

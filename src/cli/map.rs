@@ -225,6 +225,8 @@ struct FileRun {
     /// The layer that has it: 0 is the image itself.
     depth: u32,
     container_offset: Option<u64>,
+    /// Length of the packed unit it is part of.
+    packed: Option<u64>,
     container: Option<String>,
 }
 
@@ -291,6 +293,7 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
         disk_offset: None,
         depth: 0,
         container_offset: None,
+        packed: None,
         container: None,
     };
     let volume_offset = match place {
@@ -316,8 +319,9 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
     run.depth = landing.depth;
     match landing.end {
         End::Ground(file, at) => (run.container, run.container_offset) = (Some(file.label()), Some(at)),
-        End::Packed(file, at, _) => {
+        End::Packed(file, at, stored) => {
             run.kind = "packed";
+            run.packed = Some(stored);
             (run.container, run.container_offset) = (Some(file.label()), Some(at));
         }
         End::Zero => run.kind = "zero",

@@ -1,12 +1,199 @@
 //! `imgmount verify`.
 
-use super::{Common, Exit};
-use crate::error::{Error, Result};
+#[cfg(not(feature = "second-opinion"))]
+pub(super) use absent::{Args, run};
+#[cfg(feature = "second-opinion")]
+pub(super) use present::{Args, run};
 
-/// Arguments.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[cfg(not(feature = "second-opinion"))]
+mod absent {
+    use crate::cli::{Common, Exit};
+    use crate::error::{Error, Result};
+    use std::ffi::OsString;
 
-pub(super) fn run(_args: &Args, _common: &Common) -> Result<Exit> {
-    Err(Error::unsupported("verify"))
+    /// Arguments.
+    #[derive(Debug, clap::Args)]
+    pub(in crate::cli) struct Args {
+        /// A path or URL of an image
+        #[arg(value_name = "IMAGE")]
+        _image: OsString,
+    }
+
+    pub(in crate::cli) fn run(_args: &Args, _common: &Common) -> Result<Exit> {
+        Err(Error::unsupported("verify in this build").help("build with the cargo feature second-opinion"))
+    }
+}
+
+#[cfg(feature = "second-opinion")]
+mod present {
+    use crate::cli::out::Tally;
+    use crate::cli::{Common, Exit, out, plan};
+    use crate::error::Result;
+    use crate::stack::Stack;
+    use crate::verify::{Event, Finding, Reader, Subject, Sums, Verdict, child, jobs};
+    use serde_json::{Value, json};
+    use std::ffi::{OsStr, OsString};
+    use std::fmt::Write as _;
+    use std::process::Command;
+
+    /// Arguments.
+    #[derive(Debug, clap::Args)]
+    pub(in crate::cli) struct Args {
+        /// A path or URL of an image
+        #[arg(value_name = "IMAGE")]
+        image: OsString,
+        /// Name everything that agrees, too
+        #[arg(short, long)]
+        all: bool,
+        /// Ask only this reader (repeatable): qcow2-rs, nbd, ext4-view, ntfs
+        #[arg(long, value_name = "NAME")]
+        reader: Vec<String>,
+        /// This is the process of one reader: its name, the subject, the disk's size
+        #[arg(long, hide = true, num_args = 3, value_name = "READER SUBJECT SIZE")]
+        second: Option<Vec<String>>,
+    }
+
+    pub(in crate::cli) fn run(args: &Args, common: &Common) -> Result<Exit> {
+        if let Some([reader, subject, size]) = args.second.as_deref() {
+            child::limit(size.parse().unwrap_or(0), common.cache);
+            return work(reader, subject, args, common);
+        }
+        let stack = plan::open(&args.image, common)?;
+        let mut tally = Tally::default();
+        let mut opinions = Vec::new();
+        let wanted = |reader: &Reader| args.reader.is_empty() || args.reader.iter().any(|name| name == reader.name);
+        for (reader, subject) in jobs(&stack).into_iter().filter(|(reader, _)| wanted(reader)) {
+            let opinion = ask(reader, subject, &stack, args, common)?;
+            tally.done();
+            match opinion.result() {
+                "agree" => {}
+                "differ" => tally.no(),
+                _ => tally.partial(),
+            }
+            if common.json {
+                opinions.push(opinion.document());
+            } else {
+                out::data(&opinion.text());
+            }
+        }
+        if common.json {
+            out::json(&json!({ "schema": "imgmount.verify/1", "image": stack.name, "opinions": opinions }));
+        }
+        Ok(tally.exit())
+    }
+
+    /// What one reader said of one subject.
+    struct Opinion {
+        reader: &'static Reader,
+        subject: String,
+        findings: Vec<Finding>,
+        sums: Sums,
+        broke: Option<String>,
+    }
+
+    fn ask(reader: &'static Reader, subject: String, stack: &Stack, args: &Args, common: &Common) -> Result<Opinion> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("verify").arg("--second").arg(reader.name).arg(&subject).arg(stack.disk().len().to_string());
+        if args.all {
+            command.arg("--all");
+        }
+        if let Some(format) = &common.format {
+            command.arg("--format").arg(format);
+        }
+        for dir in &common.allow_parent {
+            command.arg("--allow-parent").arg(dir);
+        }
+        command.arg("--cache").arg(common.cache.to_string()).arg("--").arg(&args.image);
+        let mut opinion = Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None };
+        child::watch(command, &mut |event| match event {
+            Event::Beat => {}
+            Event::Found(finding) => opinion.findings.push(finding),
+            Event::End(sums) => opinion.sums = sums,
+            Event::Failed { reason } => opinion.broke = Some(reason),
+        })?;
+        Ok(opinion)
+    }
+
+    impl Opinion {
+        fn any(&self, verdict: Verdict) -> bool {
+            self.findings.iter().any(|finding| finding.verdict == verdict)
+        }
+
+        /// The worst that was found, in a word.
+        fn result(&self) -> &'static str {
+            match &self.broke {
+                _ if self.any(Verdict::Differ) => "differ",
+                Some(_) => "other-cannot",
+                None if self.any(Verdict::OtherCannot) || self.any(Verdict::WeCannot) => "partly",
+                None if self.any(Verdict::OtherOnly) => "other-only",
+                None => "agree",
+            }
+        }
+
+        fn document(&self) -> Value {
+            json!({
+                "reader": self.reader.name,
+                "about": self.reader.about,
+                "subject": self.subject,
+                "result": self.result(),
+                "reason": self.broke,
+                "files": self.sums.files,
+                "bytes": self.sums.bytes,
+                "findings": self.findings,
+                "findings_left_out": self.sums.more,
+            })
+        }
+
+        fn text(&self) -> String {
+            let verdict = match (self.result(), &self.broke) {
+                ("differ", _) => "DIFFER".to_owned(),
+                (_, Some(reason)) => format!("the other cannot read it: {reason}"),
+                ("partly", _) => "agree, but for what could not be compared".to_owned(),
+                ("other-only", _) => "the other only".to_owned(),
+                _ => "agree".to_owned(),
+            };
+            let mut text = format!("{:<10} {:<6} {verdict}", self.reader.name, self.subject);
+            if self.sums.files > 0 {
+                let _ = write!(text, ", {} files", self.sums.files);
+            }
+            if self.sums.bytes > 0 {
+                let _ = write!(text, ", {} bytes compared", self.sums.bytes);
+            }
+            text.push('\n');
+            for finding in &self.findings {
+                let _ = writeln!(text, "    {}", line(finding));
+            }
+            if self.sums.more > 0 {
+                let _ = writeln!(text, "    and {} more", self.sums.more);
+            }
+            text
+        }
+    }
+
+    fn line(finding: &Finding) -> String {
+        use crate::text::escape;
+        let path = finding.path.as_ref().map(|path| format!("{}: ", escape(path.as_bytes())));
+        let range = match (finding.start, finding.length) {
+            (Some(start), Some(length)) => format!("bytes {start}..{}: ", start.saturating_add(length)),
+            _ => String::new(),
+        };
+        let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", escape(finding.reason.as_bytes())) };
+        format!("{}{range}{}{reason}", path.unwrap_or_default(), finding.verdict.words())
+    }
+
+    /// The child: one reader, one subject, events on standard output.
+    fn work(reader: &str, subject: &str, args: &Args, common: &Common) -> Result<Exit> {
+        let given = plan::given(OsStr::new(&args.image), common)?;
+        let options = plan::options(common);
+        let stack = crate::stack::open(std::sync::Arc::clone(&given), &options)?;
+        let subject = Subject { stack: &stack, given: &given, options: &options, name: subject };
+        child::work(reader, &subject, args.all, &mut |event| {
+            if child::write(&event).is_err() {
+                std::process::exit(0);
+            }
+        })?;
+        // A thread of the other reader may still be at it: leave without asking it.
+        out::flush()?;
+        std::process::exit(0);
+    }
 }
