@@ -52,7 +52,13 @@ pub fn limit(disk_size: u64, cache: u64) {
 pub fn work(reader: &str, subject: &Subject<'_>, all: bool, send: &mut dyn FnMut(Event)) -> Result<()> {
     std::panic::set_hook(Box::new(|info| {
         if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = escape(info.to_string().as_bytes()).to_string();
+            let file = |place: &std::panic::Location<'_>| {
+                let name = place.file().rsplit('/').next().unwrap_or_default();
+                format!(" ({name}, line {})", place.line())
+            };
+            let place = info.location().map(file).unwrap_or_default();
+            let text = format!("{}{place}", info.payload_as_str().unwrap_or("no message"));
+            *last = escape(text.as_bytes()).to_string();
         }
     }));
     let reader = READERS.iter().find(|known| known.name == reader);
