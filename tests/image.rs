@@ -12,16 +12,21 @@
 mod common;
 
 use imgmount::block::{Below, BlockSource};
-use imgmount::error::{ErrorKind, Result};
-use imgmount::image::Opened;
-use imgmount::locator::Locator;
+use imgmount::budget::Limits;
+use imgmount::cache::Cache;
+use imgmount::engine::Mapper;
+use imgmount::error::{Error, ErrorKind, Result};
+use imgmount::image::{OpenCx, Opened};
+use imgmount::locator::{Found, Gate, Locator, Reference};
 use imgmount::source::gate::Given;
+use imgmount::source::memory::Memory;
 use imgmount::stack::{Options, open_image};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The fixtures of `tests/make/formats.sh`, made once for a version of script and qemu.
 fn fixtures() -> &'static Path {
@@ -34,6 +39,7 @@ fn fixtures() -> &'static Path {
         std::fs::create_dir_all(&base).unwrap();
         let dir = base.join(format!("formats-{}", &key[..16]));
         if !dir.join("done").exists() {
+            common::sh(&format!("rm -rf '{}'/formats-*", base.display()));
             common::sh(&format!("'{}' '{}'", script.display(), dir.display()));
         }
         dir
@@ -563,4 +569,299 @@ fn tiny_and_empty_files_are_refused_by_every_format_but_raw() {
         }
         assert_eq!(open_as(&path, &[], Some("raw")).is_ok(), len > 0);
     }
+}
+
+/// A row of a corpus's MANIFEST.tsv, by column name.
+fn manifest(part: &str) -> (PathBuf, Vec<std::collections::HashMap<String, String>>) {
+    let dir = common::corpus().unwrap().join(part);
+    let text = std::fs::read_to_string(dir.join("MANIFEST.tsv")).unwrap();
+    let mut lines = text.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let rows = lines.map(|row| names.iter().cloned().zip(row).collect()).collect();
+    (dir, rows)
+}
+
+#[test]
+fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
+    requires!("corpus");
+    let (dir, rows) = manifest("formats");
+    let mut read_rows = 0;
+    for row in rows {
+        let (path, feature, sum) =
+            (dir.join(&row["path"]), &row["feature_and_faults"], &row["sha256_virtual_disk"]);
+        let shown = path.display();
+        let ours = matches!(row["format"].as_str(), "raw" | "qcow2" | "vmdk" | "vhd");
+        if !ours || sum.is_empty() || feature.to_lowercase().starts_with("differencing") {
+            let error = open(&path, &[]).err().unwrap_or_else(|| panic!("{shown} was read: {feature}"));
+            let kinds = [
+                ErrorKind::Unsupported,
+                ErrorKind::NotAnImage,
+                ErrorKind::Corrupt,
+                ErrorKind::Limit,
+                ErrorKind::ExternalRef,
+            ];
+            assert!(kinds.contains(&error.kind()), "{shown}: {error:?}");
+            continue;
+        }
+        let image = open(&path, &[]).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+        assert_eq!(image.format, row["format"], "{shown}");
+        assert_eq!(image.disk.len().to_string(), row["virtual_size"], "{shown}");
+        if sum == "ALL-ZERO" {
+            let mut at = 0;
+            while at < image.disk.len() {
+                let extent = image.disk.extent(at).unwrap();
+                assert!(extent.zero, "{shown}: data at {at:#x}");
+                at += extent.len;
+            }
+        } else {
+            assert_eq!(sha256(&image.disk), *sum, "{shown}");
+        }
+        read_rows += 1;
+    }
+    assert!(read_rows >= 25, "{read_rows}");
+}
+
+/// The processor time this thread has had: what a busy host does not change.
+fn spent() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Uses an opened disk a little, everywhere; errors are fine.
+fn use_disk(disk: &Arc<dyn BlockSource>, seeded: &mut Seeded) {
+    let mut at = 0;
+    for _ in 0..32 {
+        let Ok(extent) = disk.extent(at) else { break };
+        assert!(extent.len > 0 && extent.len <= disk.len() - at);
+        at += extent.len;
+        if at >= disk.len() {
+            break;
+        }
+    }
+    for _ in 0..12 {
+        let offset = seeded.below(disk.len());
+        let len = seeded.below(70_000).min(disk.len() - offset) as usize;
+        drop(read(disk, offset, len));
+        if len > 0 {
+            drop(disk.step(offset));
+        }
+    }
+}
+
+#[test]
+fn broken_samples_of_others_end_soon_and_without_a_panic() {
+    requires!("corpus", "bzip2", "xz", "gzip");
+    let (dir, rows) = manifest("broken");
+    let unpacked = common::tempdir();
+    let mut tried = 0;
+    for row in rows {
+        let packed = dir.join(&row["path"]);
+        let with = match packed.extension().and_then(|ext| ext.to_str()) {
+            Some("bz2") => "bzip2",
+            Some("xz") => "xz",
+            Some("gz") => "gzip",
+            _ => "cat",
+        };
+        let path = unpacked.path().join("image");
+        let flag = if with == "cat" { "" } else { "-dc" };
+        common::sh(&format!(
+            "{with} {flag} '{}' | head -c 200M > '{}' || true",
+            packed.display(),
+            path.display()
+        ));
+        for format in [None, Some("qcow2"), Some("vmdk"), Some("vhd")] {
+            let start = spent();
+            if let Ok(image) = open_as(&path, &[], format) {
+                use_disk(&image.disk, &mut Seeded(7));
+            }
+            assert!(spent() - start < Duration::from_secs(1), "{}: {:?}", packed.display(), spent() - start);
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
+}
+
+/// Opens nothing.
+#[derive(Debug)]
+struct Shut;
+
+impl Gate for Shut {
+    fn open(&self, _: &Locator, _: &[u8], _: Reference) -> Result<Found> {
+        Err(Error::new(ErrorKind::ExternalRef, "shut"))
+    }
+}
+
+/// Opens bytes in memory.
+fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<Opened> {
+    let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
+    let cx = OpenCx { gate: &Shut, locator: &locator, budget: &budget, mapper, depth: 0 };
+    imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
+}
+
+/// Where the structures of a seed lie: its header and the first tables it names.
+fn structures(format: &str, bytes: &[u8]) -> Vec<(u64, u64)> {
+    let be64 = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let le64 = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let le32 = |at: usize| u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()));
+    let end = bytes.len() as u64;
+    match format {
+        "qcow2" => {
+            let l1 = be64(40);
+            let l2 = be64(l1 as usize) & 0x00ff_ffff_ffff_fe00;
+            vec![(0, 300), (l1, 64), (l2, 1024)]
+        }
+        "vmdk" => {
+            let gd = le64(56) * 512;
+            vec![(0, 80), (512, 400), (gd, 64), (le32(gd as usize) * 512, 1024)]
+        }
+        _ => vec![(0, 100), (512, 100), (1536, 32), (end - 512, 100)],
+    }
+}
+
+#[test]
+fn mutants_neither_panic_nor_hang() {
+    requires!("qemu-img", "qemu-io");
+    let seeds = [
+        ("v3.qcow2", "qcow2"),
+        ("v2.qcow2", "qcow2"),
+        ("c512.qcow2", "qcow2"),
+        ("zlib-c4k.qcow2", "qcow2"),
+        ("zstd-c64k.qcow2", "qcow2"),
+        ("zstd-c2M.qcow2", "qcow2"),
+        ("snapshot.qcow2", "qcow2"),
+        ("over-raw.qcow2", "qcow2"),
+        ("wide.qcow2", "qcow2"),
+        ("monolithicSparse.vmdk", "vmdk"),
+        ("streamOptimized.vmdk", "vmdk"),
+        ("zg.vmdk", "vmdk"),
+        ("dynamic.vhd", "vhd"),
+        ("chs-dynamic.vhd", "vhd"),
+        ("fixed.vhd", "vhd"),
+    ];
+    let mapper = Mapper::new(Arc::new(Cache::new(1 << 20)));
+    let mut seeded = Seeded(0xfeed);
+    for (name, format) in seeds {
+        let seed = std::fs::read(fixtures().join(name)).unwrap();
+        let places = structures(format, &seed);
+        for round in 0..140 {
+            let mut bytes = seed.clone();
+            for _ in 0..=seeded.below(16) {
+                let (from, len) = places[seeded.below(places.len() as u64) as usize];
+                let at = if seeded.below(8) == 0 {
+                    seeded.below(seed.len() as u64)
+                } else {
+                    from + seeded.below(len)
+                };
+                let value = [0, 1, 0x7f, 0x80, 0xff, seeded.below(256) as u8][seeded.below(6) as usize];
+                if let Some(byte) = bytes.get_mut(at as usize) {
+                    *byte = value;
+                }
+            }
+            if seeded.below(6) == 0 {
+                bytes.truncate(seeded.below(seed.len() as u64) as usize);
+            }
+            let start = spent();
+            let told = format!("{name}, round {round}");
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let explicit = (round % 2 == 0).then_some(format);
+                if let Ok(image) = open_bytes(bytes, explicit, &mapper) {
+                    use_disk(&image.disk, &mut Seeded(round + 1));
+                }
+            }));
+            assert!(done.is_ok(), "{told}: panicked");
+            assert!(spent() - start < Duration::from_secs(1), "{told}: {:?}", spent() - start);
+        }
+    }
+}
+
+fn be64_at(bytes: &[u8], at: u64) -> u64 {
+    u64::from_be_bytes(bytes[at as usize..][..8].try_into().unwrap())
+}
+
+fn le32_at(bytes: &[u8], at: u64) -> u64 {
+    u64::from(u32::from_le_bytes(bytes[at as usize..][..4].try_into().unwrap()))
+}
+
+/// The error of reading the first MiB of a fixture that was changed.
+fn spoilt(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Error {
+    let dir = common::tempdir();
+    let image = open(&changed(name, dir.path(), change), &[]).unwrap();
+    let error = read(&image.disk, 0, 1 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    error
+}
+
+#[test]
+fn an_l2_table_that_is_not_cluster_aligned_is_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    let error = spoilt("v3.qcow2", |bytes| {
+        let l1 = be64_at(bytes, 40) as usize;
+        bytes[l1 + 6] |= 2;
+    });
+    assert!(error.to_string().contains("L1 table 0 at byte 0x30000"), "{error}");
+    assert!(error.to_string().contains("not cluster-aligned"), "{error}");
+}
+
+#[test]
+fn reserved_bits_of_a_cluster_descriptor_are_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    let error = spoilt("v3.qcow2", |bytes| {
+        let l2 = be64_at(bytes, be64_at(bytes, 40)) & 0x00ff_ffff_ffff_fe00;
+        bytes[l2 as usize] |= 1;
+    });
+    assert!(error.to_string().contains("reserved bits"), "{error}");
+}
+
+#[test]
+fn a_compressed_cluster_of_garbage_is_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    for name in ["zlib-c64k.qcow2", "zstd-c64k.qcow2"] {
+        let error = spoilt(name, |bytes| {
+            let l2 = be64_at(bytes, be64_at(bytes, 40)) & 0x00ff_ffff_ffff_fe00;
+            let packed = be64_at(bytes, l2) & ((1 << 54) - 1);
+            bytes[packed as usize..][..64].fill(0xff);
+        });
+        assert!(error.to_string().contains("compressed cluster 0"), "{error}");
+    }
+}
+
+#[test]
+fn a_grain_past_the_end_is_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    let error = spoilt("monolithicSparse.vmdk", |bytes| {
+        let gd = u64::from_le_bytes(bytes[56..64].try_into().unwrap()) * 512;
+        let gt = le32_at(bytes, gd) * 512;
+        bytes[gt as usize..][..4].copy_from_slice(&0x00ff_ffff_u32.to_le_bytes());
+    });
+    assert!(error.to_string().contains("grain table 0"), "{error}");
+}
+
+#[test]
+fn a_grain_directory_entry_past_the_end_is_replaced_by_its_redundant_copy() {
+    requires!("qemu-img", "qemu-io");
+    let dir = common::tempdir();
+    let path = changed("monolithicSparse.vmdk", dir.path(), |bytes| {
+        let gd = u64::from_le_bytes(bytes[56..64].try_into().unwrap()) * 512;
+        bytes[gd as usize..][..4].copy_from_slice(&0x00ff_ffff_u32.to_le_bytes());
+    });
+    let sound = open(&fixtures().join("monolithicSparse.vmdk"), &[]).unwrap();
+    assert_eq!(sha256(&open(&path, &[]).unwrap().disk), sha256(&sound.disk));
+}
+
+#[test]
+fn a_grain_whose_marker_names_another_sector_is_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    let error = spoilt("streamOptimized.vmdk", |bytes| {
+        let gd = u64::from_le_bytes(bytes[56..64].try_into().unwrap()) * 512;
+        let grain = le32_at(bytes, le32_at(bytes, gd) * 512) * 512;
+        bytes[grain as usize] ^= 0x80;
+    });
+    assert!(error.to_string().contains("is for sector 0x80"), "{error}");
+}
+
+#[test]
+fn a_vhd_block_past_the_end_is_corrupt() {
+    requires!("qemu-img", "qemu-io");
+    let error = spoilt("dynamic.vhd", |bytes| bytes[1536..1540].copy_from_slice(&[0, 0xff, 0xff, 0xff]));
+    assert!(error.to_string().contains("BAT entry 0 at byte 0x600"), "{error}");
 }

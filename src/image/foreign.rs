@@ -83,10 +83,11 @@ pub(super) fn refuse(probe: &Probe<'_>) -> Option<Error> {
 }
 
 fn name(probe: &Probe<'_>) -> Option<(&'static str, Way)> {
-    if let Some(row) = ROWS.iter().find(|row| probe.has(row.at, row.magic)) {
-        // "BZh" alone are three letters; the digit and the block's magic, pi, follow.
-        let bzip2 = row.magic != b"BZh" || probe.has(4, b"1AY&SY") || probe.has(4, b"\x17rE8P\x90");
-        return bzip2.then_some((row.what, row.way));
+    // "BZh" alone are three letters; a digit and the magic of the first block (pi) or of the end (its root) follow.
+    let bzip2 = || probe.has(4, b"1AY&SY") || probe.has(4, b"\x17rE8P\x90");
+    let fits = |row: &&Row| probe.has(row.at, row.magic) && (row.magic != b"BZh" || bzip2());
+    if let Some(row) = ROWS.iter().find(fits) {
+        return Some((row.what, row.way));
     }
     if probe.has(257, b"ustar") {
         let ova = probe.head.get(..100).is_some_and(|name| {

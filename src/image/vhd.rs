@@ -166,6 +166,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     };
     let data_len = source.len().saturating_sub(footer_len);
     if footer.kind.get() == FIXED && size > data_len && other <= data_len {
+        warnings.push(format!("of its two sizes, {size} bytes do not fit in the file; the other is taken"));
         size = other;
     }
     if size > MAX_SIZE {

@@ -97,6 +97,10 @@ done
 qemu-img convert -f raw -O vmdk -o zeroed_grain=on,adapter_type=lsilogic s.raw zg.vmdk
 change vmdk zg.vmdk -c 'write -z 2M 256k'
 case_of zg.vmdk vmdk
+# the flat disk of ESXi: the same but for its words
+cp monolithicFlat-flat.vmdk vmfs-flat.vmdk
+sed -e 's/createType=.*/createType="vmfs"/' -e 's/^RW .*/RW 13288 VMFS "vmfs-flat.vmdk"/' monolithicFlat.vmdk > vmfs.vmdk
+case_of vmfs.vmdk vmdk
 # more than one extent: 2 GB and what is left; a write across the border
 qemu-img create -q -f vmdk -o subformat=twoGbMaxExtentSparse split.vmdk 2200M
 change vmdk split.vmdk -c 'write -P 7 2146500608 1M' -c "write -P 8 $(( (2200 << 20) - 65536 )) 64k"
