@@ -1447,3 +1447,94 @@ fn a_killed_client_leaves_the_server_serving() {
     }
     assert_eq!(common::sh(&format!("nbdinfo --size '{}'", server.uri)).trim(), (48 * MIB).to_string());
 }
+
+/// A copy of an export of `image`, made by nbdcopy.
+fn copy_of(image: &str, args: &[&str], export: &str, out: &str) {
+    let command = format!("nbdcopy \"nbd+unix:///{export}?socket=$unixsocket\" {out}");
+    let output = common::imgmount([&["serve", image, "--run", &command][..], args].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+}
+
+#[test]
+fn every_format_is_served_as_the_disk_that_qemu_img_reads_from_it() {
+    requires!("qemu-img", "nbdcopy");
+    let dir = common::tempdir();
+    image(dir.path());
+    let dir = dir.path().display();
+    let formats = [
+        ("qcow2", "-O qcow2"),
+        ("qcow2", "-O qcow2 -c"),
+        ("vmdk", "-O vmdk"),
+        ("vmdk", "-O vmdk -o subformat=streamOptimized"),
+        ("vpc", "-O vpc -o force_size=on"),
+    ];
+    for (format, options) in formats {
+        common::sh(&format!("qemu-img convert -f raw {options} {dir}/disk.raw {dir}/x"));
+        copy_of(&format!("{dir}/x"), &[], "disk", &format!("{dir}/out.raw"));
+        common::sh(&format!("cd {dir}; qemu-img convert -f {format} -O raw x want.raw; cmp want.raw out.raw"));
+    }
+}
+
+#[test]
+fn a_partition_and_a_layer_are_exports_of_their_own() {
+    requires!("qemu-img", "nbdcopy", "sfdisk");
+    let dir = common::tempdir();
+    image(dir.path());
+    let (dir, image) = (dir.path().display(), dir.path().join("top.qcow2"));
+    common::sh(&format!(
+        "cd {dir}; echo start=2048,size=20480 | sfdisk -q disk.raw
+         qemu-img create -q -f qcow2 -b disk.raw -F raw top.qcow2
+         qemu-io -f qcow2 -c 'write -P 0x77 2M 1M' top.qcow2
+         qemu-img convert -O raw top.qcow2 want.raw"
+    ));
+    let (image, allow) = (image.to_str().unwrap(), dir.to_string());
+    let allow = ["--allow-parent", &allow];
+    copy_of(image, &allow, "disk", &format!("{dir}/disk.out"));
+    copy_of(image, &allow, "p1", &format!("{dir}/p1.out"));
+    copy_of(image, &allow, "layer%3Adisk.raw", &format!("{dir}/layer.out"));
+    common::sh(&format!(
+        "cd {dir}; cmp disk.out want.raw; cmp layer.out disk.raw; cmp p1.out <(tail -c +1048577 want.raw | head -c 10485760)"
+    ));
+}
+
+#[test]
+fn memory_stays_below_32_mib_and_the_cache() {
+    requires!("qemu-img", "nbdcopy");
+    let dir = common::tempdir();
+    let at = dir.path().display();
+    common::sh(&format!(
+        "cd {at}; for i in $(seq 96); do head -c 500000 /dev/urandom; head -c 548576 /dev/zero | tr '\\0' x; done >d.raw
+         qemu-img convert -c -O qcow2 d.raw d.qcow2"
+    ));
+    let peaks = 
+        "nbdcopy \"$uri\" null: && for p in $PPID $(pgrep -P $PPID -x exe; do grep VmHWM /proc/$p/status; done; true"
+    );
+    let output = common::imgmount(["serve", &format!("{at}/d.qcow2"), "--cache", "16M", "--run", peaks]);
+    let peaks: Vec<u64> = common::stdout(&output)
+        .lines()
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(peaks.len(), 2, "{}", common::stderr(&output));
+    assert!(peaks.iter().sum::<u64>() <= (32 + 16) << 10, "{peaks:?} KiB");
+}
+
+#[test]
+fn sigterm_with_50_busy_clients_ends_soon_and_clean() {
+    let mut server = program(&[]);
+    let mut clients: Vec<_> = (0..50)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&server.socket).unwrap();
+            stream.read_exact(&mut [0; 18]).unwrap();
+            let mut client = Client(stream);
+            client.send(&FIXED_AND_NO_ZEROES.to_be_bytes());
+            client.answers(OPT_GO, &go("", &[]));
+            (0..4).for_each(|cookie| client.request(0, READ, cookie, 0, 32 << 20));
+            client
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(!server.socket.exists());
+    clients.iter_mut().for_each(|client| drop(client.0.read_to_end(&mut Vec::new())));
+}

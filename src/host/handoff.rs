@@ -239,8 +239,10 @@ pub fn start_again(verb: &str) -> Result<(Child, Channel)> {
     } else {
         std::env::current_exe().map_err(failed)?
     };
-    let child =
-        Command::new(itself).arg0("imgmount").arg(verb).stdin(Stdio::from(theirs)).spawn().map_err(failed)?;
+    let mut command = Command::new(itself);
+    // With glibc's arena for each thread, the cache's units take up to twice their size; with one, 7 % more.
+    command.arg0("imgmount").arg(verb).env("MALLOC_ARENA_MAX", "1").stdin(Stdio::from(theirs));
+    let child = command.spawn().map_err(failed)?;
     Ok((child, ours))
 }
 

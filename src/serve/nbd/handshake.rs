@@ -367,3 +367,37 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a client sends, each option gets whole answers, the last of which ends it, and no panic.
+        #[test]
+        fn any_option_is_answered_in_whole_frames(
+            client_flags in 0_u32..4,
+            options in prop::collection::vec((0_u32..13, prop::collection::vec(0_u8..4, 0..40)), 0..8),
+        ) {
+            let (exports, seats) = (Exports::new(Vec::new()).unwrap(), Seats::new(1));
+            let mut state = Negotiation::new(&exports, &seats, client_flags).unwrap();
+            for (number, payload) in options {
+                let mut out = Vec::new();
+                let next = state.option(number, &payload, &mut out);
+                let (mut fields, mut last) = (Fields(&out), None);
+                while !fields.0.is_empty() {
+                    prop_assert_eq!((fields.u32(), fields.u32()), (Some(0x0003_e889), Some(0x0455_65a9)));
+                    prop_assert_eq!(fields.u32(), Some(number));
+                    last = fields.u32();
+                    prop_assert!(fields.string().is_some());
+                }
+                if matches!(next, Next::Option) {
+                    prop_assert!(last.is_some_and(|kind| kind == rep::ACK || kind >> 31 == 1));
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+}
