@@ -1471,7 +1471,9 @@ fn every_format_is_served_as_the_disk_that_qemu_img_reads_from_it() {
     for (format, options) in formats {
         common::sh(&format!("qemu-img convert -f raw {options} {dir}/disk.raw {dir}/x"));
         copy_of(&format!("{dir}/x"), &[], "disk", &format!("{dir}/out.raw"));
-        common::sh(&format!("cd {dir}; qemu-img convert -f {format} -O raw x want.raw; cmp want.raw out.raw"));
+        common::sh(&format!(
+            "cd {dir}; qemu-img convert -f {format} -O raw x want.raw; cmp want.raw out.raw"
+        ));
     }
 }
 
@@ -1506,9 +1508,7 @@ fn memory_stays_below_32_mib_and_the_cache() {
         "cd {at}; for i in $(seq 96); do head -c 500000 /dev/urandom; head -c 548576 /dev/zero | tr '\\0' x; done >d.raw
          qemu-img convert -c -O qcow2 d.raw d.qcow2"
     ));
-    let peaks = 
-        "nbdcopy \"$uri\" null: && for p in $PPID $(pgrep -P $PPID -x exe; do grep VmHWM /proc/$p/status; done; true"
-    );
+    let peaks = "nbdcopy \"$uri\" null: && for p in $PPID $(pgrep -P $PPID -x exe); do grep VmHWM /proc/$p/status; done";
     let output = common::imgmount(["serve", &format!("{at}/d.qcow2"), "--cache", "16M", "--run", peaks]);
     let peaks: Vec<u64> = common::stdout(&output)
         .lines()
