@@ -96,6 +96,8 @@ fn one(point: &Path, args: &Args) -> Result<String> {
     }
     let servers = servers(&entry);
     let start = Instant::now();
+    // Out of sight, nobody's open files carry its path any more.
+    let stays = args.lazy && !holders::of(point).is_empty();
     let patience = if args.kill { args.timeout } else { TRY_TIME };
     while matches!(mount::unmount(point, args.lazy)?, Unmounted::Busy) {
         if start.elapsed() > patience {
@@ -106,7 +108,7 @@ fn one(point: &Path, args: &Args) -> Result<String> {
         }
         std::thread::sleep(PAUSE);
     }
-    if args.lazy && !holders::of(point).is_empty() {
+    if stays {
         return Ok(format!("{shown} is out of sight; it ends when its last file is closed"));
     }
     for (pid, server) in &servers {

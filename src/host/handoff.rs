@@ -106,9 +106,11 @@ impl Channel {
         let mut length = [0; 4];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let got =
+        // A receive with a time-out is not taken up again by the kernel after a signal, the death of a child for one.
+        let got = rustix::io::retry_on_intr(|| {
             recvmsg(&self.0, &mut [IoSliceMut::new(&mut length)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-                .map_err(|e| broken("reading from", e))?;
+        })
+        .map_err(|e| broken("reading from", e))?;
         if got.bytes == 0 {
             return Ok(None);
         }

@@ -59,14 +59,17 @@ fn show(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).to_string()
 }
 
-/// Does anyone answer at a path? Asked in a thread of its own, for a dead server may never answer.
+/// Does anyone answer at a path? Asked in a thread of its own, for a dead server may never answer. The kernel remembers
+/// attributes, so they prove nothing of a mount that has been looked at before; `statfs` always asks.
 ///
 /// # Errors
-/// What `stat` reports; `TIMEDOUT` after `patience`.
+/// What `stat` and `statfs` report; `TIMEDOUT` after `patience`.
 pub fn answers(path: &Path, patience: Duration) -> std::result::Result<(), Errno> {
     let (tell, told) = mpsc::channel();
     let path = path.to_owned();
-    std::thread::spawn(move || tell.send(rustix::fs::stat(&path).map(|_| ())));
+    std::thread::spawn(move || {
+        tell.send(rustix::fs::stat(&path).and_then(|_| rustix::fs::statfs(&path)).map(|_| ()))
+    });
     told.recv_timeout(patience).unwrap_or(Err(Errno::TIMEDOUT))
 }
 
