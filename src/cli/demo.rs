@@ -43,6 +43,8 @@ const SAMPLES: &[Sample] = samples![
     "debian-split-s001.vmdk",
     "debian.vhd",
     "debian-fixed.vhd",
+    "debian.vhdx",
+    "debian.vdi",
     "broken.qcow2",
 ];
 
@@ -95,6 +97,8 @@ const TOUR: &[Step] = &[
             "debian-split.vmdk",
             "debian.vhd",
             "debian-fixed.vhd",
+            "debian.vhdx",
+            "debian.vdi",
         ],
         0,
         Needs::Nothing,

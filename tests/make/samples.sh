@@ -4,7 +4,7 @@
 #   tests/make/samples.sh [DIR]        DIR is samples unless given; needs root for owners and attributes
 #
 # Made with mke2fs 1.47.0, sfdisk 2.38.1, qemu-img 10.0.2, cpio 2.13, zstd 1.5.4, xz 5.4.1; whoever makes them anew should look
-# at the difference before committing it. The system on it is a stand-in: right in names, places and structure, none of it
+# at the difference before committing it: two runs differ in the times of change (ctime) and in random identities. The system on it is a stand-in: right in names, places and structure, none of it
 # anybody else's program. Its kernel and its programs start nothing.
 set -euo pipefail
 export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=1735689600 E2FSPROGS_FAKE_TIME=1735689600     # 2025-01-01
@@ -196,6 +196,8 @@ convert debian-flat.vmdk -O vmdk -o subformat=monolithicFlat            # and de
 convert debian-split.vmdk -O vmdk -o subformat=twoGbMaxExtentSparse     # and debian-split-s001.vmdk
 convert debian.vhd -O vpc -o subformat=dynamic,force_size=on
 convert debian-fixed.vhd -O vpc -o subformat=fixed,force_size=on
+convert debian.vhdx -O vhdx -o subformat=dynamic
+convert debian.vdi -O vdi
 
 disk "$work/broken" "$work/broken.raw"
 qemu-img convert -f raw -O qcow2 -c "$work/broken.raw" broken.qcow2
