@@ -60,6 +60,12 @@ const REGISTRIES: &[Registry] = &[
         helpers: &[],
     },
     Registry {
+        folder: "src/verify",
+        file: "src/verify/mod.rs",
+        list: "const READERS:",
+        helpers: &["child", "compare"],
+    },
+    Registry {
         folder: "src/cli",
         file: "src/cli/mod.rs",
         list: "\nverbs!",
@@ -91,7 +97,7 @@ fn complaints(registry: &Registry, members: &BTreeSet<String>, text: &str) -> Ve
     for name in members {
         match (listed.contains(name.as_str()), helper(name)) {
             (false, false) => {
-                found.push(format!("{}/{name} is not in the list of {}", registry.folder, registry.file))
+                found.push(format!("{}/{name} is not in the list of {}", registry.folder, registry.file));
             }
             (true, true) => found.push(format!("{}/{name} is listed and called a helper", registry.folder)),
             _ => {}

@@ -104,6 +104,12 @@ const TOUR: &[Step] = &[
         Needs::Nothing,
     ),
     step(
+        "Do independent readers see the same?",
+        &["verify", "debian-zlib.qcow2"],
+        if cfg!(feature = "second-opinion") { 0 } else { 3 },
+        Needs::Nothing,
+    ),
+    step(
         "Where does a file lie, from the file's bytes down to the image's?",
         &["map", "debian.qcow2:/etc/fstab"],
         0,
@@ -167,7 +173,8 @@ pub(super) fn run(args: &Args, _common: &Common) -> Result<Exit> {
             }
             code if code == Some(step.exit) => {}
             code => {
-                let ended = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
+                let ended =
+                    code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
                 return Err(Error::new(
                     ErrorKind::Internal,
                     format!("the tour's 'imgmount {}' ended {ended}, not {}", typed(step.words), step.exit),
@@ -252,7 +259,8 @@ impl Place {
 
     /// Runs ourselves, there.
     fn imgmount(&self, words: &[&str]) -> Result<Output> {
-        let ourselves = std::env::current_exe().map_err(|error| host("cannot find our own program", error))?;
+        let ourselves =
+            std::env::current_exe().map_err(|error| host("cannot find our own program", error))?;
         let mut command = Command::new(ourselves);
         command.args(words).current_dir(&self.dir).stdin(Stdio::null());
         command.output().map_err(|error| host("cannot start our own program", error))
