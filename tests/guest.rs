@@ -1,0 +1,260 @@
+//! The main job on a real guest: every file of a Debian system, in every format it can be stored in, is what the kernel
+//! shows through a loop mount of the raw disk; the served disk is the raw disk; and no image is altered by any of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test panics where something is wrong"
+)]
+
+mod common;
+
+use common::{imgmount, sh, stderr, stdout};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+/// The disk in the formats of `make guest`.
+const IMAGES: &[&str] = &[
+    "disk.raw",
+    "disk.vmdk",
+    "disk-stream.vmdk",
+    "disk.qcow2",
+    "disk-zlib.qcow2",
+    "disk-zstd.qcow2",
+    "disk.vhd",
+];
+
+/// Mounting and the sums of large files are done by one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What the kernel mounted; unmounted when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn mount(disk: &Path, at: &Path) -> Self {
+        // The guest's one partition starts at 1 MiB, as sfdisk says.
+        let start =
+            sh(&format!("sfdisk -J '{}' | grep -o '\"start\": *[0-9]*' | grep -o '[0-9]*$'", disk.display()));
+        let offset = start.trim().parse::<u64>().unwrap() * 512;
+        fs::create_dir_all(at).unwrap();
+        sh(&format!(
+            "mount -t ext4 -o ro,loop,noatime,offset={offset} '{}' '{}'",
+            disk.display(),
+            at.display()
+        ));
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        sh(&format!("umount '{}'", self.0.display()));
+    }
+}
+
+/// What we mounted; unmounted when dropped.
+struct Ours(PathBuf);
+
+impl Ours {
+    fn mount(image: &Path, at: &Path, options: &[&str]) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let mut args: Vec<OsString> = options.iter().map(OsString::from).collect();
+        args.extend([image.into(), at.into()]);
+        let output = imgmount(args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let output = imgmount([OsString::from("unmount"), self.0.clone().into()]);
+        assert!(output.status.success() || std::thread::panicking(), "{}", stderr(&output));
+    }
+}
+
+/// All that `lstat`, `readlink` and `lgetxattr` say of a file.
+fn facts(path: &Path) -> BTreeMap<String, String> {
+    let stat = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut facts: BTreeMap<String, String> = BTreeMap::new();
+    let mut add = |name: &str, value: String| drop(facts.insert(name.to_owned(), value));
+    add("mode", format!("{:o}", stat.mode()));
+    add("owner", format!("{}:{}", stat.uid(), stat.gid()));
+    add("size", stat.size().to_string());
+    add("links", stat.nlink().to_string());
+    add("device", format!("{:x}", stat.rdev()));
+    add("blocks", stat.blocks().to_string());
+    add("mtime", format!("{}.{:09}", stat.mtime(), stat.mtime_nsec()));
+    add("ctime", format!("{}.{:09}", stat.ctime(), stat.ctime_nsec()));
+    add("atime", format!("{}.{:09}", stat.atime(), stat.atime_nsec()));
+    if stat.file_type().is_symlink() {
+        add("target", format!("{:?}", rustix::fs::readlink(path, Vec::new()).unwrap()));
+    }
+    let mut names = vec![0_u8; 4096];
+    if let Ok(len) = rustix::fs::llistxattr(path, &mut names) {
+        for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let mut value = vec![0_u8; 65536];
+            let len = rustix::fs::lgetxattr(path, name, &mut value).unwrap();
+            add(&format!("xattr {}", String::from_utf8_lossy(name)), format!("{:02x?}", &value[..len]));
+        }
+    }
+    facts
+}
+
+fn same_content(a: &Path, b: &Path) -> bool {
+    let (mut a, mut b) = (File::open(a).unwrap(), File::open(b).unwrap());
+    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let got = a.read(&mut left).unwrap();
+        if got == 0 {
+            return b.read(&mut right).unwrap() == 0;
+        }
+        if b.read_exact(&mut right[..got]).is_err() || left[..got] != right[..got] {
+            return false;
+        }
+    }
+}
+
+fn names(dir: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+/// Compares two trees; the number of files seen, and what differs.
+fn compare(kernel: &Path, ours: &Path, differ: &mut Vec<String>) -> usize {
+    let mut files = 0;
+    let mut todo = vec![PathBuf::new()];
+    while let Some(dir) = todo.pop() {
+        let expected = names(&kernel.join(&dir));
+        if names(&ours.join(&dir)) != expected {
+            differ.push(format!("{}: other names", dir.display()));
+        }
+        for name in expected {
+            files += 1;
+            let path = dir.join(name);
+            let (theirs, mine) = (kernel.join(&path), ours.join(&path));
+            let (expected, found) = (facts(&theirs), facts(&mine));
+            if expected != found {
+                differ.push(format!("{}: expected {expected:?}, found {found:?}", path.display()));
+            }
+            let kind = fs::symlink_metadata(&theirs).unwrap().file_type();
+            if kind.is_file() && !same_content(&theirs, &mine) {
+                differ.push(format!("{}: other content", path.display()));
+            }
+            if kind.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    files
+}
+
+fn sum(path: &Path) -> String {
+    sh(&format!("sha256sum < '{}'", path.display())).split_whitespace().next().unwrap().to_owned()
+}
+
+/// Sums of the images before anything was done to them.
+fn sums_before() -> &'static BTreeMap<String, String> {
+    static SUMS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    SUMS.get_or_init(|| {
+        let guest = common::guest().unwrap();
+        IMAGES.iter().map(|name| ((*name).to_owned(), sum(&guest.join(name)))).collect()
+    })
+}
+
+#[test]
+fn every_file_of_every_format_is_what_the_kernel_shows() {
+    requires!("root", "fuse", "loop", "sfdisk", "guest");
+    let _turn = TURN.lock();
+    let before = sums_before();
+    let (guest, dir) = (common::guest().unwrap(), common::tempdir());
+    let kernel = Loop::mount(&guest.join("disk.raw"), &dir.path().join("kernel"));
+    for name in IMAGES {
+        let ours = Ours::mount(&guest.join(name), &dir.path().join("ours"), &["--symlinks", "raw"]);
+        let mut differ = Vec::new();
+        let files = compare(&kernel.0, &ours.0, &mut differ);
+        assert!(files > 10_000, "{name}: only {files} files");
+        assert!(
+            differ.is_empty(),
+            "{name}: {} of {files} files differ:\n{}",
+            differ.len(),
+            differ[..differ.len().min(10)].join("\n")
+        );
+        drop(ours);
+        assert_eq!(sum(&guest.join(name)), before[*name], "{name} was altered");
+    }
+}
+
+#[test]
+fn the_served_disk_is_the_raw_disk() {
+    requires!("nbdcopy", "qemu-img", "guest");
+    let _turn = TURN.lock();
+    let (guest, dir) = (common::guest().unwrap(), common::tempdir());
+    let raw = guest.join("disk.raw");
+    let copy = dir.path().join("copy.raw");
+    for name in IMAGES {
+        let image = guest.join(name);
+        let _ = fs::remove_file(&copy);
+        sh(&format!(
+            "nbdcopy -- [ '{}' serve '{}' ] '{}'",
+            common::IMGMOUNT,
+            image.display(),
+            copy.display()
+        ));
+        sh(&format!("cmp '{}' '{}'", raw.display(), copy.display()));
+    }
+}
+
+#[test]
+fn links_lead_nowhere_but_into_the_guest() {
+    requires!("root", "fuse", "guest");
+    let _turn = TURN.lock();
+    let (guest, dir) = (common::guest().unwrap(), common::tempdir());
+    let ours = Ours::mount(&guest.join("disk.vmdk"), &dir.path().join("ours"), &[]);
+    let absolute = sh(&format!("find '{}' -type l -lname '/*' | head", ours.0.display()));
+    assert_eq!(absolute, "");
+    // An absolute link of every Debian: it must show the guest's file, not this host's.
+    let through = fs::canonicalize(ours.0.join("etc/localtime")).unwrap();
+    assert!(through.starts_with(fs::canonicalize(&ours.0).unwrap()), "{}", through.display());
+}
+
+#[test]
+fn verbs_show_what_the_mount_shows() {
+    requires!("root", "loop", "sfdisk", "guest");
+    let _turn = TURN.lock();
+    let (guest, dir) = (common::guest().unwrap(), common::tempdir());
+    let kernel = Loop::mount(&guest.join("disk.raw"), &dir.path().join("kernel"));
+    let listed = imgmount([
+        OsString::from("find"),
+        format!("{}:/", guest.join("disk-stream.vmdk").display()).into(),
+        "--jsonl".into(),
+        "--hash".into(),
+    ]);
+    assert!(listed.status.success(), "{}", stderr(&listed));
+    let mut ours: Vec<(String, String)> = Vec::new();
+    for line in stdout(&listed).lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        if entry["type"] == "file" {
+            ours.push((
+                entry["path"].as_str().unwrap().to_owned(),
+                entry["sha256"].as_str().unwrap().to_owned(),
+            ));
+        }
+    }
+    ours.sort();
+    let theirs = sh(&format!("cd '{}' && find . -type f -print0 | xargs -0 sha256sum", kernel.0.display()));
+    let mut theirs: Vec<(String, String)> =
+        theirs.lines().map(|line| (line[67..].to_owned(), line[..64].to_owned())).collect();
+    theirs.sort();
+    assert!(theirs.len() > 5_000);
+    assert!(ours == theirs, "{:?}", ours.iter().zip(&theirs).find(|(a, b)| a != b));
+}
