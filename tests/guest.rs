@@ -11,6 +11,7 @@
 
 mod common;
 
+use base64::Engine as _;
 use common::{imgmount, sh, stderr, stdout};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -179,7 +180,11 @@ fn every_file_of_every_format_is_what_the_kernel_shows() {
     let (guest, dir) = (common::guest().unwrap(), common::tempdir());
     let kernel = Loop::mount(&guest.join("disk.raw"), &dir.path().join("kernel"));
     for name in IMAGES {
-        let ours = Ours::mount(&guest.join(name), &dir.path().join("ours"), &["--symlinks", "raw"]);
+        let ours = Ours::mount(
+            &guest.join(name),
+            &dir.path().join("ours"),
+            &["--symlinks", "raw", "--xattrs", "all"],
+        );
         let mut differ = Vec::new();
         let files = compare(&kernel.0, &ours.0, &mut differ);
         assert!(files > 10_000, "{name}: only {files} files");
@@ -240,20 +245,29 @@ fn verbs_show_what_the_mount_shows() {
         "--hash".into(),
     ]);
     assert!(listed.status.success(), "{}", stderr(&listed));
-    let mut ours: Vec<(String, String)> = Vec::new();
+    let mut ours: Vec<(Vec<u8>, String)> = Vec::new();
     for line in stdout(&listed).lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();
         if entry["type"] == "file" {
-            ours.push((
-                entry["path"].as_str().unwrap().to_owned(),
-                entry["sha256"].as_str().unwrap().to_owned(),
-            ));
+            // A name that is not UTF-8 stands there twice: readable, and as it is.
+            let path = match entry["path_bytes"].as_str() {
+                Some(encoded) => base64::engine::general_purpose::STANDARD.decode(encoded).unwrap(),
+                None => entry["path"].as_str().unwrap().as_bytes().to_vec(),
+            };
+            ours.push((path, entry["sha256"].as_str().unwrap().to_owned()));
         }
     }
     ours.sort();
-    let theirs = sh(&format!("cd '{}' && find . -type f -print0 | xargs -0 sha256sum", kernel.0.display()));
-    let mut theirs: Vec<(String, String)> =
-        theirs.lines().map(|line| (line[67..].to_owned(), line[..64].to_owned())).collect();
+    let sums = dir.path().join("sums");
+    sh(&format!(
+        "cd '{}' && find . -type f -print0 | xargs -0 sha256sum --zero > '{}'",
+        kernel.0.display(),
+        sums.display()
+    ));
+    let sums = fs::read(sums).unwrap();
+    let lines = sums.split(|byte| *byte == 0).filter(|line| !line.is_empty());
+    let mut theirs: Vec<(Vec<u8>, String)> =
+        lines.map(|line| (line[67..].to_vec(), String::from_utf8(line[..64].to_vec()).unwrap())).collect();
     theirs.sort();
     assert!(theirs.len() > 5_000);
     assert!(ours == theirs, "{:?}", ours.iter().zip(&theirs).find(|(a, b)| a != b));
