@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod content;
@@ -148,7 +149,7 @@ impl Exit {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
+    let matches = match command().try_get_matches_from(verb_first(std::env::args_os().collect())) {
         Ok(matches) => matches,
         Err(error) => {
             // clap prints help and version to stdout with code 0, complaints to stderr with code 2.
@@ -173,6 +174,35 @@ pub fn main() -> ExitCode {
         Exit::of(&error)
     });
     ExitCode::from(exit.0)
+}
+
+/// Moves a verb in front of the options that stand before it: `imgmount -q unmount DIR`. clap knows verbs in first place
+/// only, because an IMAGE may stand there, too.
+fn verb_first(mut words: Vec<OsString>) -> Vec<OsString> {
+    let command = command();
+    let takes_value = |word: &str| {
+        let known = command.get_arguments().find(|arg| {
+            let long = word.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+            long || (word.len() == 2
+                && word.strip_prefix('-').and_then(|c| c.chars().next()) == arg.get_short())
+        });
+        known.is_some_and(|arg| arg.get_action().takes_values())
+    };
+    let mut at = 1;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        if !word.starts_with('-') {
+            if at > 1 && command.find_subcommand(word).is_some() {
+                let verb = words.remove(at);
+                words.insert(1, verb);
+            }
+            break;
+        }
+        if word == "--" {
+            break;
+        }
+        at = at.saturating_add(if takes_value(word) { 2 } else { 1 });
+    }
+    words
 }
 
 /// `imgmount chek x` reads as "mount the image chek on x". If nothing is called that and a verb nearly is, it was meant.
@@ -201,4 +231,32 @@ fn mistyped(matches: &clap::ArgMatches) -> Option<Error> {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ordered(line: &str) -> String {
+        let words = verb_first(line.split(' ').map(OsString::from).collect());
+        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn options_may_stand_before_the_verb() {
+        assert_eq!(ordered("imgmount -q unmount /mnt"), "imgmount unmount -q /mnt");
+        assert_eq!(ordered("imgmount --format raw --json info a"), "imgmount info --format raw --json a");
+        assert_eq!(ordered("imgmount --cache=1G cat a:/b"), "imgmount cat --cache=1G a:/b");
+    }
+
+    #[test]
+    fn an_image_before_a_verbs_name_stays_an_image() {
+        assert_eq!(ordered("imgmount -q disk.vmdk info"), "imgmount -q disk.vmdk info");
+        assert_eq!(ordered("imgmount --format info disk"), "imgmount --format info disk");
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        command().debug_assert();
+    }
 }
