@@ -25,6 +25,17 @@
 //! | a file system | `fs/x.rs` | [`fs::FILESYSTEMS`] |
 //! | a source | `source/x.rs` | [`source::SCHEMES`] |
 
+/// Declares the members of a list once: `mod x => ITEM;` is the module `x`, and `x::ITEM` in the list. So a new member is
+/// one file and one line.
+macro_rules! registry {
+    ($(#[$meta:meta])* $vis:vis const $list:ident: &[&$kind:ty]; $($scope:vis mod $module:ident => $item:ident;)+) => {
+        $($scope mod $module;)+
+
+        $(#[$meta])*
+        $vis const $list: &[&$kind] = &[$(&$module::$item),+];
+    };
+}
+
 pub mod block;
 pub mod budget;
 pub mod cache;

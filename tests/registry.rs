@@ -26,8 +26,9 @@ struct Registry {
     folder: &'static str,
     /// The file that holds the list.
     file: &'static str,
-    /// What the list begins with: `const NAME:`, or a macro's name.
+    /// What the list begins and ends with.
     list: &'static str,
+    end: &'static str,
     /// Files that are no members, but serve those that are.
     helpers: &'static [&'static str],
 }
@@ -36,39 +37,57 @@ const REGISTRIES: &[Registry] = &[
     Registry {
         folder: "src/image",
         file: "src/image/mod.rs",
-        list: "const FORMATS:",
+        list: "pub const FORMATS:",
+        end: "\n}",
         helpers: &["foreign", "pages", "unpack"],
     },
-    Registry { folder: "src/volume", file: "src/volume/mod.rs", list: "const MANAGERS:", helpers: &[] },
+    Registry {
+        folder: "src/volume",
+        file: "src/volume/mod.rs",
+        list: "pub const MANAGERS:",
+        end: "\n}",
+        helpers: &[],
+    },
     Registry {
         folder: "src/fs",
         file: "src/fs/mod.rs",
-        list: "const FILESYSTEMS:",
+        list: "pub const FILESYSTEMS:",
+        end: "\n}",
         helpers: &["identity", "tree"],
     },
     Registry {
         folder: "src/source",
         file: "src/source/mod.rs",
-        list: "const SCHEMES:",
+        list: "pub const SCHEMES:",
+        end: "\n}",
         helpers: &["gate", "memory"],
     },
-    Registry { folder: "src/check/rules", file: "src/check/mod.rs", list: "const CHECKS:", helpers: &[] },
+    Registry {
+        folder: "src/check/rules",
+        file: "src/check/rules/mod.rs",
+        list: "pub const CHECKS:",
+        end: "\n}",
+        helpers: &[],
+    },
     Registry {
         folder: "src/check/profiles",
         file: "src/check/profile.rs",
-        list: "const PROFILES:",
+        list: "pub const PROFILES:",
+        end: "];",
         helpers: &[],
     },
     Registry {
         folder: "src/verify",
         file: "src/verify/mod.rs",
-        list: "const READERS:",
+        list: "pub const READERS:",
+        end: "\n}",
         helpers: &["child", "compare"],
     },
     Registry {
         folder: "src/cli",
         file: "src/cli/mod.rs",
         list: "\nverbs!",
+        end: "\n}",
         helpers: &["content", "entry", "out", "plan"],
     },
 ];
@@ -85,8 +104,7 @@ fn complaints(registry: &Registry, members: &BTreeSet<String>, text: &str) -> Ve
     let Some((_, rest)) = text.split_once(registry.list) else {
         return vec![format!("{}: no list '{}'", registry.file, registry.list)];
     };
-    let (open, close) = if registry.list.ends_with('!') { ("", "\n}") } else { ("=", "];") };
-    let list = rest.split_once(open).unwrap().1.split(close).next().unwrap();
+    let list = rest.split(registry.end).next().unwrap();
     let listed: BTreeSet<&str> = list
         .lines()
         .map(|line| line.split("//").next().unwrap())
@@ -120,16 +138,20 @@ fn every_file_is_in_its_list() {
 
 #[test]
 fn a_planted_violation_is_found() {
-    let registry = Registry { folder: "f", file: "f/mod.rs", list: "const LIST:", helpers: &["help"] };
+    let registry =
+        Registry { folder: "f", file: "f/mod.rs", list: "pub const LIST:", end: "\n}", helpers: &["help"] };
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
-    let text = "mod a; mod b; mod help; const LIST: &[X] = &[a::X, /* all */\n    b::X, // c\n]; mod d;";
+    let text =
+        "mod e;\nregistry! {\n    pub const LIST: &[&X];\n    mod a => X;\n    mod b => X; // c\n}\nmod d;\n";
     assert!(complaints(&registry, &set(&["a", "b", "help"]), text).is_empty());
-    // In the folder, not in the list; a comment and what stands behind the list do not count.
+    // In the folder, not in the list; a comment and what stands around the list do not count.
     assert_eq!(complaints(&registry, &set(&["a", "b", "c", "help"]), text).len(), 1);
     assert_eq!(complaints(&registry, &set(&["a", "d", "help"]), text).len(), 1);
+    assert_eq!(complaints(&registry, &set(&["a", "e", "help"]), text).len(), 1);
+    // A helper that is not there, one that is listed, and no list at all.
     assert_eq!(complaints(&registry, &set(&["a", "b"]), text).len(), 1);
-    assert_eq!(complaints(&registry, &set(&["a", "help"]), "const LIST: &[X] = &[a::X, help::X];").len(), 1);
-    assert_eq!(complaints(&registry, &set(&["a", "help"]), "const OTHER: &[X] = &[a::X];").len(), 1);
+    assert_eq!(complaints(&registry, &set(&["help"]), "pub const LIST: mod help => X;\n}").len(), 1);
+    assert_eq!(complaints(&registry, &set(&["a", "help"]), "pub const OTHER: mod a => X;\n}").len(), 1);
 }
 
 /// Those that occur more than once.

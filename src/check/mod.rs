@@ -24,25 +24,7 @@ mod rules;
 pub mod survey;
 
 pub use crate::guest::Evidence;
-
-/// Every rule, in the order in which reports list them.
-pub const CHECKS: &[&dyn Check] = &[
-    &rules::container_format::ContainerFormat,
-    &rules::virtual_size::VirtualSize,
-    &rules::qcow2_size::Qcow2Size,
-    &rules::partition_table::PartitionTable,
-    &rules::boot_partition::BootPartition,
-    &rules::root_partition::RootPartition,
-    &rules::boot_files::BootFiles,
-    &rules::root_argument::RootArgument,
-    &rules::virtio_initramfs::VirtioInitramfs,
-    &rules::fstab_devices::FstabDevices,
-    &rules::device_names::DeviceNames,
-    &rules::cloud_init::CloudInit,
-    &rules::cloud_init_datasource::CloudInitDatasource,
-    &rules::distribution::Distribution,
-    &rules::architecture::Architecture,
-];
+pub use rules::CHECKS;
 
 /// One rule. It looks at facts and limits; it knows no cloud.
 pub trait Check: Sync {

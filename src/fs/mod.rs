@@ -8,12 +8,14 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-pub mod ext;
 pub mod identity;
 pub mod tree;
 
-/// Every file system we read.
-pub const FILESYSTEMS: &[&FsKind] = &[&ext::KIND];
+registry! {
+    /// Every file system we read.
+    pub const FILESYSTEMS: &[&FsKind];
+    pub mod ext => KIND;
+}
 
 /// A file's number in its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,17 +13,18 @@ use std::sync::Arc;
 
 mod foreign;
 mod pages;
-pub mod qcow2;
-pub mod raw;
 mod unpack;
-pub mod vdi;
-pub mod vhd;
-pub mod vhdx;
-pub mod vmdk;
 
-/// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
-pub const FORMATS: &[&Format] =
-    &[&qcow2::FORMAT, &vmdk::FORMAT, &vhd::FORMAT, &vhdx::FORMAT, &vdi::FORMAT, &raw::FORMAT];
+registry! {
+    /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
+    pub const FORMATS: &[&Format];
+    pub mod qcow2 => FORMAT;
+    pub mod vmdk => FORMAT;
+    pub mod vhd => FORMAT;
+    pub mod vhdx => FORMAT;
+    pub mod vdi => FORMAT;
+    pub mod raw => FORMAT;
+}
 
 /// How sure a probe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

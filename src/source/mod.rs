@@ -6,10 +6,15 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 
-pub mod file;
 pub mod gate;
-pub mod http;
 pub mod memory;
+
+registry! {
+    /// Every kind of source.
+    pub const SCHEMES: &[&Scheme];
+    pub mod file => SCHEME;
+    pub mod http => SCHEME;
+}
 
 /// A kind of source.
 pub struct Scheme {
@@ -31,9 +36,6 @@ pub struct SourceCx {
     /// The process's block cache, for remote blocks.
     pub cache: Arc<Cache>,
 }
-
-/// Every kind of source.
-pub const SCHEMES: &[&Scheme] = &[&file::SCHEME, &http::SCHEME];
 
 /// Opens the source that `given` names.
 ///

@@ -19,13 +19,15 @@ use std::time::Duration;
 
 pub mod child;
 mod compare;
-mod ext4_view;
-mod nbd;
-mod ntfs;
-mod qcow2_rs;
 
-/// Every second opinion.
-pub const READERS: &[&Reader] = &[&qcow2_rs::READER, &nbd::READER, &ext4_view::READER, &ntfs::READER];
+registry! {
+    /// Every second opinion.
+    pub const READERS: &[&Reader];
+    mod qcow2_rs => READER;
+    mod nbd => READER;
+    mod ext4_view => READER;
+    mod ntfs => READER;
+}
 
 /// The subject that is the whole disk; the others are volumes by their id.
 pub const DISK: &str = "disk";

@@ -11,11 +11,12 @@ use crate::text::Text;
 use std::fmt;
 use std::sync::Arc;
 
-pub mod gpt;
-pub mod mbr;
-
-/// Every manager, in the order in which they are asked.
-pub const MANAGERS: &[&Manager] = &[&gpt::MANAGER, &mbr::MANAGER];
+registry! {
+    /// Every manager, in the order in which they are asked.
+    pub const MANAGERS: &[&Manager];
+    pub mod gpt => MANAGER;
+    pub mod mbr => MANAGER;
+}
 
 /// Volumes found in one image at most; a disk has at most 256 partitions by our limits, each may hold some.
 const MAX_VOLUMES: usize = 4096;
