@@ -222,7 +222,8 @@ impl Ext {
             if matches!(record.name, b"." | b"..") {
                 return ControlFlow::Continue(());
             }
-            sink(DirEntry { ino: Ino(record.ino), kind: record.kind, name: record.name, next })
+            let name = self.shown_name(&inode, record.name);
+            sink(DirEntry { ino: Ino(record.ino), kind: record.kind, name: &name, next })
         })
     }
 
@@ -238,7 +239,7 @@ impl Ext {
         }
         let mut found = None;
         self.records(&inode, 0, &mut |record, _| {
-            if record.name == name {
+            if *self.shown_name(&inode, record.name) == *name {
                 found = Some(Ino(record.ino));
                 return ControlFlow::Break(());
             }

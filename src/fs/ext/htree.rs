@@ -38,6 +38,21 @@ enum Version {
     Tea,
 }
 
+impl Version {
+    /// By its number; those from 3 on say that characters have no sign.
+    const fn of(number: u8, parameters: HashParameters) -> Option<(Self, Option<bool>)> {
+        match number {
+            0 => Some((Self::Legacy, parameters.signed)),
+            1 => Some((Self::HalfMd4, parameters.signed)),
+            2 => Some((Self::Tea, parameters.signed)),
+            3 => Some((Self::Legacy, Some(false))),
+            4 => Some((Self::HalfMd4, Some(false))),
+            5 => Some((Self::Tea, Some(false))),
+            _ => None,
+        }
+    }
+}
+
 /// A node on the way down: its entries and the one that was taken.
 struct Level {
     entries: Vec<(u32, u32)>,
@@ -54,20 +69,21 @@ impl Ext {
         self.search(inode, name).ok().flatten()
     }
 
+    /// The two hashes of a name in a directory; zeros where they cannot be told.
+    pub(super) fn directory_hash(&self, dir: &Inode, name: &[u8]) -> (u32, u32) {
+        let parameters = self.sb.hash_parameters();
+        let own = || self.directory_block(dir, 0).ok()?.get(ROOT_VERSION).copied();
+        let number = if dir.has(flag::INDEX) { own() } else { Some(parameters.version) };
+        let version = number.and_then(|number| Version::of(number, parameters));
+        version.map_or((0, 0), |(version, signed)| hash(version, signed.unwrap_or(true), parameters, name))
+    }
+
     /// `Ok(None)`: the index is not sound.
     fn search(&self, inode: &Inode, name: &[u8]) -> Result<Option<Option<Ino>>> {
         let root = self.directory_block(inode, 0)?;
         let byte = |at: usize| root.get(at).copied().unwrap_or(0);
         let parameters = self.sb.hash_parameters();
-        let known = match byte(ROOT_VERSION) {
-            0 => Some((Version::Legacy, parameters.signed)),
-            1 => Some((Version::HalfMd4, parameters.signed)),
-            2 => Some((Version::Tea, parameters.signed)),
-            3 => Some((Version::Legacy, Some(false))),
-            4 => Some((Version::HalfMd4, Some(false))),
-            5 => Some((Version::Tea, Some(false))),
-            _ => None,
-        };
+        let known = Version::of(byte(ROOT_VERSION), parameters);
         let levels = byte(ROOT_LEVELS);
         let sound = get_le32(&root, ROOT_INFO) == Some(0)
             && byte(ROOT_INFO_LEN) == 8
@@ -79,7 +95,7 @@ impl Ext {
         else {
             return Ok(None);
         };
-        let target = hash(version, signed.unwrap_or(true), parameters, name);
+        let (target, _) = hash(version, signed.unwrap_or(true), parameters, name);
         let mut path: Vec<Level> = Vec::new();
         let mut entries = entries(&root, ROOT_INFO.saturating_add(8));
         for level in 0..=levels {
@@ -147,24 +163,30 @@ fn entries(block: &[u8], at: usize) -> Option<Vec<(u32, u32)>> {
     entries.is_sorted_by_key(|(hash, _)| *hash).then_some(entries)
 }
 
-/// A name's hash, its lowest bit cleared: the index uses that for "continued".
-fn hash(version: Version, signed: bool, parameters: HashParameters, name: &[u8]) -> u32 {
+/// A name's hash, its lowest bit cleared: the index uses that for "continued". And a second one, for telling names of
+/// the same hash apart.
+fn hash(version: Version, signed: bool, parameters: HashParameters, name: &[u8]) -> (u32, u32) {
     let seed = if parameters.seed == [0; 4] {
         [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476]
     } else {
         parameters.seed
     };
-    let hash = match version {
-        Version::Legacy => legacy(name, signed),
+    let (major, minor) = match version {
+        Version::Legacy => (legacy(name, signed), 0),
         Version::HalfMd4 => {
-            chunks(name, 32).fold(seed, |state, (part, pad)| half_md4(state, words(part, pad, signed)))[1]
+            let mix = |state, (part, pad)| half_md4(state, words(part, pad, signed));
+            let [_, major, minor, _] = chunks(name, 32).fold(seed, mix);
+            (major, minor)
         }
         Version::Tea => {
-            chunks(name, 16).fold(seed, |state, (part, pad)| tea(state, words(part, pad, signed)))[0]
+            let mix = |state, (part, pad)| tea(state, words(part, pad, signed));
+            let [major, minor, ..] = chunks(name, 16).fold(seed, mix);
+            (major, minor)
         }
-    } & !1;
+    };
     // The last value means "end of directory" to readers of the kernel's kind.
-    if hash == 0xffff_fffe { 0xffff_fffc } else { hash }
+    let major = if major & !1 == 0xffff_fffe { 0xffff_fffc } else { major & !1 };
+    (major, minor)
 }
 
 /// A byte as the C code that defined these hashes took it: as a `signed char`, or not.
@@ -245,7 +267,7 @@ fn legacy(name: &[u8], signed: bool) -> u32 {
 mod tests {
     use super::*;
 
-    const NO_SEED: HashParameters = HashParameters { seed: [0; 4], signed: Some(true) };
+    const NO_SEED: HashParameters = HashParameters { seed: [0; 4], signed: Some(true), version: 1 };
 
     #[test]
     fn a_table_that_lies_about_its_count_is_not_trusted() {
@@ -262,8 +284,11 @@ mod tests {
     /// `-s 01234567-89ab-cdef-0123-456789abcdef`, half_md4.
     #[test]
     fn hashes_are_those_of_e2fsprogs() {
-        let seeded =
-            HashParameters { seed: [0x6745_2301, 0xefcd_ab89, 0x6745_2301, 0xefcd_ab89], signed: Some(true) };
+        let seeded = HashParameters {
+            seed: [0x6745_2301, 0xefcd_ab89, 0x6745_2301, 0xefcd_ab89],
+            signed: Some(true),
+            version: 1,
+        };
         let table: &[(&str, usize, [u32; 4])] = &[
             ("a", 1, [0xe74b_53e2, 0xd5fa_7d7a, 0x6d0e_a4c0, 0x35dc_0cc4]),
             ("hello", 1, [0x3225_2546, 0x1746_da32, 0x6f5b_b1a8, 0xa26e_4a80]),
@@ -278,10 +303,10 @@ mod tests {
         for (unit, times, expected) in table {
             let name = unit.repeat(*times).into_bytes();
             let ours = [
-                hash(Version::Legacy, true, NO_SEED, &name),
-                hash(Version::HalfMd4, true, NO_SEED, &name),
-                hash(Version::Tea, true, NO_SEED, &name),
-                hash(Version::HalfMd4, true, seeded, &name),
+                hash(Version::Legacy, true, NO_SEED, &name).0,
+                hash(Version::HalfMd4, true, NO_SEED, &name).0,
+                hash(Version::Tea, true, NO_SEED, &name).0,
+                hash(Version::HalfMd4, true, seeded, &name).0,
             ];
             assert_eq!(ours, *expected, "{unit} {times} times");
         }

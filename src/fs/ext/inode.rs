@@ -254,14 +254,20 @@ impl Ext {
     /// Reads inode `ino`, which a directory named.
     ///
     /// # Errors
-    /// `Corrupt` also for an inode that is reserved for the file system itself.
+    /// `Corrupt` also for an inode that is reserved for the file system itself, or that holds an attribute's value.
     pub(super) fn named_inode(&self, ino: Ino) -> Result<Inode> {
         if !self.sb.may_be_named(ino.0) {
             return Err(
                 Error::corrupt(At::new("ext", "inode").index(ino.0)).because("no directory may name it")
             );
         }
-        self.inode(ino.0)
+        let inode = self.inode(ino.0)?;
+        if inode.has(flag::EA_INODE) && self.sb.features.has(Set::EA_INODE) {
+            return Err(
+                Error::corrupt(inode.at()).because("holds an attribute's value; no directory may name it")
+            );
+        }
+        Ok(inode)
     }
 }
 

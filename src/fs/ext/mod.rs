@@ -5,7 +5,7 @@
 //! group                      inode number → where its inode lies
 //! inode ─ xattr              owner, mode, times; attributes; small files
 //! map ─ extent | indirect    file block → volume block
-//! dir ─ htree                names; finding one by its hash
+//! dir ─ htree, fscrypt       names; finding one by its hash; showing encrypted ones
 //! meta                       the metadata blocks seen last
 //! ```
 //! Each file reads one structure of the disk and can be fed alone: `parse` functions take bytes. File data is read
@@ -29,6 +29,7 @@ use superblock::Superblock;
 mod dir;
 mod extent;
 mod features;
+mod fscrypt;
 mod group;
 mod htree;
 mod indirect;

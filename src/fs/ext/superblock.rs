@@ -105,6 +105,8 @@ pub(super) struct HashParameters {
     pub(super) seed: [u32; 4],
     /// Characters are signed; `None` when the superblock does not say, as very old ones do not.
     pub(super) signed: Option<bool>,
+    /// The version for directories that do not name theirs.
+    pub(super) version: u8,
 }
 
 /// What the reader needs of it, checked.
@@ -252,7 +254,7 @@ impl Superblock {
             (true, false) => Some(true),
             (false, false) => None,
         };
-        HashParameters { seed: self.raw.hash_seed.map(U32::get), signed }
+        HashParameters { seed: self.raw.hash_seed.map(U32::get), signed, version: self.raw.default_hash }
     }
 
     /// Does a directory entry of this number make sense to the kernel?
