@@ -4,6 +4,7 @@ use super::profile::{Finding, Level, Profile, Verdict};
 use super::{Evidence, Outcome, human};
 use crate::error::Error;
 use crate::stack::Stack;
+use crate::text::Text;
 use serde_json::{Value, json};
 
 /// Adds to a `String`, which cannot fail.
@@ -123,11 +124,16 @@ fn evidence_json(evidence: &Evidence) -> Value {
     json!({
         "what": evidence.what,
         "volume": evidence.volume,
-        "path": evidence.path.as_ref().map(ToString::to_string),
+        "path": evidence.path.as_ref().map(plain),
         "line": evidence.line,
         "byte": evidence.byte,
-        "excerpt": evidence.excerpt.as_ref().map(ToString::to_string),
+        "excerpt": evidence.excerpt.as_ref().map(plain),
     })
+}
+
+/// Text of a guest for a JSON string, which has escapes of its own.
+fn plain(text: &Text) -> String {
+    String::from_utf8_lossy(text.as_bytes()).into_owned()
 }
 
 /// What the text report shows.

@@ -42,6 +42,9 @@ const UNITS: &[&str] = &[
     "cloud-init-local",
 ];
 
+/// What the package brings, in every distribution.
+const PROGRAM: &str = "/usr/bin/cloud-init";
+
 /// Directories below which a Python has its modules.
 const PYTHONS: &[&str] = &["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
 
@@ -58,8 +61,9 @@ pub fn read(
     let mut found = CloudInit::default();
     let package = packages.as_ref().ok().and_then(|packages| packages.get("cloud-init"));
     found.installed = match package {
-        Some(package) => Some(package.evidence.clone()),
-        None => python_module(tree)?,
+        // The list alone is no proof: the program itself may have been deleted.
+        Some(package) if file::exists(tree, PROGRAM)? => Some(package.evidence.clone()),
+        _ => python_module(tree)?,
     };
     if found.installed.is_none() {
         // Not found, but only a package list that was read can say that it is not there.
@@ -170,6 +174,7 @@ mod tests {
 
     const INSTALLED: (&str, &str) =
         ("/var/lib/dpkg/status", "Package: cloud-init\nStatus: install ok installed\n");
+    const PROGRAM_FILE: (&str, &str) = (PROGRAM, "#!/usr/bin/python3\n");
 
     fn cloud_init(files: &[(&str, &str)]) -> Result<CloudInit> {
         let tree = MemoryFs::tree(files);
@@ -185,6 +190,7 @@ mod tests {
     fn a_later_file_replaces_the_list() {
         let files = [
             INSTALLED,
+            PROGRAM_FILE,
             ("/etc/cloud/cloud.cfg", "datasource_list: [ NoCloud ]\n"),
             (
                 "/etc/cloud/cloud.cfg.d/90_dpkg.cfg",
@@ -199,6 +205,8 @@ mod tests {
         assert_eq!(
             names(&[
                 INSTALLED,
+                PROGRAM_FILE,
+                PROGRAM_FILE,
                 (
                     "/etc/cloud/cloud.cfg",
                     "datasource_list:\n  - ConfigDrive\n- TencentCloud\nusers:\n - default\n"
@@ -232,8 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_package_without_its_program_is_not_installed() {
+        assert!(cloud_init(&[INSTALLED]).unwrap().installed.is_none());
+    }
+
+    #[test]
     fn the_marker_file_disables_it() {
-        let found = cloud_init(&[INSTALLED, ("/etc/cloud/cloud-init.disabled", "")]).unwrap();
+        let found = cloud_init(&[INSTALLED, PROGRAM_FILE, ("/etc/cloud/cloud-init.disabled", "")]).unwrap();
         assert!(found.disabled.is_some());
     }
 }

@@ -159,7 +159,8 @@ impl Guest {
         }
     }
 
-    /// The lines of its `fstab`.
+    /// The lines of its `fstab`. Without them nobody knows which volumes are missing from the tree, so every fact whose
+    /// absence would mean something asks for them first.
     ///
     /// # Errors
     /// When it could not be read.
@@ -188,6 +189,7 @@ impl Guest {
     /// # Errors
     /// When they could not be read.
     pub fn kernels(&self) -> Result<&[Kernel]> {
+        self.fstab()?;
         share(self.kernels.get_or_init(|| kernel::read(&self.facts))).map(Vec::as_slice)
     }
 
@@ -204,6 +206,7 @@ impl Guest {
     /// # Errors
     /// When it could not be read.
     pub fn boot(&self) -> Result<Option<&BootConfig>> {
+        self.fstab()?;
         share(self.boot.get_or_init(|| boot::read(&self.facts))).map(Option::as_ref)
     }
 
@@ -212,6 +215,7 @@ impl Guest {
     /// # Errors
     /// When they could not be read.
     pub fn packages(&self) -> Result<&Packages> {
+        self.fstab()?;
         share(self.packages.get_or_init(|| packages::read(&self.facts)))
     }
 
@@ -220,6 +224,7 @@ impl Guest {
     /// # Errors
     /// When it could not be read.
     pub fn services(&self) -> Result<&Services> {
+        self.fstab()?;
         share(self.services.get_or_init(|| services::read(&self.facts)))
     }
 
@@ -228,6 +233,7 @@ impl Guest {
     /// # Errors
     /// When it could not be read.
     pub fn cloud_init(&self) -> Result<&CloudInit> {
+        self.fstab()?;
         share(self.cloud_init.get_or_init(|| {
             let packages = self.packages().cloned();
             let (services, boot) = (self.services().cloned(), self.boot().map(|boot| boot.cloned()));

@@ -41,6 +41,10 @@ pub fn read(tree: &Tree) -> Result<Services> {
             if name.ends_with(b".wants") || name.ends_with(b".requires") {
                 for unit in file::names(tree, &path)? {
                     let link = [path.as_slice(), b"/", &unit].concat();
+                    // A link that a removed package left behind leads nowhere and starts nothing.
+                    if !file::exists(tree, &link)? {
+                        continue;
+                    }
                     let evidence = Evidence::new("starts at boot").on(volume(tree, &path)?).path(&link);
                     found.enabled.entry(Text::new(unit)).or_insert(evidence);
                 }
@@ -98,9 +102,16 @@ mod tests {
             ("/etc/systemd/system/multi-user.target.wants/a.service", "-> /lib/systemd/system/a.service"),
             ("/etc/systemd/system/multi-user.target.wants/b.service", "-> /lib/systemd/system/b.service"),
             ("/etc/systemd/system/b.service", "-> /dev/null"),
+            ("/lib/systemd/system/a.service", "[Unit]"),
+            ("/lib/systemd/system/b.service", "[Unit]"),
+            (
+                "/etc/systemd/system/multi-user.target.wants/gone.service",
+                "-> /lib/systemd/system/gone.service",
+            ),
         ]);
         let services = read(&tree).unwrap();
         assert!(services.enabled("a.service").is_some() && services.enabled("b.service").is_none());
+        assert!(services.enabled("gone.service").is_none());
     }
 
     #[test]

@@ -22,7 +22,13 @@ impl Check for CloudInit {
             let list = guest.packages()?;
             let manager = list.manager.map_or_else(
                 || "there is no package list".to_owned(),
-                |manager| format!("it is not among the {} packages of {manager}", list.installed.len()),
+                |manager| {
+                    if list.get("cloud-init").is_some() {
+                        format!("{manager} lists it, but its program is gone")
+                    } else {
+                        format!("it is not among the {} packages of {manager}", list.installed.len())
+                    }
+                },
             );
             return Seen::new(format!(
                 "cloud-init is not installed: {manager}, and no Python has its module."

@@ -43,3 +43,60 @@ impl Check for Qcow2Size {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockSource, Extent};
+    use crate::check::Settings;
+    use crate::image::Opened;
+    use std::sync::Arc;
+
+    /// Two MiB that are stored and zero, then a byte that is not.
+    #[derive(Debug)]
+    struct StoredZeros;
+
+    impl BlockSource for StoredZeros {
+        fn len(&self) -> u64 {
+            (2 << 20) + 1
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            buf.fill(0);
+            let last = (2_u64 << 20).checked_sub(offset).map(crate::num::narrow);
+            if let Some(byte) = last.and_then(|last| buf.get_mut(last)) {
+                *byte = 1;
+            }
+            Ok(())
+        }
+
+        fn extent(&self, offset: u64) -> Result<Extent> {
+            Ok(Extent { len: self.len().saturating_sub(offset), zero: false, hole: false })
+        }
+    }
+
+    fn decide(max: &str, full_scan: bool) -> Outcome {
+        let disk: Arc<dyn BlockSource> = Arc::new(StoredZeros);
+        let image = Opened {
+            disk,
+            format: "raw",
+            subformat: None,
+            facts: Vec::new(),
+            layers: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let stack = crate::stack::above("disk".to_owned(), image);
+        let settings = Settings::default();
+        let table: toml::Table = toml::from_str(&format!("max = \"{max}\"")).unwrap();
+        Qcow2Size.run(&Subject::new(&stack, &settings, full_scan), &Args::new(&table)).unwrap()
+    }
+
+    #[test]
+    fn between_the_bounds_it_is_undecided_until_the_disk_is_read() {
+        // The map says 33 clusters with 5 of metadata; one of them is not zero.
+        assert!(matches!(decide("3 MiB", false), Outcome::Pass(_)));
+        assert!(matches!(decide("1 MiB", false), Outcome::Unknown(_)));
+        assert!(matches!(decide("1 MiB", true), Outcome::Pass(_)));
+        assert!(matches!(decide("128 KiB", false), Outcome::Fail(_)));
+    }
+}
