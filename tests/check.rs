@@ -10,6 +10,13 @@
 )]
 mod common;
 
+use imgmount::budget::{Budget, Limits};
+use imgmount::fs::tree::Tree;
+use imgmount::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use common::{imgmount, sh, stderr, stdout, tempdir};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -884,4 +891,109 @@ fn the_real_debian_without_cloud_init() {
     );
     let checked = check(&made.path("disk.raw"), &[]);
     assert_eq!(checked.only_blocker(), ("cloud-init".to_owned(), "CloudInitNotInstalled".to_owned()));
+}
+
+// --- hostile bytes ---
+
+/// A file system of one file, inode 1, called `f`.
+#[derive(Debug)]
+struct OneFile(Vec<u8>);
+
+impl FileSystem for OneFile {
+    fn root(&self) -> Ino {
+        Ino(0)
+    }
+
+    fn lookup(&self, _dir: Ino, name: &[u8]) -> imgmount::error::Result<Option<Ino>> {
+        Ok((name == b"f").then_some(Ino(1)))
+    }
+
+    fn stat(&self, ino: Ino) -> imgmount::error::Result<Stat> {
+        let (kind, size) =
+            if ino.0 == 0 { (FileType::Dir, 0) } else { (FileType::File, self.0.len() as u64) };
+        let (time, rdev) = (Time::default(), (0, 0));
+        let (atime, mtime, ctime, btime) = (time, time, time, None);
+        Ok(Stat {
+            ino,
+            kind,
+            size,
+            blocks: 0,
+            mode: 0o644,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev,
+            atime,
+            mtime,
+            ctime,
+            btime,
+            blksize: 4096,
+        })
+    }
+
+    fn readdir(
+        &self,
+        _dir: Ino,
+        _from: u64,
+        _sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> imgmount::error::Result<()> {
+        Ok(())
+    }
+
+    fn read_at(&self, _ino: Ino, buf: &mut [u8], offset: u64) -> imgmount::error::Result<usize> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn readlink(&self, _ino: Ino) -> imgmount::error::Result<Vec<u8>> {
+        panic!("no link")
+    }
+
+    fn facts(&self) -> FsFacts {
+        FsFacts::default()
+    }
+}
+
+fn walk(bytes: Vec<u8>) -> imgmount::error::Result<imgmount::guest::initramfs::Listing> {
+    let tree = Tree::new("p1", Arc::new(OneFile(bytes)));
+    let node = tree.find(b"/f").unwrap().unwrap();
+    imgmount::guest::initramfs::walk(&tree, node, &BTreeSet::new(), &Budget::new(Limits::REQUEST))
+}
+
+#[test]
+fn damage_anywhere_in_an_initramfs_is_an_error_or_harmless() {
+    requires!("cpio", "zstd", "xz", "lz4", "bzip2", "gzip");
+    let packers = ["cat", "gzip -n", "xz --check=crc32", "zstd -q", "lz4 -l", "bzip2", "xz --format=lzma"];
+    // xorshift64: the same damage on every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let tries = std::env::var("IMGMOUNT_FUZZ").map_or(150, |tries| tries.parse().unwrap());
+    for packer in packers {
+        let made = made(&format!(
+            "R=root; mkdir $R\n{BASE}\nhead -c 20000 /dev/urandom > noise; initramfs sound '{packer}' $ALL; ls noise | cpio --quiet -o -H newc | {packer} >> sound"
+        ));
+        let sound = std::fs::read(made.path("sound")).unwrap();
+        let listing = walk(sound.clone()).unwrap();
+        assert!(listing.modules.contains("virtio_blk") && listing.entries > 8, "{packer}: {listing:?}");
+        for _ in 0..tries {
+            let mut bytes = sound.clone();
+            for _ in 0..=random() % 4 {
+                let at = (random() % bytes.len() as u64) as usize;
+                match random() % 4 {
+                    0 => bytes[at] = random() as u8,
+                    1 => bytes[at] ^= 1 << (random() % 8),
+                    2 => bytes.truncate(at.max(1)),
+                    _ => bytes[at] = [0, 0xff, 0x7f, 0x80][(random() % 4) as usize],
+                }
+            }
+            drop(walk(bytes));
+        }
+    }
 }
