@@ -823,6 +823,20 @@ fn an_ignored_rule_is_reported_and_does_not_count() {
 }
 
 #[test]
+fn a_terminal_gets_colours_unless_it_wants_none() {
+    requires!("script", "sfdisk");
+    let made = made("truncate -s 8M disk.raw; printf 'label: dos\n' | sfdisk -q disk.raw");
+    let run = |env: &str| {
+        let command = format!("{env} {} check '{}'", common::IMGMOUNT, made.path("disk.raw").display());
+        // `script` gives it a terminal; the check itself ends with 1.
+        sh(&format!("script -qc \"{command}\" /dev/null"))
+    };
+    let (plain, coloured) = (run("NO_COLOR=1"), run("NO_COLOR="));
+    assert!(plain.contains("NOT IMPORTABLE") && !plain.contains('\x1b'), "{plain}");
+    assert!(coloured.contains("\x1b[1m\x1b[31mNOT IMPORTABLE"), "{coloured:?}");
+}
+
+#[test]
 fn nonsense_on_the_command_line_is_a_usage_error() {
     let code = |args: &[&str]| imgmount(args).status.code();
     assert_eq!(code(&["check", "x.raw", "-p", "nimbus"]), Some(2));

@@ -142,7 +142,7 @@ fn targets(args: &Args, common: &Common) -> Result<Vec<Target>> {
 }
 
 fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
-    let colour = target.file.is_none() && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = target.file.is_none() && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let text = match target.form {
         Form::Text => report::text(reports, Style { all, colour }),
         Form::Json => format!("{:#}\n", report::json(reports)),

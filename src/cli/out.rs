@@ -3,7 +3,7 @@
 use super::{Common, Exit};
 use crate::error::{Error, ErrorKind, Result};
 use serde::Serialize;
-use std::io::{BufWriter, IsTerminal as _, StdoutLock, Write};
+use std::io::{BufWriter, StdoutLock, Write};
 
 /// Sets up logging on stderr by `-v` and `IMGMOUNT_LOG`. Filter expressions cost a millisecond to build, so a plain
 /// level is set unless the variable asks for more.
@@ -16,11 +16,7 @@ pub fn init(common: &Common) {
         (_, 2) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(false);
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
     drop(match tracing_subscriber::EnvFilter::try_from_env("IMGMOUNT_LOG") {
         Ok(filter) => log.with_env_filter(filter).try_init(),
         Err(_) => log.with_max_level(level).try_init(),
