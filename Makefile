@@ -66,10 +66,10 @@ lint: cargo ## formatting, clippy, licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo deny: not installed, licences not checked; get it with:  cargo install --locked cargo-deny"; fi
 
-man: build ## the manual pages: target/man
+man: build ## the manual pages of the verbs anew: man/, and with those written by hand in target/man
+	@$(BINARY) man man
 	@rm -rf $(TARGET)/man; mkdir -p $(TARGET)/man
-	@$(BINARY) man $(TARGET)/man
-	@for page in man/*.[1-8]; do if [ -e "$$page" ]; then cp "$$page" $(TARGET)/man/; fi; done
+	@cp man/*.[1-8] $(TARGET)/man/
 	@ls $(TARGET)/man
 
 completions: build ## completion scripts for bash, zsh and fish: target/completions

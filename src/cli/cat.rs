@@ -4,7 +4,7 @@ use super::content::{Piece, pieces, zeros};
 use super::out::{Stream, Tally};
 use super::plan::{Images, Target};
 use super::{Common, Exit, out, plan};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fs::tree::Follow;
 use std::ffi::OsString;
 
@@ -24,6 +24,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         let mut sent = 0_usize;
         match cat(&target, &mut images, &mut stream, &mut sent) {
             Ok(()) => tally.done(),
+            // There is nobody to write to.
+            Err(error) if error.kind() == ErrorKind::Host => return Err(error),
             Err(error) => {
                 out::report(&error, common);
                 tally.failed(&error);

@@ -136,9 +136,30 @@ pub fn report(error: &Error, common: &Common) {
 pub fn complain(error: &Error) {
     let mut stderr = std::io::stderr();
     drop(writeln!(stderr, "imgmount: {}", error.chain()));
-    if let Some(help) = error.help_text() {
-        drop(writeln!(stderr, "help: {help}"));
-    }
+    drop(writeln!(stderr, "help: {}", help(error)));
+}
+
+/// The next step: the error's own, or what can be said of its kind.
+fn help(error: &Error) -> &str {
+    error.help_text().unwrap_or(match error.kind() {
+        ErrorKind::Io => "a disk or connection failed below the image: see the host's log (dmesg), and copy the image away",
+        ErrorKind::Source => "look at the path and its permissions, or at the URL and the network",
+        ErrorKind::Corrupt | ErrorKind::OutOfRange => {
+            "an upload or copy that was cut? compare its sum with the original's: imgmount hash --container IMAGE"
+        }
+        ErrorKind::NotAnImage => "is it the right file? imgmount info IMAGE shows what an image is",
+        ErrorKind::Unsupported => "this version cannot; the program that made the image can write it in another way",
+        ErrorKind::Ambiguous => "say which it is: --format FORMAT",
+        ErrorKind::NotFound => "imgmount ls IMAGE:/ shows what there is, imgmount info IMAGE the volumes",
+        ErrorKind::ExternalRef => "to let an image open files it names: --allow-parent DIR",
+        ErrorKind::Denied => "imgmount reads disks, folders, files and links, and writes nothing into an image",
+        ErrorKind::Encrypted => "unlock it with the program that locked it; this version takes no keys",
+        ErrorKind::Limit => "no sound image asks for so much: take it for damaged or hostile",
+        ErrorKind::Changed => "copy the image, or wait until nothing writes to it",
+        ErrorKind::Host => "imgmount doctor shows what this host lacks",
+        ErrorKind::Usage => "imgmount --help, or imgmount VERB --help",
+        _ => "a fault of imgmount itself: please report it with what you typed",
+    })
 }
 
 /// An error as `--json` shows it.
@@ -148,7 +169,7 @@ pub fn error_object(error: &Error) -> serde_json::Value {
         "schema": "imgmount.error/1",
         "error": error.chain(),
         "kind": format!("{:?}", error.kind()),
-        "help": error.help_text(),
+        "help": help(error),
         "exit": Exit::of(error).0,
     })
 }

@@ -1,0 +1,175 @@
+//! Second opinions: they agree where all is well, differ where a byte was changed between the two readings' subjects,
+//! and whatever the other library does, panic, refuse or hang, is told as its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test panics where something is wrong"
+)]
+#![cfg(feature = "second-opinion")]
+mod common;
+
+use common::{sh, stderr};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Output;
+
+fn verify(image: &Path, options: &[&str]) -> (Output, Value) {
+    let mut line = vec!["verify".as_ref(), "--json".as_ref(), image.as_os_str()];
+    line.extend(options.iter().map(|option| std::ffi::OsStr::new(*option)));
+    let output = common::imgmount(line);
+    let document =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    (output, document)
+}
+
+/// Reader, subject and result of every opinion.
+fn results(document: &Value) -> Vec<(String, String, String)> {
+    let text = |opinion: &Value, key: &str| opinion[key].as_str().unwrap().to_owned();
+    let opinions = document["opinions"].as_array().unwrap();
+    opinions.iter().map(|one| (text(one, "reader"), text(one, "subject"), text(one, "result"))).collect()
+}
+
+fn row(reader: &str, subject: &str, result: &str) -> (String, String, String) {
+    (reader.to_owned(), subject.to_owned(), result.to_owned())
+}
+
+/// An ext4 file system alone on a disk of 16 MiB.
+fn disk(dir: &Path) {
+    sh(&format!(
+        "cd {}; mkdir -p tree/a/b; seq 1 100000 > tree/a/numbers; ln -s numbers tree/a/link; truncate -s 2M tree/sparse; \
+         echo x > tree/a/b/x; truncate -s 16M disk.raw; mkfs.ext4 -q -F -d tree disk.raw",
+        dir.display()
+    ));
+}
+
+#[test]
+fn three_readers_agree_on_a_sound_image() {
+    requires!("mkfs.ext4", "qemu-img");
+    let dir = common::tempdir();
+    disk(dir.path());
+    sh(&format!("cd {}; qemu-img convert -O qcow2 -c disk.raw d.qcow2", dir.path().display()));
+    let (output, document) = verify(&dir.path().join("d.qcow2"), &[]);
+    let expected =
+        [row("qcow2-rs", "disk", "agree"), row("nbd", "disk", "agree"), row("ext4-view", "disk", "agree")];
+    assert_eq!(results(&document), expected, "{document:#}");
+    assert_eq!(output.status.code(), Some(0));
+    // The root, lost+found, a, b, and four files.
+    assert_eq!(document["opinions"][2]["files"], 8);
+    assert_eq!(document["opinions"][0]["bytes"], 16 << 20);
+}
+
+#[test]
+fn what_the_other_refuses_is_not_a_difference() {
+    requires!("qemu-img");
+    let dir = common::tempdir();
+    sh(&format!(
+        "cd {}; seq 1 100000 > d; truncate -s 4M d; qemu-img convert -O qcow2 -c -o compression_type=zstd d z.qcow2",
+        dir.path().display()
+    ));
+    let (output, document) = verify(&dir.path().join("z.qcow2"), &["--reader", "qcow2-rs"]);
+    assert_eq!(results(&document), [row("qcow2-rs", "disk", "other-cannot")]);
+    assert!(
+        document["opinions"][0]["reason"].as_str().unwrap().contains("incompatible feature"),
+        "{document:#}"
+    );
+    assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn a_cluster_size_that_breaks_the_other_is_told_as_its_own_fault() {
+    requires!("qemu-img");
+    let dir = common::tempdir();
+    sh(&format!(
+        "cd {}; seq 1 100000 > d; truncate -s 4M d; qemu-img convert -O qcow2 -o cluster_size=512 d s.qcow2",
+        dir.path().display()
+    ));
+    let (output, document) = verify(&dir.path().join("s.qcow2"), &[]);
+    assert_eq!(
+        results(&document),
+        [row("qcow2-rs", "disk", "other-cannot"), row("nbd", "disk", "agree")],
+        "{document:#}"
+    );
+    let reason = document["opinions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("panicked") || reason.contains("did not finish"), "{reason}");
+    assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn a_backing_file_is_not_looked_for_by_the_other() {
+    requires!("qemu-img");
+    let dir = common::tempdir();
+    sh(&format!(
+        "cd {}; seq 1 100000 > d; truncate -s 4M d; qemu-img convert -O qcow2 d base.qcow2; qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2",
+        dir.path().display()
+    ));
+    let (output, document) =
+        verify(&dir.path().join("top.qcow2"), &["--allow-parent", dir.path().to_str().unwrap()]);
+    assert_eq!(
+        results(&document),
+        [row("qcow2-rs", "disk", "other-cannot"), row("nbd", "disk", "agree")],
+        "{document:#}"
+    );
+    assert!(document["opinions"][0]["reason"].as_str().unwrap().contains("backing file"));
+    assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn an_unreadable_stretch_is_told_with_its_range() {
+    requires!("qemu-img", "qemu-io");
+    let dir = common::tempdir();
+    sh(&format!(
+        "cd {}; seq 1 600000 | head -c 4000000 > d || true; truncate -s 4M d; qemu-img convert -O qcow2 -c d c.qcow2",
+        dir.path().display()
+    ));
+    // The stream of the tenth cluster is made garbage: header -> L1 -> L2 -> entry ("docs/interop/qcow2.txt").
+    let image = dir.path().join("c.qcow2");
+    let mut bytes = std::fs::read(&image).unwrap();
+    let be64 = |bytes: &[u8], at: u64| u64::from_be_bytes(bytes[at as usize..][..8].try_into().unwrap());
+    let l2 = be64(&bytes, be64(&bytes, 40)) & 0x00ff_ffff_ffff_fe00;
+    let entry = be64(&bytes, l2 + 9 * 8);
+    assert!(entry & (1 << 62) != 0, "the cluster is not compressed");
+    let stream = (entry & ((1 << 54) - 1)) as usize;
+    bytes[stream..stream + 64].fill(0xff);
+    std::fs::write(&image, bytes).unwrap();
+    let (output, document) = verify(&dir.path().join("c.qcow2"), &["--reader", "qcow2-rs"]);
+    let finding = &document["opinions"][0]["findings"][0];
+    assert_eq!(
+        (finding["verdict"].as_str(), finding["start"].as_u64()),
+        (Some("other-cannot"), Some(0)),
+        "{document:#}"
+    );
+    assert!(finding["reason"].as_str().unwrap().starts_with("neither can: "), "{document:#}");
+    assert_eq!(output.status.code(), Some(6), "{document:#}");
+}
+
+#[test]
+fn ntfs_is_listed_by_the_other_only() {
+    requires!("mkfs.ntfs");
+    let dir = common::tempdir();
+    sh(&format!("cd {}; truncate -s 16M n.raw; mkfs.ntfs -q -F n.raw >/dev/null 2>&1", dir.path().display()));
+    let (output, document) = verify(&dir.path().join("n.raw"), &["--reader", "ntfs"]);
+    assert_eq!(results(&document), [row("ntfs", "disk", "other-only")], "{document:#}");
+    assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn the_real_guest_agrees_but_for_times_the_other_takes_for_invalid() {
+    requires!("guest");
+    let guest = common::guest().unwrap();
+    let (_, document) = verify(&guest.join("disk-zlib.qcow2"), &[]);
+    let results = results(&document);
+    assert_eq!(results[..2], [row("qcow2-rs", "disk", "agree"), row("nbd", "disk", "agree")], "{document:#}");
+    let files = &document["opinions"][2];
+    assert!(files["files"].as_u64().unwrap() > 10_000 && files["reason"].is_null(), "{document:#}");
+    for finding in files["findings"].as_array().unwrap() {
+        // ext4-view 1.0 refuses the inodes of files from before 1970 or after 2038.
+        assert!(
+            finding["verdict"] == "other-cannot"
+                && finding["reason"].as_str().unwrap().contains("invalid timestamp"),
+            "{finding}"
+        );
+    }
+}
