@@ -147,12 +147,28 @@ fn an_unreadable_stretch_is_told_with_its_range() {
 
 #[test]
 fn ntfs_is_listed_by_the_other_only() {
-    requires!("mkfs.ntfs");
-    let dir = common::tempdir();
-    sh(&format!("cd {}; truncate -s 16M n.raw; mkfs.ntfs -q -F n.raw >/dev/null 2>&1", dir.path().display()));
-    let (output, document) = verify(&dir.path().join("n.raw"), &["--reader", "ntfs"]);
-    assert_eq!(results(&document), [row("ntfs", "disk", "other-only")], "{document:#}");
+    requires!("corpus");
+    let image = common::corpus().unwrap().join("fs/ntfs-rs/testfs1");
+    let (output, document) = verify(&image, &["--reader", "ntfs"]);
+    let opinion = &document["opinions"][0];
+    assert!(opinion["files"].as_u64().unwrap() > 500, "{document:#}");
+    let only =
+        opinion["findings"].as_array().unwrap().iter().any(|finding| finding["verdict"] == "other-only");
+    assert!(only, "{document:#}");
     assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn a_dirty_file_system_is_told_before_its_differences() {
+    requires!("mkfs.ext4", "debugfs");
+    let dir = common::tempdir();
+    disk(dir.path());
+    sh(&format!(
+        "cd {}; debugfs -w -R 'feature needs_recovery' disk.raw >/dev/null 2>&1",
+        dir.path().display()
+    ));
+    let (_, document) = verify(&dir.path().join("disk.raw"), &["--reader", "ext4-view"]);
+    assert!(document["opinions"][0]["note"].as_str().unwrap().contains("dirty"), "{document:#}");
 }
 
 #[test]

@@ -29,8 +29,9 @@ mod present {
     use crate::cli::out::Tally;
     use crate::cli::{Common, Exit, out, plan};
     use crate::error::Result;
+    use crate::fs::State;
     use crate::stack::Stack;
-    use crate::verify::{Event, Finding, Reader, Subject, Sums, Verdict, child, jobs};
+    use crate::verify::{Event, Finding, Reader, Reads, Subject, Sums, Verdict, child, jobs};
     use serde_json::{Value, json};
     use std::ffi::{OsStr, OsString};
     use std::fmt::Write as _;
@@ -89,7 +90,11 @@ mod present {
         findings: Vec<Finding>,
         sums: Sums,
         broke: Option<String>,
+        /// What to know before taking a difference for a fault.
+        note: Option<&'static str>,
     }
+
+    const DIRTY: &str = "the file system is dirty: this reader may replay its journal, ours shows what lies on the disk";
 
     fn ask(reader: &'static Reader, subject: String, stack: &Stack, args: &Args, common: &Common) -> Result<Opinion> {
         let mut command = Command::new("/proc/self/exe");
@@ -104,7 +109,9 @@ mod present {
             command.arg("--allow-parent").arg(dir);
         }
         command.arg("--cache").arg(common.cache.to_string()).arg("--").arg(&args.image);
-        let mut opinion = Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None };
+        let dirty = stack.facts().iter().any(|(volume, facts)| *volume == subject && facts.state == State::Dirty);
+        let note = (dirty && reader.reads == Reads::Files).then_some(DIRTY);
+        let mut opinion = Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None, note };
         child::watch(command, &mut |event| match event {
             Event::Beat => {}
             Event::Found(finding) => opinion.findings.push(finding),
@@ -137,6 +144,7 @@ mod present {
                 "subject": self.subject,
                 "result": self.result(),
                 "reason": self.broke,
+                "note": self.note,
                 "files": self.sums.files,
                 "bytes": self.sums.bytes,
                 "findings": self.findings,
@@ -160,6 +168,10 @@ mod present {
                 let _ = write!(text, ", {} bytes compared", self.sums.bytes);
             }
             text.push('\n');
+            let broke = self.broke.as_deref().filter(|_| self.result() == "differ");
+            for line in broke.into_iter().chain(self.note) {
+                let _ = writeln!(text, "    {line}");
+            }
             for finding in &self.findings {
                 let _ = writeln!(text, "    {}", line(finding));
             }

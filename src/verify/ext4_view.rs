@@ -1,7 +1,7 @@
 //! ext4-view: another reader of ext2, ext3 and ext4, which goes by paths. It replays a journal where there is one to
 //! replay, so on a dirty file system a difference may mean that it stands a few seconds later in time.
 
-use super::{FileReader, Other, PATIENCE, Reader, Seen, Subject, theirs, volume, volumes_with};
+use super::{FileReader, Other, PATIENCE, Reader, Reads, Seen, Subject, theirs, volume, volumes_with};
 use crate::block::BlockSource;
 use crate::confined::Confined;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The reader.
 pub(super) const READER: Reader =
-    Reader { name: "ext4-view", about: "files of ext2, ext3 and ext4", subjects, open };
+    Reader { name: "ext4-view", about: "files of ext2, ext3 and ext4", reads: Reads::Files, subjects, open };
 
 fn subjects(stack: &Stack) -> Vec<String> {
     volumes_with(stack, |kind| kind.starts_with("ext") && kind != "exfat")

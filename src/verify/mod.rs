@@ -39,8 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Reader {
     /// Its crate's name.
     pub name: &'static str,
-    /// What it reads.
+    /// What it reads, in words.
     pub about: &'static str,
+    /// Bytes of the disk, or files.
+    pub reads: Reads,
     /// What of an image it can be asked about: [`DISK`], or volumes.
     pub subjects: fn(&Stack) -> Vec<String>,
     /// Opens a subject with it.
@@ -51,6 +53,15 @@ impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reader({})", self.name)
     }
+}
+
+/// What a reader has an opinion on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// The disk's bytes.
+    Disk,
+    /// A volume's files.
+    Files,
 }
 
 /// What a reader is asked about.

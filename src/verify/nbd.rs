@@ -1,6 +1,6 @@
 //! The nbd crate's client against our own NBD server: what a stranger reads of the disk through the protocol.
 
-use super::{DISK, DiskReader, Other, PATIENCE, Reader, Subject, theirs};
+use super::{DISK, DiskReader, Other, PATIENCE, Reader, Reads, Subject, theirs};
 use crate::confined::Confined;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::nbd::{Export, Listener, Options, Server, Stop};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The reader.
 pub(super) const READER: Reader =
-    Reader { name: "nbd", about: "the disk over our NBD server", subjects, open };
+    Reader { name: "nbd", about: "the disk over our NBD server", reads: Reads::Disk, subjects, open };
 
 /// Bytes asked for at once: a request of the protocol has 32 MiB at most, and we have more clients than this one.
 const REQUEST: usize = 1 << 20;

@@ -1,6 +1,6 @@
 //! The ntfs crate: another reader of NTFS, by MFT record and index. Names are shown in UTF-8.
 
-use super::{FileReader, Other, PATIENCE, Reader, Seen, Subject, theirs, volume, volumes_with};
+use super::{FileReader, Other, PATIENCE, Reader, Reads, Seen, Subject, theirs, volume, volumes_with};
 use crate::block::BlockSource;
 use crate::confined::Confined;
 use crate::error::{Error, Result};
@@ -14,7 +14,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 /// The reader.
-pub(super) const READER: Reader = Reader { name: "ntfs", about: "files of NTFS", subjects, open };
+pub(super) const READER: Reader =
+    Reader { name: "ntfs", about: "files of NTFS", reads: Reads::Files, subjects, open };
 
 /// MFT record of the root directory.
 const ROOT: u64 = 5;

@@ -1,7 +1,7 @@
 //! qcow2-rs: another reader of QCOW2. It reads plain and zlib clusters of images without a backing file; of the rest it
 //! says itself that it cannot, or we say it for it where it is known to look for files on its own or not to return.
 
-use super::{DISK, DiskReader, Other, PATIENCE, Reader, Subject, theirs};
+use super::{DISK, DiskReader, Other, PATIENCE, Reader, Reads, Subject, theirs};
 use crate::block::BlockSource;
 use crate::confined::Confined;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 /// The reader.
 pub(super) const READER: Reader =
-    Reader { name: "qcow2-rs", about: "the disk of a QCOW2 image", subjects, open };
+    Reader { name: "qcow2-rs", about: "the disk of a QCOW2 image", reads: Reads::Disk, subjects, open };
 
 /// The block size it is told to read by, as a power of two: 512 bytes.
 const BLOCK_BITS: u8 = 9;
