@@ -241,8 +241,11 @@ static TURN: Mutex<()> = Mutex::new(());
 
 impl Mounted {
     fn new(disk: &Path, options: &str) -> Self {
+        Self::on(disk, disk.with_extension("mnt"), options)
+    }
+
+    fn on(disk: &Path, at: PathBuf, options: &str) -> Self {
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let at = disk.with_extension("mnt");
         std::fs::create_dir_all(&at).unwrap();
         common::sh(&format!("mount -o loop,{options} {} {}", disk.display(), at.display()));
         Self { at, _turn: turn }
@@ -342,6 +345,24 @@ fn ext4_by_default_with_a_file_over_4_gib() {
     listing_goes_on_from_every_place(&fs);
     reads_at_odd_places_agree(&made, &fs);
     an_index_saves_reads(&made);
+}
+
+#[test]
+fn a_real_guest_reads_as_the_kernel_shows_it() {
+    requires!("guest", "root", "loop");
+    let disk = common::guest().unwrap().join("disk.raw");
+    let source = file(&disk);
+    let found = discover(&source, &VolCx { budget: &Budget::new(Limits::OPEN) });
+    let root = found.volumes.iter().find(|volume| volume.id == "p1").unwrap();
+    let start = root.partition.as_ref().unwrap().start;
+    let fs = open(&root.source).unwrap();
+    assert_eq!(fs.facts().state, State::Clean);
+    let dir = common::tempdir();
+    let mounted = Mounted::on(&disk, dir.path().join("mnt"), &format!("ro,noload,offset={start}"));
+    let expected = kernel(&mounted.at);
+    assert!(expected.len() > 10_000, "{}", expected.len());
+    same(&ours(&fs), &expected, "the guest");
+    println!("{} paths of the guest are equal", expected.len());
 }
 
 /// `run_at` names the bytes that `read_at` gives, for each run of each file.
