@@ -1,0 +1,216 @@
+"""Takes figures of imgmount and of others in turn, and prints medians and ratios. Started by run.sh."""
+
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+BINARY, GUEST = sys.argv[1], sys.argv[2]
+WANTED = sys.argv[3:] or ["first-byte", "nbd", "files"]
+RUNS = int(os.environ.get("RUNS", "5"))
+HZ = os.sysconf("SC_CLK_TCK")
+FORMATS = ["disk.raw", "disk.qcow2", "disk-zlib.qcow2", "disk-zstd.qcow2", "disk.vmdk", "disk-stream.vmdk", "disk.vhd"]
+QEMU = {"raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vhd": "vpc"}
+PARTITION = 2048 * 512
+
+
+def image(name):
+    return os.path.join(GUEST, name)
+
+
+def warm(*names):
+    for name in names:
+        with open(image(name), "rb") as file:
+            while file.read(1 << 22):
+                pass
+
+
+def family(pid):
+    """A process and everything that it started."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{task}/children") as file:
+                    found += [int(child) for child in file.read().split()]
+    return found
+
+
+def cpu(pid):
+    """CPU seconds that a family has used."""
+    ticks = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{member}/stat") as file:
+            fields = file.read().rsplit(") ", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / HZ
+
+
+def memory(pid, key):
+    """MiB of a family, by a line of /proc/PID/status."""
+    kib = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{member}/status") as file:
+            kib += sum(int(line.split()[1]) for line in file if line.startswith(key))
+    return kib / 1024
+
+
+def spent(argv, **more):
+    """Wall seconds, and CPU seconds of all that a command starts and waits for."""
+    before = os.times()
+    start = time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
+    wall = time.perf_counter() - start
+    after = os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+class Table:
+    """Figures by row and by who was measured; the first of `who` is us."""
+
+    def __init__(self, title, who, unit):
+        self.title, self.who, self.unit, self.rows = title, who, unit, {}
+
+    def add(self, row, who, value):
+        self.rows.setdefault(row, {}).setdefault(who, []).append(value)
+
+    def show(self):
+        print(f"\n{self.title}, {self.unit}, median of {RUNS} (lowest)")
+        print(f"  {'':26}" + "".join(f"{who:>22}" for who in self.who) + "     ratio")
+        for row, by in self.rows.items():
+            cells = [by.get(who, []) for who in self.who]
+            shown = "".join(f"{statistics.median(c):13.3f} ({min(c):.3f})".rjust(22) if c else f"{'-':>22}" for c in cells)
+            ratio = ""
+            if len(cells) > 1 and cells[0] and cells[1] and statistics.median(cells[1]) > 0:
+                ratio = f"{statistics.median(cells[0]) / statistics.median(cells[1]):9.2f}x"
+            print(f"  {row:26}{shown}{ratio}")
+        sys.stdout.flush()
+
+
+def first_byte():
+    """From the start of the process to the end of one small file of the guest."""
+    warm(*FORMATS)
+    table = Table("One file: from process start to its last byte (/etc/fstab)", ["imgmount cat", "debugfs on raw"], "ms")
+    for _ in range(RUNS * 3):
+        for name in FORMATS:
+            wall, _ = spent([BINARY, "cat", image(name) + ":/etc/fstab"])
+            table.add(name, "imgmount cat", wall * 1000)
+            if name == "disk.raw":
+                where = f"{image(name)}?offset={PARTITION}"
+                wall, _ = spent(["debugfs", "-R", "cat /etc/fstab", where])
+                table.add(name, "debugfs on raw", wall * 1000)
+    table.show()
+
+
+@contextlib.contextmanager
+def server(argv, path):
+    """Runs an NBD server in the foreground until it greets, and ends it afterwards."""
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        for _ in range(5000):
+            with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+                client.connect(path)
+                if client.recv(8) == b"NBDMAGIC":
+                    break
+            if process.poll() is not None:
+                sys.exit(f"{argv[0]} ended: {process.stderr.read().decode()}")
+            time.sleep(0.002)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def nbd():
+    """A whole disk through nbdcopy: the server's CPU, its memory, the time it took."""
+    who = ["imgmount", "qemu-nbd"] + (["nbdkit"] if shutil.which("nbdkit") else [])
+    processor = Table("NBD, whole disk: CPU of the server", who, "s")
+    wall = Table("NBD, whole disk: time", who, "s")
+    resident = Table("NBD, whole disk: peak resident memory (VmHWM)", who, "MiB")
+    anonymous = Table("NBD, whole disk: memory of its own (RssAnon)", who, "MiB")
+    cases = [("disk.raw", ["--no-extents"])] + [(name, []) for name in FORMATS]
+    with tempfile.TemporaryDirectory() as place:
+        for name, how in cases:
+            warm(name)
+            row = " ".join([name, *how])
+            for run in range(RUNS):
+                sock = os.path.join(place, f"{run}.sock")
+                kind = QEMU[name.rsplit(".", 1)[1]]
+                commands = {
+                    "imgmount": [BINARY, "serve", image(name), "-k", sock],
+                    "qemu-nbd": ["qemu-nbd", "-r", "-t", "-e", "0", "-f", kind, "-k", sock, image(name)],
+                }
+                if kind == "raw" and "nbdkit" in who:
+                    commands["nbdkit"] = ["nbdkit", "-f", "-r", "-U", sock, "file", image(name)]
+                for label, argv in commands.items():
+                    with server(argv, sock) as pid:
+                        took, _ = spent(["nbdcopy", *how, f"nbd+unix:///?socket={sock}", "null:"])
+                        processor.add(row, label, cpu(pid))
+                        resident.add(row, label, memory(pid, "VmHWM:"))
+                        anonymous.add(row, label, memory(pid, "RssAnon:"))
+                        wall.add(row, label, took)
+    for table in (processor, wall, resident, anonymous):
+        table.show()
+
+
+@contextlib.contextmanager
+def kernel_mount(name, where):
+    """The kernel's own reader on a raw disk's partition."""
+    loop = subprocess.check_output(["losetup", "-f", "--show", "-r", "-o", str(PARTITION), image(name)], text=True).strip()
+    try:
+        subprocess.run(["mount", "-o", "ro,noload", loop, where], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", where], check=True)
+    finally:
+        subprocess.run(["losetup", "-d", loop], check=True)
+
+
+@contextlib.contextmanager
+def our_mount(name, where):
+    subprocess.run([BINARY, "-q", image(name), where], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([BINARY, "-q", "unmount", where], check=True)
+
+
+def files():
+    """The tree of files: ready, find, find again, and every byte through tar."""
+    who = ["imgmount", "kernel on loop"]
+    table = Table("Files through a mount", who, "s")
+    steps = [
+        ("find", ["find", ".", "-xdev"]),
+        ("find again, with sizes", ["find", ".", "-xdev", "-printf", "%s"]),
+        ("tar usr", ["sh", "-c", "tar cf - usr | cat"]),
+        ("tar usr again", ["sh", "-c", "tar cf - usr | cat"]),
+    ]
+    names = ["disk.raw", "disk.vmdk", "disk-stream.vmdk", "disk-zstd.qcow2"]
+    warm(*names)
+    with tempfile.TemporaryDirectory() as where:
+        for _ in range(RUNS):
+            for name in names:
+                mounts = {"imgmount": our_mount, "kernel on loop": kernel_mount}
+                if name != "disk.raw":
+                    del mounts["kernel on loop"]
+                for label, mount in mounts.items():
+                    start = time.perf_counter()
+                    with mount(name, where):
+                        with open(os.path.join(where, "etc/fstab"), "rb") as file:
+                            file.read()
+                        table.add(f"{name} fstab read", label, time.perf_counter() - start)
+                        for step, argv in steps:
+                            table.add(f"{name} {step}", label, spent(argv, cwd=where)[0])
+    table.show()
+
+
+for wanted in WANTED:
+    {"first-byte": first_byte, "nbd": nbd, "files": files}[wanted]()
