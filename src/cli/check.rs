@@ -15,7 +15,14 @@ pub(super) struct Args {
     #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules"])]
     images: Vec<OsString>,
     /// Clouds to check against, or all
-    #[arg(short, long = "profile", value_name = "LIST", value_delimiter = ',', default_value = "all", env = "IMGMOUNT_PROFILE")]
+    #[arg(
+        short,
+        long = "profile",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "all",
+        env = "IMGMOUNT_PROFILE"
+    )]
     profiles: Vec<String>,
     /// What the cloud's import call will be told (diskFormat=vhd, platform=CentOS, forceImport=true); repeatable
     #[arg(long, value_name = "NAME=VALUE")]
@@ -133,7 +140,8 @@ fn targets(args: &Args, common: &Common) -> Result<Vec<Target>> {
     }
     let to_stdout = found.iter().filter(|target| target.file.is_none()).count();
     if to_stdout > 1 {
-        return Err(Error::new(ErrorKind::Usage, "several reports to stdout").help("give all but one a file: --report json=FILE"));
+        return Err(Error::new(ErrorKind::Usage, "several reports to stdout")
+            .help("give all but one a file: --report json=FILE"));
     }
     if to_stdout == 0 {
         found.push(Target { form: if common.json { Form::Json } else { Form::Text }, file: None });
@@ -142,7 +150,9 @@ fn targets(args: &Args, common: &Common) -> Result<Vec<Target>> {
 }
 
 fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
-    let colour = target.file.is_none() && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = target.file.is_none()
+        && std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let text = match target.form {
         Form::Text => report::text(reports, Style { all, colour }),
         Form::Json => format!("{:#}\n", report::json(reports)),
@@ -211,8 +221,10 @@ fn list_profiles(profiles: &[Profile], common: &Common) {
 
 fn list_rules(common: &Common) {
     if common.json {
-        let list: Vec<_> =
-            CHECKS.iter().map(|check| serde_json::json!({"id": check.id(), "explain": check.explain()})).collect();
+        let list: Vec<_> = CHECKS
+            .iter()
+            .map(|check| serde_json::json!({"id": check.id(), "explain": check.explain()}))
+            .collect();
         out::json(&serde_json::json!({"schema": "imgmount.rules/1", "rules": list}));
         return;
     }

@@ -106,7 +106,9 @@ impl Copier<'_> {
                     seen.insert(node);
                     match made {
                         Ok(()) => {}
-                        Err(error) if first && jobs.is_empty() => return Err(error.context(target.shown_image())),
+                        Err(error) if first && jobs.is_empty() => {
+                            return Err(error.context(target.shown_image()));
+                        }
                         Err(error) => self.complain(&error.context(target.shown_image())),
                     }
                 }
@@ -141,7 +143,10 @@ impl Copier<'_> {
         match stat.kind {
             FileType::Dir => {
                 if seen.contains(&node) {
-                    return Err(said(Error::new(ErrorKind::Corrupt, "the directory is reached a second time; left out")));
+                    return Err(said(Error::new(
+                        ErrorKind::Corrupt,
+                        "the directory is reached a second time; left out",
+                    )));
                 }
                 let (dir, new) = make_dir(into, name).map_err(said)?;
                 let dir = Rc::new(dir);
@@ -181,7 +186,8 @@ impl Copier<'_> {
     fn make_file(&self, into: &OwnedFd, name: &[u8], stat: &Stat) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Nobody but us may open it before it has its own mode.
-        let mode = if self.args.preserve { Mode::RUSR | Mode::WUSR } else { self.plain_mode(stat) | Mode::WUSR };
+        let mode =
+            if self.args.preserve { Mode::RUSR | Mode::WUSR } else { self.plain_mode(stat) | Mode::WUSR };
         let made = rustix::fs::openat(into, name, flags, mode);
         let made = if matches!(made, Err(Errno::EXIST)) && self.args.force {
             self.remove(into, name)?;
@@ -216,7 +222,8 @@ impl Copier<'_> {
     }
 
     fn remove(&self, into: &OwnedFd, name: &[u8]) -> Result<()> {
-        rustix::fs::unlinkat(into, name, AtFlags::empty()).map_err(|errno| host("removing what is in the way", errno))
+        rustix::fs::unlinkat(into, name, AtFlags::empty())
+            .map_err(|errno| host("removing what is in the way", errno))
     }
 
     fn plain_mode(&self, stat: &Stat) -> Mode {
@@ -226,7 +233,8 @@ impl Copier<'_> {
     /// Mode, owner and times of a finished file or directory.
     fn finish(&self, fd: BorrowedFd<'_>, stat: &Stat) -> Result<()> {
         if !self.args.preserve {
-            return rustix::fs::fchmod(fd, self.plain_mode(stat)).map_err(|errno| host("setting the mode", errno));
+            return rustix::fs::fchmod(fd, self.plain_mode(stat))
+                .map_err(|errno| host("setting the mode", errno));
         }
         let owned = rustix::fs::fchown(fd, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid)));
         // As cp -p: who may not give a file away keeps it, but then not with its set-user-ID bit.
@@ -266,17 +274,24 @@ fn destination(dest: &Path, source: &[u8], many: bool) -> Result<(OwnedFd, Vec<u
             return Ok((dir, name.to_vec()));
         }
         Err(errno) if many => {
-            let error = Error::new(ErrorKind::Host, format!("{shown}: not a directory that can be copied into"));
+            let error =
+                Error::new(ErrorKind::Host, format!("{shown}: not a directory that can be copied into"));
             return Err(error.caused_by(errno).help("several files want an existing directory as DEST"));
         }
         Err(_) => {}
     }
     let name = dest.file_name().map(|name| name.as_bytes().to_vec());
-    let parent = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+    let parent = dest
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_owned);
     let ends_in_slash = dest.as_os_str().as_bytes().ends_with(b"/");
     match (name, open(&parent)) {
         (Some(name), Ok(dir)) if !ends_in_slash => Ok((dir, name)),
-        (_, Err(errno)) => Err(Error::new(ErrorKind::Host, format!("{shown}: its directory cannot be opened")).caused_by(errno)),
+        (_, Err(errno)) => {
+            Err(Error::new(ErrorKind::Host, format!("{shown}: its directory cannot be opened"))
+                .caused_by(errno))
+        }
         _ => Err(Error::new(ErrorKind::Host, format!("{shown}: no such directory"))),
     }
 }
@@ -309,7 +324,9 @@ fn host(doing: &str, errno: Errno) -> Error {
 
 fn in_the_way(doing: &str, errno: Errno) -> Error {
     match errno {
-        Errno::EXIST => host(doing, errno).help("nothing is overwritten; to replace files and links: imgmount cp -f"),
+        Errno::EXIST => {
+            host(doing, errno).help("nothing is overwritten; to replace files and links: imgmount cp -f")
+        }
         _ => host(doing, errno),
     }
 }

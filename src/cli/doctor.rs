@@ -52,11 +52,21 @@ pub(super) fn run(_args: &Args, common: &Common) -> Result<Exit> {
     } else {
         out::data(&format!("imgmount {}\n", env!("CARGO_PKG_VERSION")));
         for door in &doors {
-            out::data(&format!("{:<5} {:<14} {}\n", if door.open { "open" } else { "shut" }, door.name, door.about));
+            out::data(&format!(
+                "{:<5} {:<14} {}\n",
+                if door.open { "open" } else { "shut" },
+                door.name,
+                door.about
+            ));
         }
         out::data("\n");
         for finding in &findings {
-            out::data(&format!("{:<5} {:<22} {}\n", if finding.good { "ok" } else { "lacks" }, finding.name, finding.seen));
+            out::data(&format!(
+                "{:<5} {:<22} {}\n",
+                if finding.good { "ok" } else { "lacks" },
+                finding.name,
+                finding.seen
+            ));
             if !finding.good {
                 out::data(&format!("      {:<22} {}\n", "", finding.fix));
             }
@@ -135,14 +145,26 @@ impl Host {
         };
         let helper = self.fusermount.as_ref().map(|path| path.display().to_string());
         vec![
-            is("fuse in the kernel", self.fuse_in_kernel, "in /proc/filesystems", "not in /proc/filesystems", "sudo modprobe fuse"),
+            is(
+                "fuse in the kernel",
+                self.fuse_in_kernel,
+                "in /proc/filesystems",
+                "not in /proc/filesystems",
+                "sudo modprobe fuse",
+            ),
             found(
                 "/dev/fuse",
                 &self.fuse,
                 "opens for reading and writing",
                 "in a container: run it with --device /dev/fuse (Kubernetes: a device plugin); on a host: sudo modprobe fuse",
             ),
-            is("root", self.admin, "CAP_SYS_ADMIN: mounts by itself", "not root: mounting goes through fusermount3", "sudo imgmount …, or the next line"),
+            is(
+                "root",
+                self.admin,
+                "CAP_SYS_ADMIN: mounts by itself",
+                "not root: mounting goes through fusermount3",
+                "sudo imgmount …, or the next line",
+            ),
             is(
                 "fusermount3",
                 helper.is_some(),
@@ -150,7 +172,12 @@ impl Host {
                 "not in PATH",
                 "sudo apt install fuse3   (dnf install fuse3, apk add fuse3)",
             ),
-            found("user namespaces", &self.namespaces, "may be made", "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1"),
+            found(
+                "user namespaces",
+                &self.namespaces,
+                "may be made",
+                "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1",
+            ),
             is(
                 "allow_other",
                 self.admin || self.allow_other,
@@ -158,8 +185,20 @@ impl Host {
                 "other users cannot see a mount of yours",
                 "echo user_allow_other | sudo tee -a /etc/fuse.conf",
             ),
-            is("openat2", self.openat2, "extents and parents are opened beneath their directory", "not in this kernel: images of several files cannot be opened", "Linux 5.6 or later"),
-            is("loop devices", self.loops, "the *.raw files of a mount can be loop-mounted", "no /dev/loop-control", "sudo modprobe loop   (only for mount -o loop on .imgmount/*.raw)"),
+            is(
+                "openat2",
+                self.openat2,
+                "extents and parents are opened beneath their directory",
+                "not in this kernel: images of several files cannot be opened",
+                "Linux 5.6 or later",
+            ),
+            is(
+                "loop devices",
+                self.loops,
+                "the *.raw files of a mount can be loop-mounted",
+                "no /dev/loop-control",
+                "sudo modprobe loop   (only for mount -o loop on .imgmount/*.raw)",
+            ),
             is(
                 "open files",
                 self.files >= 1024,

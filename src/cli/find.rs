@@ -50,7 +50,8 @@ fn kind(text: &str) -> std::result::Result<FileType, String> {
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let mut images = Images::new(common);
-    let mut finder = Finder { args, jsonl: args.jsonl || common.json, stream: Stream::new(), tally: Tally::default() };
+    let mut finder =
+        Finder { args, jsonl: args.jsonl || common.json, stream: Stream::new(), tally: Tally::default() };
     for target in plan::targets(&args.paths) {
         match finder.find(&target, &mut images) {
             Ok(()) => finder.tally.done(),
@@ -166,7 +167,9 @@ fn one(glob: &[u8], byte: u8) -> Option<&[u8]> {
     let (first, rest) = glob.split_first()?;
     match first {
         b'?' => Some(rest),
-        b'\\' if !rest.is_empty() => rest.split_first().filter(|(literal, _)| **literal == byte).map(|(_, rest)| rest),
+        b'\\' if !rest.is_empty() => {
+            rest.split_first().filter(|(literal, _)| **literal == byte).map(|(_, rest)| rest)
+        }
         b'[' => {
             let (negated, set) = match rest.split_first() {
                 Some((b'!' | b'^', set)) => (true, set),
@@ -174,7 +177,8 @@ fn one(glob: &[u8], byte: u8) -> Option<&[u8]> {
             };
             // A bracket that stands first in the set is meant as itself; a set that does not end is a plain '['.
             let end = set.iter().skip(1).position(|b| *b == b']').map(|at| at.saturating_add(1));
-            let Some((members, rest)) = end.and_then(|end| Some((set.get(..end)?, set.get(end.saturating_add(1)..)?)))
+            let Some((members, rest)) =
+                end.and_then(|end| Some((set.get(..end)?, set.get(end.saturating_add(1)..)?)))
             else {
                 return (byte == b'[').then_some(rest);
             };

@@ -29,7 +29,11 @@ pub(super) struct Args {
 
 fn sum(text: &str) -> std::result::Result<String, String> {
     let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if fits { Ok(text.to_ascii_lowercase()) } else { Err("a SHA-256 sum has 64 hexadecimal digits".to_owned()) }
+    if fits {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a SHA-256 sum has 64 hexadecimal digits".to_owned())
+    }
 }
 
 /// A sum and what it is of.
@@ -82,7 +86,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
 }
 
 fn document(sum: &Sum, matches: Option<bool>) -> Value {
-    let mut document = json!({ "schema": "imgmount.hash/1", "name": sum.name, "size": sum.size, "sha256": sum.sha256 });
+    let mut document =
+        json!({ "schema": "imgmount.hash/1", "name": sum.name, "size": sum.size, "sha256": sum.sha256 });
     if let (Some(matches), Some(map)) = (matches, document.as_object_mut()) {
         map.insert("matches".to_owned(), matches.into());
     }

@@ -73,7 +73,8 @@ fn content<'a>(stack: &'a Stack, volume: &str) -> Option<&'a VolumeContent> {
 }
 
 fn warnings(stack: &Stack, size: &Result<Range>) -> Vec<String> {
-    let unread = size.as_ref().err().map(|error| format!("the size as QCOW2 is not known: {}", error.chain()));
+    let unread =
+        size.as_ref().err().map(|error| format!("the size as QCOW2 is not known: {}", error.chain()));
     stack.warnings.iter().cloned().chain(unread).collect()
 }
 
@@ -194,9 +195,9 @@ fn guest_object(guest: &Guest) -> Value {
         .iter()
         .map(|mount| json!({ "path": String::from_utf8_lossy(&mount.path), "volume": mount.volume }))
         .collect();
-    let kernels: Vec<String> = guest.kernels().map_or_else(|_| Vec::new(), |kernels| {
-        kernels.iter().map(|kernel| plain(&kernel.release)).collect()
-    });
+    let kernels: Vec<String> = guest
+        .kernels()
+        .map_or_else(|_| Vec::new(), |kernels| kernels.iter().map(|kernel| plain(&kernel.release)).collect());
     json!({
         "type": guest.kind,
         "distro": plain(&guest.distro()),
@@ -224,7 +225,8 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
         page.push_str(text.trim_end());
         page.push('\n');
     };
-    let qemu = QEMU_NAMES.iter().find(|(ours, _)| *ours == image.format).map_or(image.format, |(_, name)| name);
+    let qemu =
+        QEMU_NAMES.iter().find(|(ours, _)| *ours == image.format).map_or(image.format, |(_, name)| name);
     line(format!("image: {}", stack.name));
     line(format!("file format: {qemu}"));
     line(format!("virtual size: {} ({} bytes)", human_size(image.disk.len()), image.disk.len()));
@@ -239,7 +241,12 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
         line(if size.min == size.max {
             format!("size as QCOW2: {exact} ({} bytes)", size.max)
         } else {
-            format!("size as QCOW2: {} to {exact} ({} to {} bytes; exact with --full-scan)", human_size(size.min), size.min, size.max)
+            format!(
+                "size as QCOW2: {} to {exact} ({} to {} bytes; exact with --full-scan)",
+                human_size(size.min),
+                size.min,
+                size.max
+            )
         });
     }
     if image.layers.len() > 1 {
@@ -272,7 +279,11 @@ fn guest_line(guest: &Guest) -> String {
     let (product, arch) = (guest.product(), guest.arch());
     let name = if product.is_empty() { guest.kind.to_owned() } else { product.to_string() };
     let arch = if arch.is_empty() { String::new() } else { format!(" ({arch})") };
-    let boots = if guest.firmware.is_empty() { String::new() } else { format!(", boots by {}", guest.firmware.join(" and ")) };
+    let boots = if guest.firmware.is_empty() {
+        String::new()
+    } else {
+        format!(", boots by {}", guest.firmware.join(" and "))
+    };
     format!("{name}{arch}, root on {}{boots}", guest.root)
 }
 
@@ -282,8 +293,17 @@ fn table(stack: &Stack) -> Vec<String> {
         TableKind::None => "partition table: none".to_owned(),
         kind => {
             let hybrid = if table.hybrid { ", hybrid" } else { "" };
-            let boot = if table.boot_code.is_empty() { String::new() } else { format!(", boot code: {}", table.boot_code) };
-            format!("partition table: {}{hybrid} (id {}, {}-byte sectors{boot})", kind.name(), table.id, table.sector_size)
+            let boot = if table.boot_code.is_empty() {
+                String::new()
+            } else {
+                format!(", boot code: {}", table.boot_code)
+            };
+            format!(
+                "partition table: {}{hybrid} (id {}, {}-byte sectors{boot})",
+                kind.name(),
+                table.id,
+                table.sector_size
+            )
         }
     }];
     lines.extend(picture(stack));
@@ -292,14 +312,16 @@ fn table(stack: &Stack) -> Vec<String> {
 
 /// The disk as a row of boxes, as wide as the partitions are large but for those too small for their name.
 fn picture(stack: &Stack) -> Vec<String> {
-    let mut parts: Vec<(&str, &Partition)> = partitions(stack).map(|(volume, part)| (volume.id.as_str(), part)).collect();
+    let mut parts: Vec<(&str, &Partition)> =
+        partitions(stack).map(|(volume, part)| (volume.id.as_str(), part)).collect();
     if parts.is_empty() || parts.len() > PICTURE_PARTS {
         return Vec::new();
     }
     parts.sort_by_key(|(_, part)| part.start);
     let disk = stack.disk().len().max(1);
     let columns = |size: u64| {
-        let part = u128::from(size).saturating_mul(u128::from(PICTURE)).checked_div(u128::from(disk)).unwrap_or(0);
+        let part =
+            u128::from(size).saturating_mul(u128::from(PICTURE)).checked_div(u128::from(disk)).unwrap_or(0);
         usize::try_from(part).unwrap_or(0)
     };
     let mut boxes: Vec<(String, usize)> = Vec::new();
@@ -346,9 +368,12 @@ fn volumes(stack: &Stack) -> Vec<String> {
             [volume.id.clone(), start, human_size(volume.source.len()), kind, what]
         })
         .collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let (id, start, size, kind) = (width(0), width(1), width(2), width(3));
-    rows.iter().map(|[a, b, c, d, e]| format!("    {a:<id$}  {b:<start$}  {c:>size$}  {d:<kind$}  {e}")).collect()
+    rows.iter()
+        .map(|[a, b, c, d, e]| format!("    {a:<id$}  {b:<start$}  {c:>size$}  {d:<kind$}  {e}"))
+        .collect()
 }
 
 /// What stands on a volume, in words.
@@ -371,15 +396,29 @@ fn fs_line(facts: &FsFacts) -> String {
     if let Some(uuid) = &facts.uuid {
         let _ = write!(text, " {uuid}");
     }
-    let _ = write!(text, ", {} free of {}, {}", human_size(facts.free), human_size(facts.size), facts.state.name());
+    let _ = write!(
+        text,
+        ", {} free of {}, {}",
+        human_size(facts.free),
+        human_size(facts.size),
+        facts.state.name()
+    );
     text
 }
 
 /// The chain of what was seen, where no operating system was found at its end.
 fn why_no_guest(stack: &Stack) -> Vec<String> {
     let mut lines = vec!["no operating system was found; what was seen:".to_owned()];
-    lines.push(format!("    container: {}, opened; its disk has {} bytes", stack.image.format, stack.disk().len()));
-    lines.push(format!("    partition table: {}, {} partitions", stack.discovery.table.kind.name(), partitions(stack).count()));
+    lines.push(format!(
+        "    container: {}, opened; its disk has {} bytes",
+        stack.image.format,
+        stack.disk().len()
+    ));
+    lines.push(format!(
+        "    partition table: {}, {} partitions",
+        stack.discovery.table.kind.name(),
+        partitions(stack).count()
+    ));
     for volume in &stack.discovery.volumes {
         let seen = match content(stack, &volume.id).map(|content| &content.content) {
             Some(Ok(Content::Files(systems))) => {
@@ -387,7 +426,9 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
                 format!("{} with files, but it is no root of a system we know", kinds.join(", "))
             }
             Some(Ok(Content::Known(name))) => format!("{name}, which this version does not look into"),
-            Some(Ok(Content::Unknown)) => format!("no signature we know; it begins with {}", first_bytes(volume)),
+            Some(Ok(Content::Unknown)) => {
+                format!("no signature we know; it begins with {}", first_bytes(volume))
+            }
             Some(Err(error)) => format!("its signature is known, but: {}", error.chain()),
             None => format!("member of {}", volume.claimed_by.unwrap_or("something")),
         };
@@ -407,7 +448,9 @@ fn first_bytes(volume: &Volume) -> String {
 
 fn next_step(stack: &Stack) -> String {
     let contents = || stack.contents.iter().map(|content| &content.content);
-    let known = |names: &[&str]| contents().any(|content| matches!(content, Ok(Content::Known(name)) if names.contains(name)));
+    let known = |names: &[&str]| {
+        contents().any(|content| matches!(content, Ok(Content::Known(name)) if names.contains(name)))
+    };
     if let Some((volume, _)) = stack.filesystems().next() {
         return format!("if it is a data disk, all is well: imgmount ls {}:{volume}:/", stack.name);
     }
@@ -415,10 +458,16 @@ fn next_step(stack: &Stack) -> String {
         return "a volume is locked, and this version takes no keys: unlock it elsewhere".to_owned();
     }
     if contents().any(Result::is_err) {
-        return format!("a damaged or cut image? compare its size and sum with the original: imgmount hash --container {}", stack.name);
+        return format!(
+            "a damaged or cut image? compare its size and sum with the original: imgmount hash --container {}",
+            stack.name
+        );
     }
     if contents().any(|content| matches!(content, Ok(Content::Known(_)))) {
-        return format!("read the volume with its own tools: imgmount serve {} gives it as a block device", stack.name);
+        return format!(
+            "read the volume with its own tools: imgmount serve {} gives it as a block device",
+            stack.name
+        );
     }
     "is it the right file? an empty disk, an installer's data or an encrypted volume without a header look like this".to_owned()
 }

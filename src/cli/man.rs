@@ -23,9 +23,15 @@ const BY_HAND: &[&str] = &["check"];
 /// Exit codes, as in [`Exit`] and in the documents.
 const EXIT_CODES: &[(&str, &str)] = &[
     ("0", "done; check: importable; hash --verify: the sums match"),
-    ("1", "the answer is no: a blocker, differences, a sum that does not match, a path that is not in the image"),
+    (
+        "1",
+        "the answer is no: a blocker, differences, a sum that does not match, a path that is not in the image",
+    ),
     ("2", "the command line makes no sense"),
-    ("3", "the image cannot be used: not an image, unsupported, damaged, locked without its key, a parent missing"),
+    (
+        "3",
+        "the image cannot be used: not an image, unsupported, damaged, locked without its key, a parent missing",
+    ),
     ("4", "the source cannot be reached: no such file, permission, HTTP status, TLS, time-out"),
     ("5", "this host lacks something: /dev/fuse, a mount point, a port, a permission"),
     ("6", "answered in part: something could not be read or decided (before 0, not before 1)"),
@@ -51,7 +57,8 @@ fn pages() -> Vec<(String, Vec<u8>)> {
     let mut command = super::command();
     command.build();
     let mut pages = vec![("imgmount.1".to_owned(), page(&command, "imgmount"))];
-    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set() && !BY_HAND.contains(&verb.get_name()));
+    let verbs =
+        command.get_subcommands().filter(|verb| !verb.is_hide_set() && !BY_HAND.contains(&verb.get_name()));
     pages.extend(verbs.map(|verb| {
         let name = format!("imgmount-{}", verb.get_name());
         let page = page(verb, &name);
@@ -62,7 +69,12 @@ fn pages() -> Vec<(String, Vec<u8>)> {
 
 fn page(command: &clap::Command, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let man = clap_mangen::Man::new(command.clone()).title(name).section("1").source("imgmount").manual("imgmount manual").date("");
+    let man = clap_mangen::Man::new(command.clone())
+        .title(name)
+        .section("1")
+        .source("imgmount")
+        .manual("imgmount manual")
+        .date("");
     // Writing to memory cannot fail.
     let _ = man.render(&mut bytes);
     let mut more = Roff::new();

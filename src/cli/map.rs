@@ -45,7 +45,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     } else {
         let given = plan::given(&target.image, common)?;
         let opened = crate::stack::open_image(given, &plan::options(common))?;
-        let flat = opened.format == "raw" || opened.subformat.as_ref().is_some_and(|name| FLAT.contains(&name.as_str()));
+        let flat = opened.format == "raw"
+            || opened.subformat.as_ref().is_some_and(|name| FLAT.contains(&name.as_str()));
         disk(&opened.disk, flat, common, &mut stream)?;
     }
     tally.done();
@@ -76,7 +77,12 @@ enum End {
 }
 
 /// Goes down from a byte of `source` to a file.
-fn descend(source: &Arc<dyn BlockSource>, offset: u64, len: u64, disk: &Arc<dyn BlockSource>) -> Result<Landing> {
+fn descend(
+    source: &Arc<dyn BlockSource>,
+    offset: u64,
+    len: u64,
+    disk: &Arc<dyn BlockSource>,
+) -> Result<Landing> {
     let mut landing = Landing { len, depth: 0, end: End::Hole, disk_offset: None };
     let (mut here, mut at) = (Arc::clone(source), offset);
     for _ in 0..MAX_STOREYS {
@@ -182,12 +188,18 @@ fn disk(disk: &Arc<dyn BlockSource>, flat: bool, common: &Common, stream: &mut S
             first = false;
         }
         match (entry.offset, &entry.filename) {
-            (Some(offset), Some(name)) if entry.data && !entry.zero => {
-                stream.line(format_args!("{:<15} {:<15} {:<15} {name}", c_hex(entry.start), c_hex(entry.length), c_hex(offset)))
-            }
-            _ if entry.compressed => {
-                stream.line(format_args!("{:<15} {:<15} {:<15}", c_hex(entry.start), c_hex(entry.length), "compressed"))
-            }
+            (Some(offset), Some(name)) if entry.data && !entry.zero => stream.line(format_args!(
+                "{:<15} {:<15} {:<15} {name}",
+                c_hex(entry.start),
+                c_hex(entry.length),
+                c_hex(offset)
+            )),
+            _ if entry.compressed => stream.line(format_args!(
+                "{:<15} {:<15} {:<15}",
+                c_hex(entry.start),
+                c_hex(entry.length),
+                "compressed"
+            )),
             _ => Ok(()),
         }
     };

@@ -32,8 +32,10 @@ const REMOTE_THREADS: usize = 32;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exports: '' and 'disk' are the whole disk, p1... the partitions; with several images \
-                        NAME, NAME/p1... Example: imgmount serve disk.vmdk --run 'nbdinfo --list $uri'")]
+#[command(
+    after_help = "Exports: '' and 'disk' are the whole disk, p1... the partitions; with several images \
+                        NAME, NAME/p1... Example: imgmount serve disk.vmdk --run 'nbdinfo --list $uri'"
+)]
 pub(super) struct Args {
     /// Images: paths or URLs
     #[arg(required = true, value_name = "IMAGE")]
@@ -224,8 +226,9 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
         idle_exit: args.idle_exit,
         handshake: args.handshake_limit,
     };
-    let order = serde_json::to_value(order)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error))?;
+    let order = serde_json::to_value(order).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
+    })?;
     let images: Vec<&Given> = images.iter().map(|given| &**given).collect();
     let descriptors: Vec<BorrowedFd<'_>> = doors.listeners.iter().map(|listener| listener.as_fd()).collect();
     let mut worker = Worker::start("serve", order, &images, &descriptors)?;
@@ -318,7 +321,8 @@ fn shown(path: &Path) -> String {
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
     let images: Vec<String> =
         args.images.iter().map(|image| crate::locator::Locator::parse(image).to_string()).collect();
-    let exports: Vec<&str> = facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    let exports: Vec<&str> =
+        facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
     let uris: Vec<String> = doors.uris.iter().map(|uri| format!("'{uri}'")).collect();
     format!(
@@ -381,7 +385,8 @@ impl Doors {
 
     fn open_tcp(&mut self, address: &str, insecure: bool) -> Result<()> {
         let usage = |error| {
-            let error = Error::new(ErrorKind::Usage, format!("--tcp {}", escape(address.as_bytes()))).caused_by(error);
+            let error = Error::new(ErrorKind::Usage, format!("--tcp {}", escape(address.as_bytes())))
+                .caused_by(error);
             error.help("write an address and a port, as in 127.0.0.1:10809")
         };
         let addresses: Vec<_> = address.to_socket_addrs().map_err(usage)?.collect();
@@ -390,7 +395,8 @@ impl Doors {
             let help = "use a loopback address and an SSH tunnel, or accept it with --insecure";
             return Err(Error::new(ErrorKind::Usage, what).help(help));
         }
-        let host = |error| Error::new(ErrorKind::Host, format!("cannot listen on {address}")).caused_by(error);
+        let host =
+            |error| Error::new(ErrorKind::Host, format!("cannot listen on {address}")).caused_by(error);
         let listener = TcpListener::bind(&*addresses).map_err(host)?;
         self.uris.push(format!("nbd://{}", listener.local_addr().map_err(host)?));
         self.listeners.push(listener.into());
@@ -399,7 +405,9 @@ impl Doors {
 
     fn open_unix(&mut self, path: &Path) -> Result<()> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let host = |error| Error::new(ErrorKind::Host, format!("cannot listen on {}", shown(&path))).caused_by(error);
+        let host = |error| {
+            Error::new(ErrorKind::Host, format!("cannot listen on {}", shown(&path))).caused_by(error)
+        };
         let listener = match UnixListener::bind(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
                 clear_stale(&path)?;
@@ -417,7 +425,8 @@ impl Doors {
 /// Removes a socket that nobody listens on any more; anything else in its place is left alone.
 fn clear_stale(path: &Path) -> Result<()> {
     let taken = |why: &str| Error::new(ErrorKind::Host, format!("{}: {why}", shown(path)));
-    let meta = std::fs::symlink_metadata(path).map_err(|error| taken("cannot be looked at").caused_by(error))?;
+    let meta =
+        std::fs::symlink_metadata(path).map_err(|error| taken("cannot be looked at").caused_by(error))?;
     if !meta.file_type().is_socket() {
         return Err(taken("exists, and is not a socket"));
     }
@@ -438,7 +447,8 @@ fn take_passed(passed: &mut listenfd::ListenFd, index: usize) -> Result<OwnedFd>
         Ok(Some(listener)) => Ok(listener.into()),
         Ok(None) => Err(Error::new(ErrorKind::Usage, "LISTEN_FDS promises more sockets than there are")),
         Err(error) => {
-            Err(Error::new(ErrorKind::Usage, "a socket passed in (LISTEN_FDS) cannot be used").caused_by(error))
+            Err(Error::new(ErrorKind::Usage, "a socket passed in (LISTEN_FDS) cannot be used")
+                .caused_by(error))
         }
     }
 }

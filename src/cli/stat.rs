@@ -30,10 +30,12 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let mut documents = Vec::new();
     for target in &targets {
         let follow = if args.dereference { Follow::Yes } else { Follow::No };
-        let found = target.need_path("stat").and_then(|_| images.find(target, follow)).and_then(|(tree, path, node)| {
-            let stat = tree.stat(node).map_err(|error| error.context(target.shown()))?;
-            Ok((tree, path, node, stat))
-        });
+        let found = target.need_path("stat").and_then(|_| images.find(target, follow)).and_then(
+            |(tree, path, node)| {
+                let stat = tree.stat(node).map_err(|error| error.context(target.shown()))?;
+                Ok((tree, path, node, stat))
+            },
+        );
         match found {
             Ok((tree, path, node, stat)) => {
                 tally.done();
@@ -112,7 +114,11 @@ fn print(
     stream: &mut Stream,
 ) -> Result<()> {
     stream.line(format_args!("  File: {}{}", target.shown(), arrow(tree, node, stat.kind)))?;
-    let device = if is_device(stat.kind) { format!("  Device: {}, {}", stat.rdev.0, stat.rdev.1) } else { String::new() };
+    let device = if is_device(stat.kind) {
+        format!("  Device: {}, {}", stat.rdev.0, stat.rdev.1)
+    } else {
+        String::new()
+    };
     stream.line(format_args!(
         "  Size: {}  Blocks: {}  IO Block: {}  Type: {}{device}",
         stat.size,

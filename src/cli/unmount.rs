@@ -3,9 +3,9 @@
 use super::out::Tally;
 use super::{Common, Exit, out, plan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::holders;
 use crate::host::mount::{self, Unmounted};
 use crate::host::mounts::{self, Entry};
-use crate::host::holders;
 use crate::text::escape;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -123,7 +123,8 @@ fn one(point: &Path, args: &Args) -> Result<String> {
 
 fn not_mounted(shown: &str) -> Error {
     let ours = mounts::all().unwrap_or_default();
-    let ours: Vec<String> = ours.iter().filter(|entry| entry.is_ours()).map(|entry| show(&entry.point)).collect();
+    let ours: Vec<String> =
+        ours.iter().filter(|entry| entry.is_ours()).map(|entry| show(&entry.point)).collect();
     let error = host(format!("{shown}: nothing is mounted there"));
     if ours.is_empty() { error } else { error.help(format!("imgmount has mounted: {}", ours.join(", "))) }
 }
@@ -154,7 +155,9 @@ fn servers(entry: &Entry) -> Vec<(u64, OwnedFd)> {
     let Some(status) = status(entry) else { return Vec::new() };
     let numbers = ["worker", "supervisor"].iter().filter_map(|name| status.get(name)?.as_u64());
     numbers
-        .filter_map(|number| Some((number, rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()).ok()?)))
+        .filter_map(|number| {
+            Some((number, rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()).ok()?))
+        })
         .collect()
 }
 

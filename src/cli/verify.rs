@@ -62,7 +62,8 @@ mod present {
         let stack = plan::open(&args.image, common)?;
         let mut tally = Tally::default();
         let mut opinions = Vec::new();
-        let wanted = |reader: &Reader| args.reader.is_empty() || args.reader.iter().any(|name| name == reader.name);
+        let wanted =
+            |reader: &Reader| args.reader.is_empty() || args.reader.iter().any(|name| name == reader.name);
         for (reader, subject) in jobs(&stack).into_iter().filter(|(reader, _)| wanted(reader)) {
             let opinion = ask(reader, subject, &stack, args, common)?;
             tally.done();
@@ -94,11 +95,23 @@ mod present {
         note: Option<&'static str>,
     }
 
-    const DIRTY: &str = "the file system is dirty: this reader may replay its journal, ours shows what lies on the disk";
+    const DIRTY: &str =
+        "the file system is dirty: this reader may replay its journal, ours shows what lies on the disk";
 
-    fn ask(reader: &'static Reader, subject: String, stack: &Stack, args: &Args, common: &Common) -> Result<Opinion> {
+    fn ask(
+        reader: &'static Reader,
+        subject: String,
+        stack: &Stack,
+        args: &Args,
+        common: &Common,
+    ) -> Result<Opinion> {
         let mut command = Command::new("/proc/self/exe");
-        command.arg("verify").arg("--second").arg(reader.name).arg(&subject).arg(stack.disk().len().to_string());
+        command
+            .arg("verify")
+            .arg("--second")
+            .arg(reader.name)
+            .arg(&subject)
+            .arg(stack.disk().len().to_string());
         if args.all {
             command.arg("--all");
         }
@@ -109,9 +122,11 @@ mod present {
             command.arg("--allow-parent").arg(dir);
         }
         command.arg("--cache").arg(common.cache.to_string()).arg("--").arg(&args.image);
-        let dirty = stack.facts().iter().any(|(volume, facts)| *volume == subject && facts.state == State::Dirty);
+        let dirty =
+            stack.facts().iter().any(|(volume, facts)| *volume == subject && facts.state == State::Dirty);
         let note = (dirty && reader.reads == Reads::Files).then_some(DIRTY);
-        let mut opinion = Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None, note };
+        let mut opinion =
+            Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None, note };
         child::watch(command, &mut |event| match event {
             Event::Beat => {}
             Event::Found(finding) => opinion.findings.push(finding),
@@ -189,7 +204,11 @@ mod present {
             (Some(start), Some(length)) => format!("bytes {start}..{}: ", start.saturating_add(length)),
             _ => String::new(),
         };
-        let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", escape(finding.reason.as_bytes())) };
+        let reason = if finding.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", escape(finding.reason.as_bytes()))
+        };
         format!("{}{range}{}{reason}", path.unwrap_or_default(), finding.verdict.words())
     }
 

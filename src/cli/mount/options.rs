@@ -15,8 +15,8 @@ pub(super) struct Flags {
 
 /// Options of fstab that say nothing to us: what we always do, or what mount(8) and systemd act on themselves.
 const IGNORED: &[&str] = &[
-    "ro", "defaults", "nofail", "_netdev", "user", "users", "owner", "group", "auto", "noauto", "dev", "nodev", "suid",
-    "nosuid", "noexec", "noatime", "relatime", "async", "loop",
+    "ro", "defaults", "nofail", "_netdev", "user", "users", "owner", "group", "auto", "noauto", "dev",
+    "nodev", "suid", "nosuid", "noexec", "noatime", "relatime", "async", "loop",
 ];
 
 impl Flags {
@@ -36,10 +36,15 @@ impl Flags {
                     let error = Error::new(ErrorKind::Usage, "-o rw: imgmount never writes to an image");
                     return Err(error.help("leave it out; to change files, copy them: imgmount cp"));
                 }
-                word if IGNORED.contains(&word) || word.starts_with("x-") || word.starts_with("comment=") => {}
+                word if IGNORED.contains(&word) || word.starts_with("x-") || word.starts_with("comment=") => {
+                }
                 word => {
-                    let error = Error::new(ErrorKind::Usage, format!("-o {}: unknown", escape(word.as_bytes())));
-                    let known = format!("known are exec, allow_other, nonempty; accepted are {}, x-*", IGNORED.join(", "));
+                    let error =
+                        Error::new(ErrorKind::Usage, format!("-o {}: unknown", escape(word.as_bytes())));
+                    let known = format!(
+                        "known are exec, allow_other, nonempty; accepted are {}, x-*",
+                        IGNORED.join(", ")
+                    );
                     return Err(error.help(known));
                 }
             }

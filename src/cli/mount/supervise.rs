@@ -57,15 +57,17 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready))
         serde_json::from_value(found)
             .map_err(|error| Error::new(ErrorKind::Internal, "the worker's answer").caused_by(error))
     })?;
-    let wish = Wish { point: &point.path, name: &found.image, exec: flags.exec, allow_other: flags.allow_other };
+    let wish =
+        Wish { point: &point.path, name: &found.image, exec: flags.exec, allow_other: flags.allow_other };
     let device = mount::mount(&wish)?;
     let mut mounted = Mounted { point: &point.path, worker: &mut worker, is_there: true };
     mounted.worker.channel().send(&"mounted", &[device.as_fd()])?;
     // Only the worker's end must keep the connection open: when it dies, nobody waits for its answers.
     drop(device);
     mounted.worker.ready(Some(args.timeout))?;
-    mount::answers(&point.path, args.timeout)
-        .map_err(|errno| host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno))?;
+    mount::answers(&point.path, args.timeout).map_err(|errno| {
+        host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
+    })?;
     let wide = mounts::at(&point.path)?.is_some_and(|entry| mount::widen_read_ahead(&entry));
     tracing::info!("read-ahead: {}", if wide { "1024 KiB" } else { "the kernel's own" });
 
@@ -104,8 +106,9 @@ fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result
         point: show(point),
         supervisor: std::process::id(),
     };
-    let order = serde_json::to_value(order)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error))?;
+    let order = serde_json::to_value(order).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
+    })?;
     Worker::start("mount", order, &[&given], &[])
 }
 
@@ -153,7 +156,8 @@ impl Point {
         let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         for attempt in 0..100_u32 {
             let path = base.join(format!("imgmount-{}-{attempt}", std::process::id()));
-            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+            let made =
+                std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
             match made {
                 Ok(()) => return Ok(Self { path: mount::absolute(&path), made: true }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -234,7 +238,10 @@ fn wait(signals: &mut Signals, mounted: &mut Mounted<'_>) -> Result<Exit> {
         // Nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
         drop(mount::unmount(mounted.point, true));
         mounted.is_there = false;
-        return Err(Error::new(ErrorKind::Internal, format!("the process that reads the image ended: {status}")));
+        return Err(Error::new(
+            ErrorKind::Internal,
+            format!("the process that reads the image ended: {status}"),
+        ));
     }
     Ok(Exit::OK)
 }
@@ -242,8 +249,11 @@ fn wait(signals: &mut Signals, mounted: &mut Mounted<'_>) -> Result<Exit> {
 /// Runs a command in the mount. What ends us ends the command, whose status is then ours.
 fn captive(command: &[OsString], signals: &mut Signals, mounted: &Mounted<'_>) -> Result<Exit> {
     let [program, args @ ..] = command else { return Ok(NOT_FOUND) };
-    let spawned =
-        Command::new(program).args(args).current_dir(mounted.point).env("IMGMOUNT_ROOT", mounted.point).spawn();
+    let spawned = Command::new(program)
+        .args(args)
+        .current_dir(mounted.point)
+        .env("IMGMOUNT_ROOT", mounted.point)
+        .spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
@@ -300,7 +310,8 @@ impl Drop for PidFile {
 /// Tells whoever started us through a descriptor of theirs, by its number.
 fn say_ready(number: u32) -> Result<()> {
     let path = format!("/proc/self/fd/{number}");
-    let written = std::fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"ready\n"));
+    let written =
+        std::fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"ready\n"));
     written.map_err(|error| host(format!("--ready-fd {number}")).caused_by(error))
 }
 
