@@ -27,6 +27,9 @@ pub(super) struct Args {
     verify: Option<String>,
 }
 
+/// Memory for unpacked units while a whole disk is summed.
+const CACHE: u64 = 16 << 20;
+
 fn sum(text: &str) -> std::result::Result<String, String> {
     let fits = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if fits {
@@ -68,6 +71,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
                         stream.line(format_args!("{}  {}{verdict}", sum.sha256, sum.name))?;
                     }
                 }
+                stream.send()?;
             }
             Err(error) => {
                 out::complain(&error);
@@ -104,11 +108,12 @@ fn sums(args: &Args, target: &Target, images: &mut Images<'_>, common: &Common) 
     }
     let given = plan::given(&target.image, common)?;
     let name = given.locator.to_string();
-    let opened = crate::stack::open_image(Arc::clone(&given), &plan::options(common))?;
+    // Each unit is read once, so there is nothing to keep: room for what is unpacked at the moment will do.
+    let options = plan::options(&Common { cache: common.cache.min(CACHE), ..common.clone() });
+    let opened = crate::stack::open_image(Arc::clone(&given), &options)?;
     if !args.container {
         return Ok(vec![source_sum(&*opened.disk, name)?]);
     }
-    let options = plan::options(common);
     let own = crate::source::open(&given, &crate::source::SourceCx { cache: options.cache })?;
     let mut found = vec![source_sum(&*own, name.clone())?];
     for file in ground(&opened.disk)?.iter().filter(|file| file.label() != name) {

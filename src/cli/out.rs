@@ -67,7 +67,15 @@ impl Stream {
         self.bytes(b"\n")
     }
 
-    /// Sends what is still held.
+    /// Sends what is held so far, where the next record may be long in coming.
+    ///
+    /// # Errors
+    /// As [`Stream::bytes`].
+    pub fn send(&mut self) -> Result<()> {
+        self.0.flush().map_err(lost)
+    }
+
+    /// Sends what is still held, at the end.
     ///
     /// # Errors
     /// As [`Stream::bytes`].
