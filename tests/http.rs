@@ -947,3 +947,45 @@ fn a_file_without_certificates_is_named() {
     let error = open_with("https://127.0.0.1:1/x", &tuning, 0).unwrap_err();
     assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
 }
+
+// ---- the program ----
+
+/// The same question to the file and to the web server; both must answer, and the same but for the name.
+fn assert_same(words: &[&str], local: &std::path::Path, url: &str) {
+    let ask = |image: &str| {
+        let output = common::imgmount(words.iter().map(|word| word.replace("IMAGE", image)));
+        assert!(output.status.success(), "{words:?} {image}: {}", common::stderr(&output));
+        let shown = Locator::parse(image.as_ref()).to_string();
+        common::stdout(&output).replace(&shown, "IMAGE")
+    };
+    // What depends on the holes of a file: a web server does not tell of them.
+    let without_stored = |text: String| -> Vec<String> {
+        let holes = |line: &&str| !line.starts_with("disk size: ") && !line.starts_with("size as QCOW2: ");
+        text.lines().filter(holes).map(str::to_owned).collect()
+    };
+    assert_eq!(without_stored(ask(url)), without_stored(ask(local.to_str().unwrap())));
+}
+
+#[test]
+fn the_program_says_the_same_of_a_url_as_of_the_file() {
+    requires!("qemu-img", "sfdisk", "mke2fs");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd '{}'; mkdir -p tree/etc; echo '/dev/vda1 / ext4 defaults 0 1' > tree/etc/fstab; head -c 3M /dev/urandom > tree/random\n\
+         truncate -s 64M disk.raw; echo 'start=2048, type=83' | sfdisk -q disk.raw\n\
+         mke2fs -q -t ext4 -d tree -E offset=1048576 disk.raw 60M\n\
+         qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2\n\
+         qemu-img convert -f raw -O vmdk -o subformat=streamOptimized disk.raw disk.vmdk\n\
+         qemu-img convert -f raw -O vpc disk.raw disk.vhd",
+        dir.path().display()
+    ));
+    for image in ["disk.raw", "disk.qcow2", "disk.vmdk", "disk.vhd"] {
+        let local = dir.path().join(image);
+        let server = Server::serving(&Arc::new(std::fs::read(&local).unwrap()));
+        let url = format!("http://{}/{image}?sig=s3cr3t", server.address);
+        assert_same(&["hash", "IMAGE"], &local, &url);
+        assert_same(&["info", "IMAGE"], &local, &url);
+        let output = common::imgmount(["info", "-vv", &url]);
+        assert!(!common::stderr(&output).contains("s3cr3t") && !common::stdout(&output).contains("s3cr3t"));
+    }
+}
