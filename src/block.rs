@@ -96,6 +96,16 @@ pub trait Layout: Send + Sync + fmt::Debug {
     /// `Corrupt` when the tables contradict themselves, and what reading them reports.
     fn run_at(&self, offset: u64) -> Result<Run>;
 
+    /// As [`Layout::run_at`], for who wants to know data from zeros and reads nothing: `stored` of a packed unit may be
+    /// 0, and neighbouring units may be one run. For formats that keep a unit's length beside its bytes, all over the
+    /// file.
+    ///
+    /// # Errors
+    /// As `run_at`.
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.run_at(offset)
+    }
+
     /// Unpacks unit `unit` from its stored bytes. The result has the unit's full size.
     ///
     /// # Errors

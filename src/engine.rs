@@ -56,7 +56,10 @@ impl<L: Layout> Mapped<L> {
 
     /// A run that makes progress, or the driver's fault as an error instead of an endless loop.
     fn run(&self, offset: u64) -> Result<Run> {
-        let mut run = self.layout.run_at(offset)?;
+        self.advancing(offset, self.layout.run_at(offset)?)
+    }
+
+    fn advancing(&self, offset: u64, mut run: Run) -> Result<Run> {
         run.len = run.len.min(self.layout.size().saturating_sub(offset));
         if run.len == 0 {
             return Err(Error::corrupt(At::new("layout", "run").byte(offset)).because("a run of no bytes"));
@@ -155,13 +158,14 @@ impl<L: Layout> BlockSource for Mapped<L> {
 
     fn extent(&self, offset: u64) -> Result<Extent> {
         check_range(offset, 1, self.len())?;
-        let mut whole = self.nature(offset, self.run(offset)?)?;
+        let outline = |at| self.advancing(at, self.layout.outline_at(at)?);
+        let mut whole = self.nature(offset, outline(offset)?)?;
         for _ in 0..EXTENT_RUNS {
             let next = offset.saturating_add(whole.len);
             if next >= self.len() {
                 break;
             }
-            let more = self.nature(next, self.run(next)?)?;
+            let more = self.nature(next, outline(next)?)?;
             if (more.zero, more.hole) != (whole.zero, whole.hole) {
                 break;
             }

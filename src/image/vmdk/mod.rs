@@ -16,7 +16,7 @@ use crate::num::wide;
 use crate::ondisk::read_table;
 use crate::text::escape;
 use descriptor::{Access, Descriptor, ExtentLine, MAX_DESCRIPTOR, NO_PARENT, is_descriptor};
-use sparse::{SECTOR, Sparse, is_sparse};
+use sparse::{Markers, SECTOR, Sparse, is_sparse};
 use std::sync::Arc;
 
 mod descriptor;
@@ -72,18 +72,9 @@ impl Vmdk {
         let found = after.checked_sub(1).and_then(|index| self.extents.get(index));
         found.ok_or_else(|| Error::out_of_range(offset, 1, self.size))
     }
-}
 
-impl Layout for Vmdk {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn files(&self) -> &[Arc<dyn BlockSource>] {
-        &self.files
-    }
-
-    fn run_at(&self, offset: u64) -> Result<Run> {
+    /// Where a run lies, with or without the markers of its compressed grains.
+    fn locate(&self, offset: u64, markers: Markers) -> Result<Run> {
         let extent = self.extent(offset)?;
         let inside = offset.saturating_sub(extent.start);
         let left = extent.len.saturating_sub(inside);
@@ -96,10 +87,28 @@ impl Layout for Vmdk {
                 let len = super::pages::held(left, host, end, &at)?;
                 Run { len, place: Place::Stored { file: *file, offset: host } }
             }
-            Kind::Sparse(sparse) => sparse.run_at(inside, extent.start)?,
+            Kind::Sparse(sparse) => sparse.run_at(inside, extent.start, markers)?,
         };
         run.len = run.len.min(left);
         Ok(run)
+    }
+}
+
+impl Layout for Vmdk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn files(&self) -> &[Arc<dyn BlockSource>] {
+        &self.files
+    }
+
+    fn run_at(&self, offset: u64) -> Result<Run> {
+        self.locate(offset, Markers::Read)
+    }
+
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.locate(offset, Markers::Skip)
     }
 
     fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {

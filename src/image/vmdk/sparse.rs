@@ -59,6 +59,13 @@ struct Header {
 }
 const _: () = assert!(size_of::<Header>() == 512);
 
+/// Are the markers of compressed grains read? They lie all over the file, and only who unpacks a grain needs one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Markers {
+    Read,
+    Skip,
+}
+
 /// An open sparse extent.
 #[derive(Debug)]
 pub(super) struct Sparse {
@@ -180,7 +187,7 @@ impl Sparse {
     }
 
     /// The run that starts at byte `offset` of the extent. `base` is where the extent starts on the disk.
-    pub(super) fn run_at(&self, offset: u64, base: u64) -> Result<Run> {
+    pub(super) fn run_at(&self, offset: u64, base: u64, markers: Markers) -> Result<Run> {
         let number = offset.checked_div(self.grain).unwrap_or(0);
         let skip = offset & self.grain.saturating_sub(1);
         let bytes = |grains: u64| grains.saturating_mul(self.grain).saturating_sub(skip);
@@ -205,6 +212,15 @@ impl Sparse {
             0 => Ok(Run { len: same(&mut entries), place: Place::Hole }),
             1 if self.zeroed_grains => Ok(Run { len: same(&mut entries), place: Place::Zero }),
             1 => Err(Error::corrupt(at).because("says 'zeroed grain', but the header does not allow such")),
+            sector if self.compressed && markers == Markers::Skip => {
+                let end = self.tables.file_len();
+                held(1, u64::from(sector).saturating_mul(SECTOR), end, &at)?;
+                let following = entries
+                    .take_while(|raw| *raw > 1 && u64::from(*raw).saturating_mul(SECTOR) < end)
+                    .count();
+                let place = Place::Packed { file: self.file, offset: 0, stored: 0, unit: 0, skip };
+                Ok(Run { len: bytes(count(following).saturating_add(1)), place })
+            }
             sector if self.compressed => self.packed(number, u64::from(sector), skip, base, &at),
             sector => {
                 let host = u64::from(sector).saturating_mul(SECTOR).saturating_add(skip);
