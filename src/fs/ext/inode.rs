@@ -94,7 +94,7 @@ impl Inode {
     /// Decodes the inode in `raw`.
     ///
     /// # Errors
-    /// `Corrupt` for an unused inode, an unknown type, a size past 2^63, an extra part longer than the inode.
+    /// `Corrupt` for an unused inode, an unknown type, a size that no map of blocks reaches, an extra part longer than the inode.
     pub(super) fn parse(ino: u64, byte: u64, raw: Bytes, sb: &Superblock) -> Result<Self> {
         let at = At::new("ext", "inode").index(ino).byte(byte);
         let bad = |why: String| Error::corrupt(at.clone()).because(why);
@@ -109,8 +109,9 @@ impl Inode {
             kind == FileType::File || (kind == FileType::Dir && sb.features.has(Set::LARGE_DIR));
         let size_hi = if has_high_size { u64::from(old.size_hi.get()) << 32 } else { 0 };
         let size = u64::from(old.size_lo.get()) | size_hi;
-        if i64::try_from(size).is_err() {
-            return Err(bad(format!("a size of {size} bytes")));
+        // Blocks of a file are numbered in 32 bits, by either kind of map.
+        if size > sb.block_size.saturating_mul(1 << 32) {
+            return Err(bad(format!("a size of {size} bytes, more than a file can have")));
         }
         let stored_extra = get_le16(&raw, EXTRA_AT).map(u64::from);
         let room = sb.inode_size.saturating_sub(wide(EXTRA_AT));
