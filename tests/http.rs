@@ -985,6 +985,8 @@ fn the_program_says_the_same_of_a_url_as_of_the_file() {
         let url = format!("http://{}/{image}?sig=s3cr3t", server.address);
         assert_same(&["hash", "IMAGE"], &local, &url);
         assert_same(&["info", "IMAGE"], &local, &url);
+        assert_same(&["find", "--hash", "IMAGE:/"], &local, &url);
+        assert_same(&["cat", "IMAGE:p1:/etc/fstab"], &local, &url);
         let output = common::imgmount(["info", "-vv", &url]);
         assert!(!common::stderr(&output).contains("s3cr3t") && !common::stdout(&output).contains("s3cr3t"));
     }

@@ -139,17 +139,16 @@ impl Target {
         if std::path::Path::new(typed).exists() {
             return whole;
         }
-        // The path part starts at ":/"; that of a URL's scheme is "://".
+        // The path part starts at ":/". The colons of a URL's scheme, login, address and port are its own.
+        let own = url_server(bytes);
         let mut at = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == b":/").map(|(at, _)| at);
-        let split = at.find(|at| bytes.get(at.saturating_add(2)) != Some(&b'/') || !is_scheme(bytes, *at));
+        let split = at.find(|at| *at >= own);
         let Some(split) = split else { return whole };
         let (image, path) = bytes.split_at(split);
         let path = path.get(1..).unwrap_or_default().to_vec();
         let os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         // "disk.img:p2:/etc": what stands between the last two colons is a volume.
-        if let Some(colon) =
-            image.iter().rposition(|byte| *byte == b':').filter(|colon| !is_scheme(image, *colon))
-        {
+        if let Some(colon) = image.iter().rposition(|byte| *byte == b':').filter(|colon| *colon >= own) {
             let (name, volume) = image.split_at(colon);
             let volume = volume
                 .get(1..)
@@ -197,7 +196,7 @@ fn inside(word: &OsStr) -> Option<(Option<String>, Vec<u8>)> {
     let (volume, path) = bytes.split_at(at);
     let volume = std::str::from_utf8(volume).ok().filter(|volume| !volume.is_empty())?;
     // A word with a dot is an image's name, also where the file is missing: then that is the complaint.
-    let free = !is_scheme(bytes, at) && !volume.contains('.') && !std::path::Path::new(volume).exists();
+    let free = url_server(bytes) == 0 && !volume.contains('.') && !std::path::Path::new(volume).exists();
     free.then(|| (Some(volume.to_owned()), path.get(1..).unwrap_or_default().to_vec()))
 }
 
@@ -249,12 +248,15 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Is the colon at `at` the one of `scheme://`?
-fn is_scheme(bytes: &[u8], at: usize) -> bool {
-    bytes.get(at..).is_some_and(|rest| rest.starts_with(b"://"))
-        && bytes.get(..at).is_some_and(|scheme| {
-            !scheme.is_empty() && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
-        })
+/// How many bytes of a URL are its scheme and its server, `http://user@host:8080`; 0 if it is none.
+fn url_server(bytes: &[u8]) -> usize {
+    let scheme = bytes.windows(3).position(|three| three == b"://").filter(|at| {
+        let scheme = bytes.get(..*at).unwrap_or_default();
+        !scheme.is_empty() && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+    });
+    let Some(server) = scheme.map(|at| at.saturating_add(3)) else { return 0 };
+    let len = bytes.iter().skip(server).position(|byte| *byte == b'/');
+    len.map_or(bytes.len(), |len| server.saturating_add(len))
 }
 
 #[cfg(test)]
@@ -312,6 +314,14 @@ mod tests {
         assert_eq!(
             Target::parse("http://h/d.img:p1:/etc".as_ref()),
             target("http://h/d.img", Some("p1"), Some("/etc"))
+        );
+        assert_eq!(
+            Target::parse("http://u:p@[::1]:8080/d.img:/etc".as_ref()),
+            target("http://u:p@[::1]:8080/d.img", None, Some("/etc"))
+        );
+        assert_eq!(
+            Target::parse("https://h:8080/d.img:vg0/root:/etc".as_ref()),
+            target("https://h:8080/d.img", Some("vg0/root"), Some("/etc"))
         );
     }
 
