@@ -176,7 +176,7 @@ pub fn error_object(error: &Error) -> serde_json::Value {
     serde_json::json!({
         "schema": "imgmount.error/1",
         "error": error.chain(),
-        "kind": format!("{:?}", error.kind()),
+        "kind": error.kind().name(),
         "help": help(error),
         "exit": Exit::of(error).0,
     })
