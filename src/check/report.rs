@@ -58,10 +58,9 @@ impl Report {
             "findings": self.findings().iter().map(finding_json).collect::<Vec<Value>>(),
         });
         if let (Err(error), Some(object)) = (&self.findings, value.as_object_mut()) {
-            let kind = format!("{:?}", error.kind());
             object.insert(
                 "error".to_owned(),
-                json!({"error": error.chain(), "kind": kind, "help": error.help_text()}),
+                json!({"error": error.chain(), "kind": error.kind().name(), "help": error.help_text()}),
             );
         }
         value
