@@ -62,7 +62,7 @@ fmt: cargo ## format every file
 
 lint: cargo ## formatting, clippy, licences
 	@find src tests examples -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo deny: not installed, licences not checked; get it with:  cargo install --locked cargo-deny"; fi
 
