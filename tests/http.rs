@@ -687,7 +687,9 @@ fn spoil(kind: u64, total: usize, right: Reply) -> Reply {
 fn with_a_tenth_of_the_answers_spoiled_every_byte_is_still_right() {
     let file = noise(10 * MIB);
     let total = file.len();
-    for seed in 0..6 {
+    // More for a longer run: IMGMOUNT_SEEDS=200.
+    let seeds = std::env::var("IMGMOUNT_SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
         let dice = Mutex::new(Dice(seed));
         let spoiled = Arc::new(AtomicU64::new(0));
         let server = Server::start({
@@ -986,8 +988,75 @@ fn the_program_says_the_same_of_a_url_as_of_the_file() {
         assert_same(&["hash", "IMAGE"], &local, &url);
         assert_same(&["info", "IMAGE"], &local, &url);
         assert_same(&["find", "--hash", "IMAGE:/"], &local, &url);
+        let before = server.requests().len();
         assert_same(&["cat", "IMAGE:p1:/etc/fstab"], &local, &url);
+        let took = server.requests().len() - before;
+        assert!(took <= 12, "a small file took {took} requests");
         let output = common::imgmount(["info", "-vv", &url]);
         assert!(!common::stderr(&output).contains("s3cr3t") && !common::stdout(&output).contains("s3cr3t"));
     }
+}
+
+/// Runs the program on a URL with one variable of the environment set, and gives the sum that it prints.
+fn hash_with(variable: (&str, &str), url: &str) -> Result<String, String> {
+    let mut program = Command::new(common::IMGMOUNT);
+    program.args(["hash", url]).env(variable.0, variable.1).stdin(Stdio::null());
+    for proxy in ["NO_PROXY", "no_proxy"] {
+        program.env_remove(proxy);
+    }
+    let output = program.output().unwrap();
+    let text = common::stdout(&output);
+    text.split(' ')
+        .next()
+        .filter(|_| output.status.success())
+        .map(str::to_owned)
+        .ok_or(common::stderr(&output))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_program_takes_authorities_from_the_environment() {
+    requires!("openssl");
+    let dir = common::tempdir();
+    let file = noise(100_352);
+    let served = Arc::clone(&file);
+    let server = TlsServer::start(dir.path(), move |request| Reply::right(&served, request));
+    let url = format!("https://127.0.0.1:{}/disk.img", server.port);
+    assert!(hash_with(("UNUSED", ""), &url).unwrap_err().contains("SSL_CERT_FILE"));
+    let authority = dir.path().join("ca.pem");
+    assert_eq!(hash_with(("SSL_CERT_FILE", authority.to_str().unwrap()), &url), Ok(sha256(&file)));
+}
+
+#[test]
+fn the_program_takes_the_proxy_from_the_environment() {
+    let file = noise(2 * MIB);
+    let server = Server::serving(&file);
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let tunnels = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&tunnels);
+    std::thread::spawn(move || {
+        for client in proxy.incoming() {
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let mut client = client.unwrap();
+                let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+                let first = lines.next().unwrap().unwrap();
+                let target = first.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned();
+                while !lines.next().unwrap().unwrap().is_empty() {}
+                let mut server = TcpStream::connect(target).unwrap();
+                client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                drop(std::io::copy(&mut server, &mut client));
+            });
+        }
+    });
+    assert_eq!(hash_with(("HTTP_PROXY", &format!("http://{address}")), &server.url()), Ok(sha256(&file)));
+    assert!(tunnels.load(Ordering::SeqCst) > 0);
 }
