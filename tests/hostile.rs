@@ -624,6 +624,54 @@ fn vhd_that_leads_astray() {
     judge(&cases, "vhd");
 }
 
+// ---- vdi ----
+
+/// A dynamic VDI of 4 MiB: map at 512, blocks of 1 MiB from 1024 on, the first of them stored.
+fn vdi() -> Build {
+    Build::new(1024 + (1 << 20))
+        .put(0, b"<<< made to do harm >>>\n")
+        .le32(64, 0xbeda_107f)
+        .le32(68, 0x0001_0001)
+        .le32(72, 400)
+        .le32(76, 1)
+        .le32(340, 512)
+        .le32(344, 1024)
+        .le32(360, 512)
+        .le64(368, 4 << 20)
+        .le32(376, 1 << 20)
+        .le32(384, 4)
+        .le32(388, 1)
+        .put(512, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
+}
+
+#[test]
+fn vdi_that_leads_astray() {
+    requires!("time");
+    let cases = [
+        case("as-it-should-be", vdi()),
+        case("header-alone", vdi().0[..400].to_vec()),
+        case("block-of-0", vdi().le32(376, 0)),
+        case("block-of-1", vdi().le32(376, 1)),
+        case("block-of-4-gib", vdi().le32(376, u32::MAX)),
+        case("blocks-0", vdi().le32(384, 0)),
+        huge("blocks-4294967295", vdi().le32(384, u32::MAX).le64(368, 1 << 52)),
+        huge("size-of-all-numbers", vdi().le64(368, u64::MAX)),
+        huge("size-of-more-than-its-blocks", vdi().le64(368, 1 << 40)),
+        case("map-past-the-end", vdi().le32(340, u32::MAX)),
+        case("map-is-the-header", vdi().le32(340, 0)),
+        case("data-past-the-end", vdi().le32(344, u32::MAX)),
+        case("data-is-the-header", vdi().le32(344, 0)),
+        case("block-past-the-end", vdi().le32(512, 0xffff_fffd)),
+        case("blocks-that-are-one", vdi().le32(516, 0).le32(520, 0).le32(524, 0)),
+        case("type-4-differencing", vdi().le32(76, 4)),
+        case("type-4294967295", vdi().le32(76, u32::MAX)),
+        case("version-4294967295", vdi().le32(68, u32::MAX)),
+        case("sectors-of-0", vdi().le32(360, 0)),
+        case("extra-of-4-gib", vdi().le32(380, u32::MAX)),
+    ];
+    judge(&cases, "vdi");
+}
+
 // ---- ext ----
 
 /// An ext4 of 4 MiB with a few files, made by mke2fs; `script` goes to debugfs, which may break what it likes.

@@ -129,8 +129,6 @@ cp v3.qcow2 bit5.qcow2
 printf '\x20' | dd of=bit5.qcow2 bs=1 seek=79 conv=notrunc status=none; refused bit5.qcow2 'bit 5'
 qemu-img convert -f raw -O qcow s.raw one.qcow; refused one.qcow 'version 1'
 qemu-img create -q -f vmdk -b base.vmdk -F vmdk delta.vmdk; refused delta.vmdk base.vmdk
-qemu-img convert -f raw -O vhdx s.raw x.vhdx; refused x.vhdx VHDX
-qemu-img convert -f raw -O vdi s.raw x.vdi; refused x.vdi VDI
 qemu-img convert -f raw -O qed s.raw x.qed; refused x.qed QED
 qemu-img convert -f raw -O parallels s.raw x.hds; refused x.hds Parallels
 gzip -c s.raw > x.raw.gz; refused x.raw.gz 'a gzip file'
