@@ -3,6 +3,7 @@
 //! [`Text`] owns such bytes and can be shown in one way only: escaped. Printing the raw bytes does not compile;
 //! whoever needs them (a FUSE reply, a comparison) asks for [`Text::as_bytes`] by name.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Bytes that came out of an image or off the network. `Display` and `Debug` escape control characters,
@@ -76,6 +77,27 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Finished JSON without a character that a terminal would act on: DEL, C1 and those that reorder text become `\uXXXX`,
+/// which means the same. Outside its strings JSON has none of them.
+#[must_use]
+pub fn json_safe(json: &str) -> Cow<'_, str> {
+    let acts = |c: char| is_unsafe(c) && c != '\n';
+    if !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if acts(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
@@ -107,6 +129,15 @@ mod tests {
     #[test]
     fn terminal_escapes_are_defused() {
         assert_eq!(escape(b"a\x1b[31mb\n").to_string(), "a\\x1b[31mb\\x0a");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_and_loses_its_sting() {
+        let name = "a\u{9b}31m\u{202e}\u{7f}\u{e0041}\n";
+        let json = serde_json::to_string(name).unwrap();
+        let safe = json_safe(&json);
+        assert!(safe.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{safe}");
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), name);
     }
 
     #[test]

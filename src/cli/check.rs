@@ -155,7 +155,7 @@ fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let text = match target.form {
         Form::Text => report::text(reports, Style { all, colour }),
-        Form::Json => format!("{:#}\n", report::json(reports)),
+        Form::Json => crate::text::json_safe(&format!("{:#}\n", report::json(reports))).into_owned(),
         Form::Jsonl => report::jsonl(reports),
     };
     match &target.file {

@@ -75,15 +75,20 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             }
             Err(error) => {
                 out::complain(&error);
-                documents.push(out::error_object(&error));
                 // A byte of the image that cannot be read spoils the sum; that the image cannot be reached is another thing.
-                tally.failed_as(if error.kind() == ErrorKind::Io { Exit(3) } else { Exit::of(&error) });
+                let exit = if error.kind() == ErrorKind::Io { Exit(3) } else { Exit::of(&error) };
+                let mut object = out::error_object(&error);
+                if let Some(object) = object.as_object_mut() {
+                    object.insert("exit".to_owned(), exit.0.into());
+                }
+                documents.push(object);
+                tally.failed_as(exit);
             }
         }
     }
     if common.json {
         let one = if documents.len() == 1 { documents.pop() } else { None };
-        stream.line(format_args!("{:#}", one.unwrap_or(Value::Array(documents))))?;
+        stream.json_document(&one.unwrap_or(Value::Array(documents)))?;
     }
     stream.end()?;
     Ok(tally.exit())

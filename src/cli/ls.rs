@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         print(args, &tree, &lines, &mut stream)?;
     }
     if common.json {
-        stream.line(format_args!("{:#}", document(&targets, records, &tally)))?;
+        stream.json_document(&document(&targets, records, &tally))?;
     }
     stream.end()?;
     Ok(tally.exit())

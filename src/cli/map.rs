@@ -217,7 +217,12 @@ fn disk(disk: &Arc<dyn BlockSource>, flat: bool, common: &Common, stream: &mut S
     if let Some(known) = &last {
         print(known, stream)?;
     }
-    stream.bytes(if common.json { b"]\n" } else { b"" })
+    let close: &[u8] = match (common.json, last.is_some()) {
+        (false, _) => b"",
+        (true, true) => b"]\n",
+        (true, false) => b"[]\n",
+    };
+    stream.bytes(close)
 }
 
 /// A number as C's `%#x` prints it: 0 without a prefix.
@@ -242,6 +247,10 @@ struct FileRun {
     container: Option<String>,
 }
 
+/// Pieces of a file that are shown: as many as 4 GiB in blocks of 1 KiB could have. A crafted table could name one block
+/// a thousand million times.
+const MAX_FILE_RUNS: usize = 4 << 20;
+
 fn file(target: &Target, images: &mut Images<'_>, common: &Common, stream: &mut Stream) -> Result<()> {
     let stack = images.get(&target.image)?;
     let (tree, path, node) = images.find(target, Follow::Yes)?;
@@ -259,6 +268,9 @@ fn file(target: &Target, images: &mut Images<'_>, common: &Common, stream: &mut 
         let len = run.len.min(stat.size.saturating_sub(at)).max(1);
         let landed = landed(&stack, volume, at, len, run.place).map_err(said)?;
         at = at.saturating_add(landed.length);
+        if runs.len() >= MAX_FILE_RUNS {
+            return Err(said(Error::limit(format!("the file lies in more than {MAX_FILE_RUNS} pieces"))));
+        }
         runs.push(landed);
     }
     if common.json {
@@ -269,7 +281,7 @@ fn file(target: &Target, images: &mut Images<'_>, common: &Common, stream: &mut 
         if let (Some(bytes), Some(map)) = (bytes, document.as_object_mut()) {
             map.insert("path_bytes".to_owned(), bytes.into());
         }
-        return stream.line(format_args!("{document:#}"));
+        return stream.json_document(&document);
     }
     stream.line(format_args!("{}: {} bytes on volume {volume}", target.shown(), stat.size))?;
     let head = ["file", "length", "kind", "volume", "disk", "container", ""];

@@ -2,6 +2,7 @@
 
 use super::{Common, Exit};
 use crate::error::{Error, ErrorKind, Result};
+use crate::text::json_safe;
 use serde::Serialize;
 use std::io::{BufWriter, StdoutLock, Write};
 
@@ -55,7 +56,16 @@ impl Stream {
     /// # Errors
     /// As [`Stream::bytes`].
     pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
-        serde_json::to_writer(&mut self.0, value).map_err(|error| lost(error.into()))
+        let text = serde_json::to_string(value).map_err(|error| lost(error.into()))?;
+        self.bytes(json_safe(&text).as_bytes())
+    }
+
+    /// Writes a value as one JSON document over several lines.
+    ///
+    /// # Errors
+    /// As [`Stream::bytes`].
+    pub fn json_document(&mut self, value: &serde_json::Value) -> Result<()> {
+        self.line(json_safe(&format!("{value:#}")))
     }
 
     /// Writes a value as one line of JSON.
@@ -122,7 +132,7 @@ pub fn flush() -> Result<()> {
 
 /// Prints one JSON document to stdout.
 pub fn json(value: &serde_json::Value) {
-    data(&format!("{value:#}\n"));
+    data(&json_safe(&format!("{value:#}\n")));
 }
 
 /// Says a line on stderr, unless `-q`.

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     }
     if common.json {
         let one = if documents.len() == 1 { documents.pop() } else { None };
-        stream.line(format_args!("{:#}", one.unwrap_or(Value::Array(documents))))?;
+        stream.json_document(&one.unwrap_or(Value::Array(documents)))?;
     }
     stream.end()?;
     Ok(tally.exit())

@@ -28,10 +28,11 @@ mod absent {
 mod present {
     use crate::cli::out::Tally;
     use crate::cli::{Common, Exit, out, plan};
-    use crate::error::Result;
+    use crate::error::{Error, ErrorKind, Result};
     use crate::fs::State;
     use crate::stack::Stack;
-    use crate::verify::{Event, Finding, Reader, Reads, Subject, Sums, Verdict, child, jobs};
+    use crate::text::escape;
+    use crate::verify::{READERS, Event, Finding, Reader, Reads, Subject, Sums, Verdict, child, jobs};
     use serde_json::{Value, json};
     use std::ffi::{OsStr, OsString};
     use std::fmt::Write as _;
@@ -59,13 +60,20 @@ mod present {
             child::limit(size.parse().unwrap_or(0), common.cache);
             return work(reader, subject, args, common);
         }
+        if let Some(other) = args.reader.iter().find(|name| READERS.iter().all(|reader| reader.name != **name)) {
+            let names: Vec<&str> = READERS.iter().map(|reader| reader.name).collect();
+            let error = Error::new(ErrorKind::Usage, format!("no reader '{}'", escape(other.as_bytes())));
+            return Err(error.help(format!("one of: {}", names.join(", "))));
+        }
         let stack = plan::open(&args.image, common)?;
         let mut tally = Tally::default();
         let mut opinions = Vec::new();
+        let mut asked = false;
         let wanted =
             |reader: &Reader| args.reader.is_empty() || args.reader.iter().any(|name| name == reader.name);
         for (reader, subject) in jobs(&stack).into_iter().filter(|(reader, _)| wanted(reader)) {
             let opinion = ask(reader, subject, &stack, args, common)?;
+            asked = true;
             tally.done();
             match opinion.result() {
                 "agree" => {}
@@ -77,6 +85,11 @@ mod present {
             } else {
                 out::data(&opinion.text());
             }
+        }
+        if !asked {
+            // Nothing was compared: that is no agreement.
+            tally.partial();
+            out::say(common, "imgmount: no second reader knows what is in this image");
         }
         if common.json {
             out::json(&json!({ "schema": "imgmount.verify/1", "image": stack.name, "opinions": opinions }));

@@ -146,7 +146,7 @@ fn fit(text: &str) -> String {
 /// What `imgmount info --json` prints.
 fn info_json(stack: &Stack) -> String {
     let size = crate::measure::qcow2_size(&**stack.disk(), false);
-    format!("{:#}\n", info::document(stack, &size))
+    crate::text::json_safe(&format!("{:#}\n", info::document(stack, &size))).into_owned()
 }
 
 fn stats() -> String {
