@@ -28,6 +28,14 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
         Ok(Extent { len: self.len().saturating_sub(offset), zero: false, hole: false })
     }
 
+    /// As [`BlockSource::extent`], by one who has no use for more than `most` bytes of it. The answer may be longer.
+    ///
+    /// # Errors
+    /// As `extent`.
+    fn extent_within(&self, offset: u64, _most: u64) -> Result<Extent> {
+        self.extent(offset)
+    }
+
     /// These ranges will be read soon. A remote source fetches them in parallel; others ignore it.
     fn advise(&self, _ranges: &[Range<u64>]) {}
 

@@ -91,7 +91,9 @@ impl Budget {
         Ok(())
     }
 
-    fn is_late(&self) -> bool {
+    /// Is the time used up?
+    #[must_use]
+    pub fn is_late(&self) -> bool {
         let (thread, before) = self.opened;
         let worked = std::thread::current().id() == thread
             && processor_time().saturating_sub(before) > self.limits.time;

@@ -108,12 +108,12 @@ impl<L: Layout> Mapped<L> {
             Place::Hole => all(true, true),
             Place::Packed { .. } => all(false, false),
             Place::Stored { file, offset: at } => {
-                let below = self.file(file)?.extent(at)?;
+                let below = self.file(file)?.extent_within(at, run.len)?;
                 Extent { len: run.len.min(below.len), ..below }
             }
             Place::Parent => match self.layout.parent() {
                 Some(parent) if offset < parent.len() => {
-                    let below = parent.extent(offset)?;
+                    let below = parent.extent_within(offset, run.len)?;
                     Extent { len: run.len.min(below.len), ..below }
                 }
                 _ => all(true, true),
@@ -157,15 +157,20 @@ impl<L: Layout> BlockSource for Mapped<L> {
     }
 
     fn extent(&self, offset: u64) -> Result<Extent> {
+        self.extent_within(offset, u64::MAX)
+    }
+
+    fn extent_within(&self, offset: u64, most: u64) -> Result<Extent> {
         check_range(offset, 1, self.len())?;
         let outline = |at| self.advancing(at, self.layout.outline_at(at)?);
         let mut whole = self.nature(offset, outline(offset)?)?;
         for _ in 0..EXTENT_RUNS {
             let next = offset.saturating_add(whole.len);
-            if next >= self.len() {
+            if next >= self.len() || whole.len >= most {
                 break;
             }
-            let more = self.nature(next, outline(next)?)?;
+            // What is damaged further on is told when it is asked for.
+            let Ok(more) = outline(next).and_then(|run| self.nature(next, run)) else { break };
             if (more.zero, more.hole) != (whole.zero, whole.hole) {
                 break;
             }
@@ -236,8 +241,12 @@ impl BlockSource for Slice {
     }
 
     fn extent(&self, offset: u64) -> Result<Extent> {
+        self.extent_within(offset, u64::MAX)
+    }
+
+    fn extent_within(&self, offset: u64, most: u64) -> Result<Extent> {
         check_range(offset, 1, self.len)?;
-        let below = self.source.extent(self.start.saturating_add(offset))?;
+        let below = self.source.extent_within(self.start.saturating_add(offset), most)?;
         Ok(Extent { len: below.len.min(self.len.saturating_sub(offset)), ..below })
     }
 

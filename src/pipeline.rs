@@ -88,7 +88,7 @@ fn read(
     for chunk in chunks {
         let offset = chunk.saturating_mul(CHUNK);
         let len = CHUNK.min(source.len().saturating_sub(offset));
-        let zero = source.extent(offset).is_ok_and(|extent| extent.zero && extent.len >= len);
+        let zero = source.extent_within(offset, len).is_ok_and(|extent| extent.zero && extent.len >= len);
         let result = if zero {
             Ok(Chunk::Zeros(len))
         } else {

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("confined", &[]),
     ("block", &[]),
     ("locator", &["block"]),
-    ("measure", &["block"]),
+    ("measure", &["block", "budget"]),
     ("pipeline", &["block"]),
     ("ondisk", &["block", "budget"]),
     ("cache", &["block", "counters"]),

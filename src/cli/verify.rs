@@ -32,7 +32,7 @@ mod present {
     use crate::fs::State;
     use crate::stack::Stack;
     use crate::text::escape;
-    use crate::verify::{READERS, Event, Finding, Reader, Reads, Subject, Sums, Verdict, child, jobs};
+    use crate::verify::{Event, Finding, READERS, Reader, Reads, Subject, Sums, Verdict, child, jobs};
     use serde_json::{Value, json};
     use std::ffi::{OsStr, OsString};
     use std::fmt::Write as _;
@@ -60,7 +60,9 @@ mod present {
             child::limit(size.parse().unwrap_or(0), common.cache);
             return work(reader, subject, args, common);
         }
-        if let Some(other) = args.reader.iter().find(|name| READERS.iter().all(|reader| reader.name != **name)) {
+        if let Some(other) =
+            args.reader.iter().find(|name| READERS.iter().all(|reader| reader.name != **name))
+        {
             let names: Vec<&str> = READERS.iter().map(|reader| reader.name).collect();
             let error = Error::new(ErrorKind::Usage, format!("no reader '{}'", escape(other.as_bytes())));
             return Err(error.help(format!("one of: {}", names.join(", "))));

@@ -12,6 +12,12 @@ use std::sync::Arc;
 const MAX_LINKS: u32 = 40;
 /// Longest path in bytes: `PATH_MAX`.
 const MAX_PATH: usize = 4096;
+/// Memory for the names of one directory while a walk is in it: 4 million names of usual length.
+const MAX_DIR_BYTES: usize = 512 << 20;
+/// What an entry takes besides its name.
+const ENTRY_BYTES: usize = 64;
+/// Longest path a walk goes down; no tool can name a longer one in one piece, but trees can be deeper than `PATH_MAX`.
+const MAX_WALK_PATH: usize = 64 << 10;
 /// Directories held open by a walk at once.
 const MAX_WALK_DEPTH: usize = 4096;
 
@@ -295,14 +301,24 @@ impl Tree {
                 continue;
             }
             let mut entries = Vec::new();
+            let (mut held, mut full) = (0_usize, false);
             let mut push = |entry: TreeEntry<'_>| {
+                held = held.saturating_add(entry.name.len()).saturating_add(ENTRY_BYTES);
+                full = held > MAX_DIR_BYTES || path.len() > MAX_WALK_PATH;
+                if full {
+                    return ControlFlow::Break(());
+                }
                 entries.push((entry.name.to_vec(), entry.node, entry.kind));
                 ControlFlow::Continue(())
             };
-            if let Err(error) = self.readdir(dir, 0, &mut push) {
+            let listed = self.readdir(dir, 0, &mut push);
+            let too_much = || Error::limit("more names, or deeper, than memory should hold");
+            let listed = if full { listed.and_then(|()| Err(too_much())) } else { listed };
+            if let Err(error) = listed {
                 visit(Visit { path: &path, node: dir, stat: Err(error), is_dir_error: true })?;
             }
             let mut below = Vec::new();
+            let mut waiting = HashSet::new();
             for (name, node, kind) in entries {
                 let mut child = path.clone();
                 if !child.ends_with(b"/") {
@@ -314,7 +330,9 @@ impl Tree {
                     stat.as_ref().map_or(kind == Some(FileType::Dir), |stat| stat.kind == FileType::Dir);
                 let readable = stat.is_ok();
                 let enter = visit(Visit { path: &child, node, stat, is_dir_error: false })?;
-                if is_dir && readable && enter == Enter::Yes {
+                // One directory may stand in another under many names: once is enough.
+                if is_dir && readable && enter == Enter::Yes && !seen.contains(&node) && waiting.insert(node)
+                {
                     below.push((child, node));
                 }
             }

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SHARDS: u64 = 8;
 
 /// Bytes of a page of tables: of a qcow2 with 64 KiB clusters or a VMDK with 64 KiB grains it covers 32 MiB of disk.
-const TABLE_PAGE: u64 = 4096;
+pub(super) const TABLE_PAGE: u64 = 4096;
 
 /// Table pages kept: 4 MiB an image, which covers 32 GiB of scattered reads at the usual cluster size.
-const TABLE_PAGES: usize = 1024;
+pub(super) const TABLE_PAGES: usize = 1024;
 
 /// The tables of one file. See the module.
 pub(super) struct Pages {

@@ -7,6 +7,7 @@
 //! ```
 //! Source of the layout: VirtualBox `VDICore.h`, structures `VDIPREHEADER` and `VDIHEADER1PLUS`.
 
+use super::pages::held;
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, Result};
@@ -171,8 +172,7 @@ impl Vdi {
         let offset =
             number.checked_mul(self.stride).and_then(|o| o.checked_add(self.data)?.checked_add(self.extra));
         let end = self.files[0].len();
-        // The last block may be stored short of its full size; the reader below reports what is missing.
-        match offset.filter(|offset| *offset < end) {
+        match offset {
             Some(offset) => Ok(Place::Stored { file: 0, offset }),
             None => Err(Error::corrupt(at)
                 .because(format!("points to stored block {number}, the file ends at {end:#x}"))),
@@ -192,10 +192,15 @@ impl Layout for Vdi {
     fn run_at(&self, offset: u64) -> Result<Run> {
         let (block, inside) = (offset / self.block, offset % self.block);
         let mut place = self.place(block)?;
+        let left = self.size.saturating_sub(offset);
+        let mut len = self.block.get().saturating_sub(inside);
         if let Place::Stored { offset, .. } = &mut place {
             *offset = offset.saturating_add(inside);
+            // The last block is stored no longer than the disk is; a file that ends before was cut off.
+            let wanted = len.min(left);
+            len = held(wanted, *offset, self.files[0].len(), &At::new("vdi", "block map").index(block))?;
         }
-        Ok(Run { len: self.block.get().saturating_sub(inside), place })
+        Ok(Run { len, place })
     }
 
     fn unit_size(&self) -> u32 {

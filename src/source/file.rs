@@ -143,15 +143,15 @@ impl BlockSource for FileSource {
         if self.identity.is_none() {
             return Ok(until(self.len, false));
         }
+        let extent = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => until(data, true),
+            Ok(_) => until(rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(self.len), false),
+            Err(rustix::io::Errno::NXIO) => until(self.len, true),
+            Err(_) => until(self.len, false),
+        };
+        // Asked afterwards: a file that was cut short in between would answer "hole".
         self.check_unchanged()?;
-        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) if data > offset => Ok(until(data, true)),
-            Ok(_) => {
-                Ok(until(rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(self.len), false))
-            }
-            Err(rustix::io::Errno::NXIO) => Ok(until(self.len, true)),
-            Err(_) => Ok(until(self.len, false)),
-        }
+        Ok(extent)
     }
 
     fn label(&self) -> String {

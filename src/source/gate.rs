@@ -131,7 +131,9 @@ impl FileGate {
         why: Reference,
     ) -> Vec<(&'a AllowedDir, PathBuf)> {
         let mut found = Vec::new();
-        if why == Reference::Extent && is_own_extent(from, name) {
+        // Beside *it*: what a backing file names lies beside the backing file, not beside the image that was given.
+        let is_given = *from == self.given.locator;
+        if why == Reference::Extent && is_given && is_own_extent(from, name) {
             found.extend(self.given.beside.iter().map(|dir| (dir, name.to_owned())));
         }
         let from_dir = from.as_path().and_then(Path::parent).and_then(|dir| {
@@ -321,6 +323,17 @@ mod tests {
             open(&gate, "disk-s002.vmdk", Reference::Extent).unwrap_err().kind(),
             ErrorKind::NotAnImage
         );
+    }
+
+    #[test]
+    fn the_extents_of_a_backing_file_are_not_looked_for_beside_its_overlay() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(here.path().join("base-flat.vmdk"), b"somebody else's").unwrap();
+        std::fs::write(there.path().join("base-flat.vmdk"), b"its own").unwrap();
+        let gate = gate(here.path(), "o.qcow2", &[there.path().to_owned()]);
+        let base = Locator::Path(there.path().canonicalize().unwrap().join("base.vmdk"));
+        let found = gate.open(&base, b"base-flat.vmdk", Reference::Extent).unwrap();
+        assert_eq!(found.source.len(), 7);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const MAGIC: &[u8; 8] = b"EFI PART";
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
 /// Entries in a table. The specification has no bound, partitioning tools write 128; 16,384 is a hundred times that.
 const MAX_ENTRIES: u32 = 16_384;
+/// Partitions that are shown, as the kernel does (`DISK_MAX_PARTS`).
+const MAX_PARTITIONS: usize = 256;
 /// Bytes in an entry: 128 by the specification, or that times a power of two.
 const ENTRY_SIZES: std::ops::RangeInclusive<u32> = 128..=4096;
 /// The most bytes an array of entries may have, from the two bounds above.
@@ -206,6 +208,13 @@ impl Gpt {
             let Ok(entry) = parse_struct::<Entry>(bytes, At::new("gpt", "entry")) else { continue };
             if entry.kind == [0; 16] {
                 continue;
+            }
+            if made.volumes.len() >= MAX_PARTITIONS {
+                made.warnings.push(format!(
+                    "{}: more than {MAX_PARTITIONS} partitions; the rest is not shown",
+                    disk.id
+                ));
+                break;
             }
             let (first, last) = (entry.first.get(), entry.last.get());
             let range = last.checked_sub(first).and_then(|more| more.checked_add(1));

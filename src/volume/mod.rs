@@ -19,7 +19,7 @@ registry! {
 }
 
 /// Volumes found in one image at most; a disk has at most 256 partitions by our limits, each may hold some.
-const MAX_VOLUMES: usize = 4096;
+const MAX_VOLUMES: usize = 512;
 
 /// A stretch of a disk, or something made of such stretches.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use super::Ext;
 use super::features::Set;
 use super::inode::{Inode, flag};
 use super::map::Place;
+use crate::budget::{Budget, Limits};
 use crate::error::{At, Error, Result};
 use crate::fs::{DirEntry, FileType, Ino};
 use crate::num::wide;
@@ -143,16 +144,19 @@ impl Ext {
         }
         let size = self.sb.block_size;
         // A hole in a directory is nothing to the kernel either; blocks that are there cannot be more than all blocks.
-        let mut left = self.sb.blocks;
+        let mut left = self.sb.blocks.min(self.meta.volume().len().checked_div(size).unwrap_or(0));
+        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
         let mut logical = from.checked_div(size).unwrap_or(0);
         let end = inode.size.checked_div(size).unwrap_or(0);
         while logical < end {
+            budget.step("directory")?;
             let stretch = self.map(inode, logical, 1)?;
             let Place::At(start) = stretch.place else {
                 logical = logical.saturating_add(stretch.blocks);
                 continue;
             };
             for n in 0..stretch.blocks.min(end.saturating_sub(logical)) {
+                budget.step("directory")?;
                 left = left.checked_sub(1).ok_or_else(|| {
                     Error::corrupt(inode.at()).because("a directory of more blocks than the file system has")
                 })?;

@@ -19,6 +19,10 @@ use crate::error::Result;
 use crate::fs::Ino;
 use crate::ondisk::{get_le16, get_le32};
 
+/// Leaves that may hold names of one and the same hash; past that the index is not believed and the directory is read
+/// from its start. Two names in one hash are rare already.
+const MAX_SAME_HASH: u32 = 64;
+
 /// Where the index starts in block 0, and its fields, in bytes.
 const ROOT_INFO: usize = 24;
 const ROOT_VERSION: usize = 28;
@@ -108,7 +112,7 @@ impl Ext {
                 entries = self::entries(&node, NODE_ENTRIES);
             }
         }
-        loop {
+        for _ in 0..MAX_SAME_HASH {
             let Some(block) = path.last().and_then(|level| level.entries.get(level.taken)) else {
                 return Ok(None);
             };
@@ -122,6 +126,7 @@ impl Ext {
                 None => return Ok(None),
             }
         }
+        Ok(None)
     }
 
     /// Moves to the next leaf. `Some(false)`: it cannot hold the target. `None`: the index is not sound.

@@ -14,6 +14,8 @@ use crate::ondisk::{get_le16, get_le32};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// All values of one file together; the kernel gives a process no more than 64 KiB of one, and lists 64 KiB of names.
+const MAX_VALUES: u64 = 8 << 20;
 const MAGIC: u32 = 0xea02_0000;
 /// Bytes of the header of a block of attributes.
 const BLOCK_HEADER: usize = 32;
@@ -115,8 +117,15 @@ impl Ext {
 
     /// Adds the attributes of `table`, whose values lie at offsets into `values`.
     fn collect(&self, table: &[u8], values: &[u8], at: &At, all: &mut Vec<Xattr>) -> Result<()> {
+        let mut total = 0_u64;
         for Found { entry, name } in entries(table, at)? {
             let Some(prefix) = prefix(entry.prefix) else { continue };
+            // Entries may share their value's bytes: thousands of names for one value.
+            total = total.saturating_add(entry.value_size.get().into());
+            if total > MAX_VALUES {
+                return Err(Error::limit(format!("attributes of more than {MAX_VALUES} bytes together"))
+                    .at(at.clone()));
+            }
             let value = self.value(&entry, values, at)?;
             let value = if matches!(entry.prefix, 2 | 3) { acl(&value, at)? } else { value };
             all.push(Xattr { name: [prefix, name].concat(), value });

@@ -155,8 +155,18 @@ fn around(ring: &[u8], offset: u64, length: u64) -> Option<Vec<u8>> {
     Some([head, rest].concat())
 }
 
-/// The entry at `offset` of the ring, if a sound one of this log stands there (section 2.3.1.1).
-fn entry(ring: &[u8], offset: u64, log: &[u8; 16]) -> Option<Entry> {
+/// The entry at `offset` of the ring, if a sound one of this log stands there (section 2.3.1.1). Its length is paid for
+/// before it is summed: a ring full of entries as long as itself would be work for minutes.
+fn entry(ring: &[u8], offset: u64, log: &[u8; 16], budget: &Budget) -> Result<Option<Entry>> {
+    let Some(length) = claimed(ring, offset, log) else { return Ok(None) };
+    for _ in 0..length / SECTOR {
+        budget.step("log of a VHDX")?;
+    }
+    Ok(sound(ring, offset, length))
+}
+
+/// The length that an entry of this log at `offset` claims, if one stands there.
+fn claimed(ring: &[u8], offset: u64, log: &[u8; 16]) -> Option<u64> {
     let head = ring.get(narrow(offset)..)?.get(..64)?;
     let length = u64::from(get_le32(head, 8)?);
     let (tail, sequence) = (u64::from(get_le32(head, 12)?), get_le64(head, 16)?);
@@ -166,11 +176,14 @@ fn entry(ring: &[u8], offset: u64, log: &[u8; 16]) -> Option<Entry> {
         && length <= wide(ring.len())
         && tail.is_multiple_of(SECTOR)
         && tail < wide(ring.len());
-    if !ours || !fits {
-        return None;
-    }
+    (ours && fits).then_some(length)
+}
+
+/// The entry of `length` bytes at `offset`, if its checksum is right.
+fn sound(ring: &[u8], offset: u64, length: u64) -> Option<Entry> {
     let bytes = around(ring, offset, length)?;
-    let (flushed_len, last_len) = (get_le64(head, 48)?, get_le64(head, 56)?);
+    let (tail, sequence) = (get_le32(&bytes, 12)?.into(), get_le64(&bytes, 16)?);
+    let (flushed_len, last_len) = (get_le64(&bytes, 48)?, get_le64(&bytes, 56)?);
     sums_up(&bytes).then_some(Entry { offset, length, tail, sequence, flushed_len, last_len, bytes })
 }
 
@@ -184,8 +197,7 @@ fn active(ring: &[u8], log: &[u8; 16], budget: &Budget) -> Result<Option<Sequenc
         budget.step("log of a VHDX")?;
         let mut run: Vec<Entry> = Vec::new();
         let (mut offset, mut covered) = (start, 0_u64);
-        while let Some(next) = entry(ring, offset, log) {
-            budget.step("log of a VHDX")?;
+        while let Some(next) = entry(ring, offset, log, budget)? {
             let follows = run.last().is_none_or(|last| last.sequence.checked_add(1) == Some(next.sequence));
             covered = covered.saturating_add(next.length);
             if !follows || covered > size {

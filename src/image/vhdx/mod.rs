@@ -11,7 +11,7 @@ mod header;
 mod log;
 
 use self::header::{Header, Metadata, Region, Regions};
-use super::pages::Pages;
+use super::pages::{Pages, held};
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
@@ -108,6 +108,9 @@ const UNMAPPED: u64 = 3;
 const FULLY_PRESENT: u64 = 6;
 const PARTIALLY_PRESENT: u64 = 7;
 
+/// Bits of a sector bitmap looked at for one run; neighbouring runs are joined by who reads them.
+const MAX_BITS: u64 = 4096;
+
 /// Sectors that one sector bitmap block of 1 MiB describes, section 2.5.
 const SECTORS_PER_BITMAP: u64 = 1 << 23;
 
@@ -197,23 +200,21 @@ impl Vhdx {
         };
         let here = bit(0)?;
         let mut sectors = 1;
-        while sectors < left && bit(sectors)? == here {
+        while sectors < left.min(MAX_BITS) && bit(sectors)? == here {
             sectors = sectors.saturating_add(1);
         }
         let len = sectors.saturating_mul(self.sector.get()).saturating_sub(inside % self.sector);
-        let place = if here { self.stored(block, data.saturating_add(inside))? } else { Place::Parent };
-        Ok(Run { len, place })
+        if here {
+            self.stored(block, len, data.saturating_add(inside))
+        } else {
+            Ok(Run { len, place: Place::Parent })
+        }
     }
 
-    fn stored(&self, block: u64, offset: u64) -> Result<Place> {
-        let end = self.tables.file_len();
-        if offset < end {
-            return Ok(Place::Stored { file: 0, offset });
-        }
-        let at = At::new("vhdx", "BAT").index(block);
-        Err(Error::corrupt(at).because(format!(
-            "points to byte {offset:#x}, the file ends at {end:#x}: it was cut off, or the table is wrong"
-        )))
+    /// A run that the file holds, as far as it does.
+    fn stored(&self, block: u64, len: u64, offset: u64) -> Result<Run> {
+        let len = held(len, offset, self.tables.file_len(), &At::new("vhdx", "BAT").index(block))?;
+        Ok(Run { len, place: Place::Stored { file: 0, offset } })
     }
 }
 
@@ -234,7 +235,10 @@ impl Layout for Vhdx {
             NOT_PRESENT | UNDEFINED => Place::Hole,
             // Unmapped content may be anything by the specification; zeros is what Windows and qemu give.
             ZERO | UNMAPPED => Place::Zero,
-            FULLY_PRESENT => self.stored(block, data.saturating_add(inside))?,
+            FULLY_PRESENT => {
+                let len = self.block.get().saturating_sub(inside).min(self.size.saturating_sub(offset));
+                return self.stored(block, len, data.saturating_add(inside));
+            }
             PARTIALLY_PRESENT if self.parent.is_some() => return self.partial(block, inside, data),
             other => {
                 let at = At::new("vhdx", "BAT").index(block);

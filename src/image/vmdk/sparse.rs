@@ -7,7 +7,7 @@
 //! Specification: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extents", "Stream-Optimized Compressed
 //! Sparse Extents".
 
-use super::super::pages::{Pages, count, entries_le32, held};
+use super::super::pages::{Pages, TABLE_PAGE, TABLE_PAGES, count, entries_le32, held};
 use super::super::unpack;
 use crate::block::{BlockSource, Place, Run};
 use crate::error::{At, Error, Result};
@@ -164,6 +164,8 @@ impl Sparse {
         if header.unclean != 0 {
             warnings.push("the image was not closed cleanly by its writer".to_owned());
         }
+        // The n-th file of a disk keeps the n-th part, so that thousands of extents keep little more than a few.
+        let nth = file.saturating_add(1);
         // The descriptor is the head's in either case.
         let at = sectors(first.descriptor_offset.get(), "descriptor", 0x1c)?;
         let len = sectors(first.descriptor_size.get(), "descriptor", 0x24)?;
@@ -177,9 +179,9 @@ impl Sparse {
             gd,
             rgd,
             directory_len,
-            tables: Pages::new(Arc::clone(&source)),
+            tables: Pages::with(Arc::clone(&source), TABLE_PAGE, TABLE_PAGES.checked_div(nth).unwrap_or(0)),
             // A marker has 12 bytes at the start of a sector, so a page of 16 holds just one.
-            markers: Pages::with(source, 16, 8192),
+            markers: Pages::with(source, 16, 8192_usize.checked_div(nth).unwrap_or(0)),
             descriptor: (at != 0 && len != 0).then_some((at, len)),
             version: header.version.get(),
             warnings,

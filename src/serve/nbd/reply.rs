@@ -3,7 +3,7 @@
 //! A reply's data is read straight behind the room that its header needs, so that header and data leave in one
 //! `write` without being copied. `doc/proto.md` of the NBD project, "Simple reply message", "Structured reply chunk".
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::num::wide;
 use crate::text::escape;
 
@@ -67,8 +67,8 @@ impl Failure {
 
     /// A read at `offset` that failed.
     pub(super) fn read(error: &Error, offset: u64) -> Self {
-        let errno = if error.kind() == ErrorKind::OutOfRange { Errno::Inval } else { Errno::Io };
-        Self { errno, text: error.chain(), offset: Some(offset) }
+        // The request's own range was checked before: whatever is out of range here is the image's fault.
+        Self { errno: Errno::Io, text: error.chain(), offset: Some(offset) }
     }
 
     /// The text as the protocol carries it: UTF-8 that obeys no terminal, cut between characters.

@@ -370,7 +370,7 @@ impl Session {
         let mut extents: Vec<(u32, u32)> = Vec::new();
         let (mut at, end) = (request.offset, request.offset.saturating_add(request.length.into()));
         while at < end {
-            let extent = match self.export.source.extent(at) {
+            let extent = match self.export.source.extent_within(at, end.saturating_sub(at)) {
                 Ok(extent) => extent,
                 // What is known so far is an answer; the client will ask again from here, and then hear of it.
                 Err(_) if !extents.is_empty() => break,
