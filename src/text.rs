@@ -71,6 +71,22 @@ pub fn escape(bytes: &[u8]) -> Escaped<'_> {
     Escaped(bytes)
 }
 
+/// Text of our own that may have taken in a stranger's: what a terminal would obey is spelled out, and backslashes
+/// stay, so what was escaped before is not escaped twice.
+#[must_use]
+pub fn defuse(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) {
+            let mut utf8 = [0; 4];
+            out.push_str(&escape(c.encode_utf8(&mut utf8).as_bytes()).to_string());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// C0, DEL, C1, and the characters that reorder or hide text.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -138,6 +154,11 @@ mod tests {
         let safe = json_safe(&json);
         assert!(safe.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{safe}");
         assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), name);
+    }
+
+    #[test]
+    fn what_was_escaped_is_defused_once() {
+        assert_eq!(defuse("a\\x1b\u{9b}m\x1b"), "a\\x1b\\xc2\\x9bm\\x1b");
     }
 
     #[test]

@@ -470,13 +470,46 @@ fn a_bomb_in_an_initramfs_is_undecided() {
 #[test]
 fn the_kernel_that_counts_is_the_default_one() {
     requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
-    let second = "echo k > $R/boot/vmlinuz-5.10; initramfs $R/boot/initrd.img-5.10 cat virtio
+    let second = "echo k > $R/boot/vmlinuz-5.10; cp -r $R/lib/modules/6.1.0-9 $R/lib/modules/5.10; initramfs $R/boot/initrd.img-5.10 cat virtio
         printf \"menuentry 'old' {\n linux /boot/vmlinuz-5.10 root=UUID=$U\n initrd /boot/initrd.img-5.10\n}\n\" >> $R/boot/grub/grub.cfg";
     assert_eq!(check_guest(second).result("virtio-initramfs"), "pass");
     let chosen = format!("{second}\nsed -i 's/default=\"0\"/default=\"1\"/' $R/boot/grub/grub.cfg");
     let checked = check_guest(&chosen);
     assert_eq!(checked.only_blocker().1, "VirtioNotInstall");
     assert!(checked.message("virtio-initramfs").starts_with("Kernel 5.10 "));
+}
+
+#[test]
+fn a_kernel_of_which_nothing_is_known_lacks_nothing() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let undecided = |change: &str, why: &str| {
+        let checked = check_guest(change);
+        assert_eq!(checked.result("virtio-initramfs"), "undecided", "{change}: {:#}", checked.json);
+        assert!(checked.message("virtio-initramfs").contains(why), "{}", checked.message("virtio-initramfs"));
+    };
+    let named = "mv $R/boot/vmlinuz-6.1.0-9 $R/boot/vmlinuz-linux; sed -i s,vmlinuz-6.1.0-9,vmlinuz-linux, $R/boot/grub/grub.cfg";
+    undecided(named, "nothing in the guest says what kernel linux can drive");
+    let nameless = "mv $R/boot/vmlinuz-6.1.0-9 $R/vmlinuz; sed -i s,/boot/vmlinuz-6.1.0-9,/vmlinuz, $R/boot/grub/grub.cfg";
+    undecided(nameless, "the release of kernel /vmlinuz is not known");
+    let no_list = "rm $R/lib/modules/6.1.0-9/modules.builtin; sed -i /initrd/d $R/boot/grub/grub.cfg";
+    undecided(no_list, "built into it is not known");
+    undecided("rm -r $R/boot/grub $R/boot/initrd*", "which initramfs kernel 6.1.0-9 loads is not known");
+}
+
+#[test]
+fn the_release_of_a_kernel_is_in_its_header_too() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    // Linux x86 boot protocol: HdrS at 0x202; kernel_version 0x0100 at 0x20e means a string at 0x300.
+    let header = "rm $R/boot/vmlinuz-6.1.0-9; k=$R/boot/vmlinuz-linux; truncate -s 4096 $k
+        put() { printf \"$2\" | dd of=$k bs=1 seek=$(($1)) conv=notrunc status=none; }
+        put 0x202 HdrS; put 0x20e '\\0\\1'; put 0x300 '6.1.0-9 (a@b) #1'
+        mv $R/boot/initrd.img-6.1.0-9 $R/boot/initramfs-linux; rm -r $R/boot/grub";
+    let checked = check_guest(header);
+    assert!(
+        checked.message("virtio-initramfs").starts_with("Kernel 6.1.0-9 drives"),
+        "{}",
+        checked.message("virtio-initramfs")
+    );
 }
 
 #[test]
@@ -511,6 +544,8 @@ fn a_missing_or_empty_initramfs_stops_the_boot() {
     requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
     assert_eq!(check_guest("rm $R/boot/initrd.img-6.1.0-9").result("boot-files"), "fail");
     assert_eq!(check_guest(": > $R/boot/initrd.img-6.1.0-9").result("boot-files"), "fail");
+    let variable = "sed -i 's,initrd /boot/initrd.img-6.1.0-9,initrd ${path}/initrd,' $R/boot/grub/grub.cfg";
+    assert_eq!(check_guest(variable).result("boot-files"), "undecided");
 }
 
 #[test]
@@ -525,6 +560,9 @@ fn root_must_name_the_volume_of_the_system() {
     assert_eq!((named.verdict(), named.exit()), ("importable", 0));
     assert_eq!(with("/dev/vda1").result("device-names"), "pass");
     assert_eq!(with("/dev/sda2").only_blocker().0, "root-argument");
+    for other in ["0801", "ZFS=pool/root", "live:CDLABEL=x", "PARTUUID=12345678-01/PARTNROFF=1"] {
+        assert_eq!(with(other).result("root-argument"), "undecided", "{other}");
+    }
 }
 
 #[test]
@@ -842,6 +880,8 @@ fn nonsense_on_the_command_line_is_a_usage_error() {
     assert_eq!(code(&["check", "x.raw", "-p", "nimbus"]), Some(2));
     assert_eq!(code(&["check", "x.raw", "--ignore", "nothing"]), Some(2));
     assert_eq!(code(&["check", "x.raw", "--set", "x"]), Some(2));
+    assert_eq!(code(&["check", "x.raw", "--set", "systemDiskSizeGB=abc"]), Some(2));
+    assert_eq!(code(&["check", "x.raw", "--set", "diskFormat=foo"]), Some(2));
     assert_eq!(code(&["check", "x.raw", "--report", "pdf"]), Some(2));
     assert_eq!(code(&["check"]), Some(2));
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::measure::Range;
 use crate::stack::Stack;
+use crate::text::escape;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
@@ -104,6 +105,10 @@ impl Seen {
     }
 }
 
+/// Words for yes and no.
+const YES: &[&str] = &["true", "True", "TRUE", "yes", "1"];
+const NO: &[&str] = &["false", "False", "FALSE", "no", "0"];
+
 /// What a user told with `--set`: as the cloud's import call would be told.
 #[derive(Clone, Debug, Default)]
 pub struct Settings(BTreeMap<String, String>);
@@ -116,7 +121,7 @@ impl Settings {
     /// Reads `k=v` words.
     ///
     /// # Errors
-    /// `Usage` for a word without `=` and for a name that no rule looks at.
+    /// `Usage` for a word without `=`, a name that no rule looks at, and a value that the name cannot have.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self> {
         let mut found = BTreeMap::new();
         for word in words {
@@ -130,9 +135,44 @@ impl Settings {
             if !Self::KNOWN.contains(&name) {
                 return Err(usage(format!("--set {word}: no rule looks at '{name}'")));
             }
+            if let Err(wrong) = Self::judge(name, value) {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!("--set {}: {wrong}", escape(word.as_bytes())),
+                ));
+            }
             found.insert(name.to_owned(), value.to_owned());
         }
         Ok(Self(found))
+    }
+
+    /// Could the import be told this? What is wrong with it if not.
+    fn judge(name: &str, value: &str) -> std::result::Result<(), String> {
+        match name {
+            "diskFormat" => crate::image::by_name(value).map(|_| ()).map_err(|error| {
+                let help = error.help_text().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("{error}{help}")
+            }),
+            "systemDiskSizeGB" if Self::gigabytes(value).is_none() => {
+                Err("write a whole number of GB".to_owned())
+            }
+            "forceImport" if !YES.contains(&value) && !NO.contains(&value) => {
+                Err("write true or false".to_owned())
+            }
+            _ if value.is_empty() => Err("the value is empty".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whole GB, in bytes.
+    fn gigabytes(text: &str) -> Option<u64> {
+        text.parse::<u64>().ok()?.checked_mul(1 << 30)
+    }
+
+    /// A size that was given in GB, in bytes.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.get(name).and_then(Self::gigabytes)
     }
 
     /// A value.
@@ -144,8 +184,7 @@ impl Settings {
     /// Is it set to something that means yes?
     #[must_use]
     pub fn is_yes(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "yes" | "1"))
+        self.get(name).is_some_and(|value| YES.contains(&value))
     }
 }
 
@@ -301,6 +340,21 @@ mod tests {
             (human(500 << 30), human((3 << 30) + (1 << 29)), human(10)),
             ("500 GiB".into(), "3.5 GiB".into(), "10 bytes".into())
         );
+    }
+
+    #[test]
+    fn a_value_that_a_setting_cannot_have_is_refused() {
+        for word in [
+            "systemDiskSizeGB=abc",
+            "systemDiskSizeGB=-1",
+            "diskFormat=foo",
+            "forceImport=maybe",
+            "platform=",
+        ] {
+            assert_eq!(Settings::parse(&[word]).unwrap_err().kind(), ErrorKind::Usage, "{word}");
+        }
+        let told = Settings::parse(&["systemDiskSizeGB=50", "forceImport=True"]).unwrap();
+        assert_eq!((told.size("systemDiskSizeGB"), told.is_yes("forceImport")), (Some(50 << 30), true));
     }
 
     #[test]

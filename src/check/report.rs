@@ -4,7 +4,7 @@ use super::profile::{Finding, Level, Profile, Verdict};
 use super::{Evidence, Outcome, human};
 use crate::error::Error;
 use crate::stack::Stack;
-use crate::text::Text;
+use crate::text::{Text, defuse};
 use serde_json::{Value, json};
 
 /// Adds to a `String`, which cannot fail.
@@ -171,7 +171,7 @@ pub fn text(reports: &[Report], style: Style) -> String {
 }
 
 fn one(out: &mut String, report: &Report, style: Style) {
-    putln!(out, "{}  {}", report.image, report.about);
+    putln!(out, "{}  {}", defuse(&report.image), defuse(&report.about));
     let profile = &report.profile;
     let head = format!(
         "Profile {} (document of {}, compared {})",
@@ -179,9 +179,9 @@ fn one(out: &mut String, report: &Report, style: Style) {
     );
     if let Err(error) = &report.findings {
         let verdict = style.paint(RED, "NOT CHECKED");
-        putln!(out, "{head}  {verdict}: the image could not be opened\n  {}", error.chain());
+        putln!(out, "{head}  {verdict}: the image could not be opened\n  {}", defuse(&error.chain()));
         if let Some(help) = error.help_text() {
-            putln!(out, "  help: {help}");
+            putln!(out, "  help: {}", defuse(help));
         }
         return;
     }
@@ -199,7 +199,13 @@ fn one(out: &mut String, report: &Report, style: Style) {
         detail(out, &style.paint(YELLOW, "UNDECIDED"), finding);
     }
     for finding in findings.iter().filter(|finding| finding.ignored && finding.result() != "pass") {
-        putln!(out, "\nIGNORED   {}: {} ({})", finding.rule.check, finding.message(), finding.result());
+        putln!(
+            out,
+            "\nIGNORED   {}: {} ({})",
+            finding.rule.check,
+            defuse(&finding.message()),
+            finding.result()
+        );
     }
     let passed: Vec<&Finding> =
         findings.iter().filter(|finding| matches!(finding.outcome, Outcome::Pass(_))).collect();
@@ -215,11 +221,11 @@ fn one(out: &mut String, report: &Report, style: Style) {
                 "{}    {:<22} {}",
                 style.paint(GREEN, "PASSED"),
                 finding.rule.check,
-                finding.message()
+                defuse(&finding.message())
             );
         }
         for finding in &idle {
-            putln!(out, "NOT ASKED {:<22} {}", finding.rule.check, finding.message());
+            putln!(out, "NOT ASKED {:<22} {}", finding.rule.check, defuse(&finding.message()));
         }
     } else {
         putln!(out, "\nPASSED {}   NOT APPLICABLE {}   (--all lists them)", passed.len(), idle.len());
@@ -253,15 +259,15 @@ fn verdict_line(report: &Report, style: Style) -> String {
 fn detail(out: &mut String, word: &str, finding: &Finding) {
     let code = finding.rule.code.as_deref().unwrap_or_default();
     let head = format!("{word} {:<22} {code}", finding.rule.check);
-    putln!(out, "\n{}\n  {}", head.trim_end(), finding.message());
+    putln!(out, "\n{}\n  {}", head.trim_end(), defuse(&finding.message()));
     let evidence = finding.seen().map(|seen| seen.evidence.as_slice()).unwrap_or_default();
     for (at, evidence) in evidence.iter().enumerate() {
         let label = if at == 0 { "seen" } else { "" };
-        putln!(out, "  {label:<5} {}", place(evidence));
+        putln!(out, "  {label:<5} {}", defuse(&place(evidence)));
     }
     putln!(out, "  {:<5} {}", "why", finding.rule.why);
     if let Some(fix) = finding.fix() {
-        putln!(out, "  {:<5} {fix}", "fix");
+        putln!(out, "  {:<5} {}", "fix", defuse(fix));
     }
     putln!(out, "  {:<5} {}", "rule", finding.source);
 }
@@ -287,7 +293,7 @@ fn matrix(out: &mut String, reports: &[Report], style: Style) {
     images.dedup();
     for image in images {
         let columns: Vec<&Report> = reports.iter().filter(|report| report.image == image).collect();
-        put!(out, "{image}\n{:<24}", "");
+        put!(out, "{}\n{:<24}", defuse(image), "");
         for report in &columns {
             put!(out, "{:<16}", report.profile.id);
         }

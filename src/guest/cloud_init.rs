@@ -72,7 +72,11 @@ pub fn read(
     }
     let services = services.as_ref().map_err(Clone::clone)?;
     found.enabled = UNITS.iter().find_map(|unit| services.enabled(unit)).cloned();
-    found.disabled = disabled(tree, boot)?;
+    found.disabled = match disabled(tree, boot) {
+        // What nothing starts is off, whatever the boot menu says.
+        Err(_) if found.enabled.is_none() => None,
+        found => found?,
+    };
     found.datasources = datasources(tree)?;
     Ok(found)
 }
@@ -99,7 +103,7 @@ fn disabled(tree: &Tree, boot: &Result<Option<BootConfig>>) -> Result<Option<Evi
     if let Some(node) = tree.find(marker.as_bytes())? {
         return Ok(Some(Evidence::new("disables cloud-init").on(tree.volume(node)).path(marker.as_bytes())));
     }
-    let entry = boot.as_ref().ok().and_then(Option::as_ref).and_then(BootConfig::default_entry);
+    let entry = boot.as_ref().map_err(Clone::clone)?.as_ref().and_then(BootConfig::default_entry);
     Ok(entry.filter(|entry| entry.has_arg("cloud-init=disabled")).map(|entry| Evidence {
         what: "the kernel's argument cloud-init=disabled".to_owned(),
         ..entry.evidence.clone()
@@ -242,6 +246,15 @@ mod tests {
     #[test]
     fn a_listed_package_without_its_program_is_not_installed() {
         assert!(cloud_init(&[INSTALLED]).unwrap().installed.is_none());
+    }
+
+    #[test]
+    fn an_unread_boot_menu_is_no_proof_that_nothing_disables_it() {
+        let service = ("/etc/systemd/system/cloud-init.target.wants/cloud-init.service", "-> /x.service");
+        let files = [INSTALLED, PROGRAM_FILE, service, ("/x.service", "[Unit]\n")];
+        assert!(cloud_init(&files).unwrap().enabled.is_some());
+        let menu = [("/boot/grub/grub.cfg", "!")];
+        assert!(cloud_init(&[&files[..], &menu].concat()).is_err());
     }
 
     #[test]

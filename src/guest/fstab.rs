@@ -148,6 +148,10 @@ pub fn resolve<'a>(spec: &Spec, devices: &'a [Device]) -> Found<'a> {
         return Found::Device(device);
     }
     match spec {
+        // The kernel's own PARTUUID=…/PARTNROFF=1 counts from that partition.
+        Spec::PartUuid(uuid) if uuid.contains('/') => {
+            Found::Unsure(format!("{} is relative to a partition", escape(uuid.as_bytes())))
+        }
         Spec::Uuid(_) | Spec::Label(_) => match find(&|device| device.may_hide_an_identity()) {
             Some(device) => Found::Unsure(format!(
                 "{} holds {}, whose identity could not be read",

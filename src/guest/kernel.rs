@@ -4,7 +4,7 @@ use super::evidence::Evidence;
 use super::file::{self, GuestFile, MAX_CONFIG};
 use crate::error::Result;
 use crate::fs::FileType;
-use crate::fs::tree::Tree;
+use crate::fs::tree::{Node, Tree};
 use crate::text::{Text, escape};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,6 +85,10 @@ pub struct Drivers {
     pub built_in: BTreeSet<String>,
     /// `CONFIG_*=y` of `/boot/config-RELEASE`, if it is there.
     pub config: Option<Config>,
+    /// Was `modules.dep` read? Without it, what is not in `loadable` may be there all the same.
+    pub lists_loadable: bool,
+    /// Was `modules.builtin` read?
+    pub lists_built_in: bool,
     /// The files these were read from.
     pub evidence: Vec<Evidence>,
 }
@@ -99,6 +103,18 @@ pub struct Config {
 }
 
 impl Drivers {
+    /// Was anything read that tells what this kernel can drive?
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.lists_loadable || self.knows_built_in()
+    }
+
+    /// Was anything read that tells what is part of the kernel's image?
+    #[must_use]
+    pub const fn knows_built_in(&self) -> bool {
+        self.lists_built_in || self.config.is_some()
+    }
+
     /// Is this driver part of the kernel's image?
     #[must_use]
     pub fn has_built_in(&self, module: &str) -> bool {
@@ -131,11 +147,12 @@ pub fn drivers(tree: &Tree, release: &[u8]) -> Result<Drivers> {
     let mut found = Drivers::default();
     let path = |name: &str| [b"/lib/modules/", release, b"/", name.as_bytes()].concat();
     if let Some(file) = file::read(tree, path("modules.dep"), MAX_DEP)? {
-        found.loadable = dependencies(&file);
+        (found.loadable, found.lists_loadable) = (dependencies(&file), true);
         found.evidence.push(file.evidence(format!("{} loadable modules", found.loadable.len())));
     }
     if let Some(file) = file::read(tree, path("modules.builtin"), MAX_DEP)? {
         found.built_in = file.lines().filter_map(|(_, line)| module_name(line)).collect();
+        found.lists_built_in = true;
         found.evidence.push(file.evidence(format!("{} modules built in", found.built_in.len())));
     }
     let configs = [[b"/boot/config-", release].concat(), path("config")];
@@ -161,15 +178,50 @@ fn dependencies(file: &GuestFile) -> BTreeMap<String, Vec<String>> {
     file.lines().filter_map(|(_, text)| line(text)).collect()
 }
 
+/// Magic of a bzImage's header at byte 0x202, and where the header's `kernel_version` stands (Linux x86 boot protocol,
+/// "The Real-Mode Kernel Header").
+const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
+const KERNEL_VERSION: usize = 0x20e;
+/// What `kernel_version` counts from, in bytes.
+const VERSION_BASE: u64 = 0x200;
+/// The longest release that is read; `uname` has room for 64 bytes.
+const MAX_RELEASE: usize = 128;
+
+/// The release in the header of a bzImage; `None` when the file is none or has no release that could be a file's name.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn release_inside(tree: &Tree, node: Node) -> Result<Option<Vec<u8>>> {
+    let mut head = [0; 0x210];
+    let read = tree.read_at(node, &mut head, 0)?;
+    let head = head.get(..read).unwrap_or_default();
+    let Some(rest) = head.get(MAGIC.0..).filter(|rest| rest.starts_with(MAGIC.1)) else { return Ok(None) };
+    let offset = rest.get(KERNEL_VERSION.saturating_sub(MAGIC.0)..).and_then(|rest| rest.first_chunk());
+    let offset = offset.map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    if offset == 0 {
+        return Ok(None);
+    }
+    let mut text = [0; MAX_RELEASE];
+    let read = tree.read_at(node, &mut text, VERSION_BASE.saturating_add(u64::from(offset)))?;
+    let text = text.get(..read).unwrap_or_default();
+    // "6.1.0-9-amd64 (build@host) #1 SMP …" and a zero byte.
+    let Some(end) = text.iter().position(|byte| matches!(byte, b' ' | 0)) else { return Ok(None) };
+    let release = text.get(..end).unwrap_or_default();
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"._+-~".contains(byte);
+    let is_name = release.first().is_some_and(u8::is_ascii_digit) && release.iter().all(fits);
+    Ok(is_name.then(|| release.to_vec()))
+}
+
 /// The name of the module in a path like `kernel/drivers/block/virtio_blk.ko.xz`, with `_` for `-`, as the kernel
-/// itself makes no difference between the two.
+/// itself makes no difference between the two. Every such name is printable ASCII; anything else names no module.
 #[must_use]
 pub fn module_name(path: &[u8]) -> Option<String> {
     let name = path.rsplit(|byte| *byte == b'/').next()?.trim_ascii_end();
     let packed: [&[u8]; 5] = [b".xz", b".zst", b".gz", b".lz4", b".bz2"];
     let name = packed.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name);
     let name = name.strip_suffix(b".ko").filter(|name| !name.is_empty() && name.len() <= 255)?;
-    Some(std::str::from_utf8(name).ok()?.replace('-', "_"))
+    let is_plain = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\');
+    Some(std::str::from_utf8(name).ok().filter(|_| is_plain)?.replace('-', "_"))
 }
 
 #[cfg(test)]
@@ -183,6 +235,31 @@ mod tests {
         assert_eq!(module_name(b"nd_virtio.ko").as_deref(), Some("nd_virtio"));
         assert_eq!(module_name(b"virtio_blk.ko.sig"), None);
         assert_eq!(module_name(b".ko"), None);
+    }
+
+    #[test]
+    fn a_name_that_a_terminal_would_obey_is_no_module() {
+        for name in [&b"virtio\x1b[2J.ko"[..], b"virtio\\x1b.ko", "virtio\u{202e}.ko".as_bytes(), b"a b.ko"] {
+            assert_eq!(module_name(name), None);
+        }
+        assert_eq!(module_name(&[vec![b'a'; 256], b".ko".to_vec()].concat()), None);
+    }
+
+    #[test]
+    fn the_release_is_in_the_header_of_a_bzimage() {
+        // Linux x86 boot protocol: with kernel_version 0x1c00 the string starts at byte 0x1e00.
+        let mut image = vec![0; 0x2000];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x1c00_u16.to_le_bytes());
+        image[0x1e00..0x1e18].copy_from_slice(b"6.6.1-arch1-1 (x@y) #1\0\0");
+        let inside = |image: &[u8]| {
+            let tree = Tree::new("p1", std::sync::Arc::new(MemoryFs::new(&[("/vmlinuz-linux", image)])));
+            release_inside(&tree, tree.find(b"/vmlinuz-linux").unwrap().unwrap()).unwrap()
+        };
+        assert_eq!(inside(&image).as_deref(), Some(&b"6.6.1-arch1-1"[..]));
+        image[0x1e01] = b'/';
+        assert_eq!(inside(&image), None);
+        assert_eq!((inside(&image[..0x20f]), inside(b"kernel")), (None, None));
     }
 
     #[test]

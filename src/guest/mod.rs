@@ -201,6 +201,23 @@ impl Guest {
         kernel::drivers(&self.facts, release)
     }
 
+    /// The release of a kernel's image: the one in its name if the guest has files of that release, else the one in
+    /// its header (`/boot/vmlinuz-linux` tells nothing by its name), else whatever its name says.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn release(&self, file: &BootFile) -> Result<Option<Vec<u8>>> {
+        let named = kernel::release_of(&file.name).map(<[u8]>::to_vec);
+        if let Some(release) = &named {
+            for before in [&b"/lib/modules/"[..], b"/boot/config-"] {
+                if file::exists(&self.facts, [before, release].concat())? {
+                    return Ok(named);
+                }
+            }
+        }
+        Ok(kernel::release_inside(&self.facts, file.node)?.or(named))
+    }
+
     /// Its boot loader's configuration; `None` when there is none that we know.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl Check for BootFiles {
                 format!("the default boot entry is not known: {}", boot.why),
             ));
         };
-        let mut seen = Vec::new();
+        let (mut seen, mut unsure) = (Vec::new(), None);
         for named in std::iter::once(&entry.kernel).chain(&entry.initrds) {
             let wrong = match guest.boot_file(named)? {
                 Some(file) if file.size > 0 => {
@@ -35,12 +35,22 @@ impl Check for BootFiles {
                     continue;
                 }
                 Some(_) => "is empty",
+                None if named.contains(&b'$') => {
+                    unsure.get_or_insert(named);
+                    continue;
+                }
                 None => "is not there",
             };
             return Seen::new(format!("{}, which the boot menu starts, {wrong}.", escape(named)))
                 .at(entry.evidence.clone())
                 .fix("make it again (update-initramfs -u, dracut -f) and write the menu anew (update-grub, grub2-mkconfig)")
                 .fail();
+        }
+        if let Some(named) = unsure {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} has a variable of the menu's script in it", escape(named)),
+            ));
         }
         Seen::new(format!("The boot menu starts {}, which is there.", escape(&entry.kernel)))
             .at(entry.evidence.clone())

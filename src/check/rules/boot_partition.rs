@@ -64,7 +64,7 @@ impl Check for BootPartition {
             };
             return Seen::new(message)
                 .at(start(format!("boot code: {}", table.boot_code)))
-                .fix("install the boot loader on the disk: grub-install --target=i386-pc DISK")
+                .fix(format!("install a boot loader for {} on the disk", offered.join(" or ")))
                 .fail();
         }
         let has_active =

@@ -7,6 +7,9 @@ use crate::text::escape;
 
 pub(in crate::check) struct RootArgument;
 
+/// Names by which the kernel itself means something else than a block device of the disk (nfsroot, initrd).
+const NOT_OF_A_DISK: &[&[u8]] = &[b"/dev/nfs", b"/dev/cifs", b"/dev/root", b"/dev/ram0"];
+
 impl Check for RootArgument {
     fn id(&self) -> &'static str {
         "root-argument"
@@ -28,7 +31,16 @@ impl Check for RootArgument {
         };
         let fix = "write root=UUID=… of the root file system into the boot menu (update-grub does)";
         let seen = |message: String| Seen::new(message).at(entry.evidence.clone());
-        match resolve(&Spec::parse(root), &subject.stack.devices) {
+        let unsure =
+            |why: &str| Err(Error::new(ErrorKind::Unsupported, format!("root={}: {why}", escape(root))));
+        if root.contains(&b'$') {
+            return unsure("it has a variable of the menu's script in it");
+        }
+        let spec = Spec::parse(root);
+        if spec == Spec::NoDevice || NOT_OF_A_DISK.contains(&root) {
+            return unsure("it names its device in a way that is not read");
+        }
+        match resolve(&spec, &subject.stack.devices) {
             Found::Device(device) if device.volume == guest.root => {
                 seen(format!("root={} is {}.", escape(root), device.volume)).pass()
             }
@@ -43,9 +55,7 @@ impl Check for RootArgument {
             Found::Absent => seen(format!("root={} names a device that is not in this image.", escape(root)))
                 .fix(fix)
                 .fail(),
-            Found::Unsure(why) => {
-                Err(Error::new(ErrorKind::Unsupported, format!("root={}: {why}", escape(root))))
-            }
+            Found::Unsure(why) => unsure(&why),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Is the virtual disk small enough?
 
 use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject, human};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 pub(in crate::check) struct VirtualSize;
 
@@ -24,18 +24,13 @@ impl Check for VirtualSize {
                 .fix("shrink the last file system and its partition, then the disk: qemu-img resize --shrink")
                 .fail();
         }
-        if let Some(told) = subject.settings.get("systemDiskSizeGB") {
-            let wanted = told.parse::<u64>().ok().and_then(|gigabytes| gigabytes.checked_mul(1 << 30));
-            let wanted = wanted.ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("systemDiskSizeGB={told} is no number"))
-            })?;
-            if size > wanted {
-                return seen(format!(
-                    "The virtual disk has {}, more than the system disk of {told} GB.",
-                    human(size)
-                ))
-                .fail();
-            }
+        if let Some(wanted) = subject.settings.size("systemDiskSizeGB").filter(|wanted| size > *wanted) {
+            return seen(format!(
+                "The virtual disk has {}, more than the system disk of {} GB.",
+                human(size),
+                wanted >> 30
+            ))
+            .fail();
         }
         seen(format!("The virtual disk has {} of at most {}.", human(size), human(max))).pass()
     }
