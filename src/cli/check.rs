@@ -156,7 +156,7 @@ fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
     let text = match target.form {
         Form::Text => report::text(reports, Style { all, colour }),
         Form::Json => crate::text::json_safe(&format!("{:#}\n", report::json(reports))).into_owned(),
-        Form::Jsonl => report::jsonl(reports),
+        Form::Jsonl => crate::text::json_safe(&report::jsonl(reports)).into_owned(),
     };
     match &target.file {
         Some(file) => std::fs::write(file, text).map_err(|error| {
