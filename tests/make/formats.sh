@@ -114,6 +114,17 @@ for sub in fixed dynamic; do
     case_of $sub.vhd vpc vhd
 done
 
+# vdi: both kinds
+qemu-img convert -f raw -O vdi s.raw dynamic.vdi; case_of dynamic.vdi vdi
+qemu-img convert -f raw -O vdi -o static=on s.raw static.vdi; case_of static.vdi vdi
+# vhdx: both kinds, and blocks of the largest size, of which a chunk has the fewest; then one that was written in places
+qemu-img convert -f raw -O vhdx s.raw dynamic.vhdx; case_of dynamic.vhdx vhdx
+qemu-img convert -f raw -O vhdx -o subformat=fixed s.raw fixed.vhdx; case_of fixed.vhdx vhdx
+qemu-img convert -f raw -O vhdx -o block_size=256M s.raw large-blocks.vhdx; case_of large-blocks.vhdx vhdx
+qemu-img create -q -f vhdx -o block_size=1M scattered.vhdx 300M
+change vhdx scattered.vhdx -c 'write -P 5 100M 3k' -c 'write -P 6 7M 2M' -c 'write -P 7 299M 512'
+case_of scattered.vhdx vhdx
+
 cp s.raw raw.img
 case_of raw.img raw
 
