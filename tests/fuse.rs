@@ -296,6 +296,16 @@ fn attributes_that_this_hosts_kernel_would_act_on_are_left_out_by_default() {
 }
 
 #[test]
+fn a_name_too_long_is_refused_as_the_kernel_does() {
+    requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
+    let (kernel, mount) = (Kernel::mount(disk()), Mount::new(&[]));
+    for len in [255, 256, 1000] {
+        let error = |top: &Path| std::fs::metadata(top.join("x".repeat(len))).unwrap_err().raw_os_error();
+        assert_eq!(error(mount.path()), error(kernel.path()), "{len}");
+    }
+}
+
+#[test]
 fn holes_are_where_the_kernel_says() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
     let (mount, kernel) = (Mount::new(&[]), Kernel::mount(disk()));
@@ -609,6 +619,65 @@ fn many_readers_at_once_get_the_same_bytes() {
             scope.spawn(|| sh(&format!("find {} -type f | wc -l", mount.path().display())));
         }
     });
+}
+
+// Images that do not answer.
+
+/// A server that takes connections and says nothing, and its image.
+fn silent() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/disk.raw", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// The worker's end closes its connections.
+fn is_let_go(mut connection: &std::net::TcpStream) -> bool {
+    connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    std::io::copy(&mut connection, &mut std::io::sink()).is_ok()
+}
+
+#[test]
+fn an_image_that_takes_too_long_is_let_go() {
+    requires!("root", "fuse");
+    let (listener, url) = silent();
+    let point = tempdir();
+    let output = imgmount(["--timeout", "1s", &url, point.path().to_str().unwrap()]);
+    assert!(stderr(&output).contains("--timeout"), "{}", stderr(&output));
+    assert!(is_let_go(&listener.accept().unwrap().0));
+}
+
+#[test]
+fn a_signal_ends_a_mount_that_is_still_opening() {
+    requires!("root", "fuse");
+    let (listener, url) = silent();
+    let point = tempdir();
+    for (args, code) in [(["-f", point.path().to_str().unwrap()], 0), (["--", "true"], 128 + 15)] {
+        let mut command = Command::new(IMGMOUNT);
+        let child = command.arg(&url).args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let connection = listener.accept().unwrap().0;
+        let start = Instant::now();
+        signal(i32::try_from(child.id()).unwrap(), rustix::process::Signal::TERM);
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(code), ""));
+        assert!(is_let_go(&connection));
+    }
+}
+
+#[test]
+fn a_command_that_is_interrupted_while_it_waits_leaves_no_mount() {
+    requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
+    let mount = Mount { dir: tempdir() };
+    let child = Reaped(Command::new(IMGMOUNT).arg(disk()).arg(mount.path()).spawn().unwrap());
+    let children = format!("/proc/{0}/task/{0}/children", child.0.id());
+    let mut supervisor = None;
+    assert!(within(Duration::from_secs(10), || {
+        supervisor = std::fs::read_to_string(&children).unwrap().trim().parse().ok();
+        supervisor.is_some()
+    }));
+    drop(child);
+    assert!(within(Duration::from_secs(20), || !runs(supervisor.unwrap())));
+    assert!(!mount.is_there());
 }
 
 // `-- CMD`.

@@ -406,10 +406,10 @@ fn a_wrong_option_magic_ends_the_connection() {
 }
 
 #[test]
-fn the_33rd_option_is_not_answered() {
+fn an_option_beyond_32_and_32_for_each_export_is_not_answered() {
     let server = serve();
     let mut client = Client::new(&server);
-    for _ in 0..32 {
+    for _ in 0..32 * (3 + 1) {
         assert_eq!(client.error(99, &[]), ERR_UNSUP);
     }
     client.assert_closed();
@@ -1113,6 +1113,24 @@ fn nbdinfo_map_has_the_holes_that_qemu_img_map_has() {
 }
 
 #[test]
+fn qemu_nbd_lists_twelve_partitions() {
+    requires!("qemu-nbd", "sfdisk");
+    let dir = common::tempdir();
+    let image = dir.path().join("d.raw");
+    common::sh(&format!(
+        "truncate -s 32M {0}; (echo label: gpt; for n in $(seq 12); do echo size=1M; done) | sfdisk -q {0}",
+        image.display()
+    ));
+    let list = "qemu-nbd --list -k \"$unixsocket\"";
+    let output = common::imgmount(["serve", image.to_str().unwrap(), "--run", list]);
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    let list = common::stdout(&output);
+    // The disk under its two names, and the partitions.
+    assert_eq!(list.matches("export: ").count(), 14, "{list}");
+    assert!(list.contains("export: 'p12'"), "{list}");
+}
+
+#[test]
 fn nbdinfo_lists_disk_and_partitions() {
     requires!("nbdinfo", "sfdisk");
     let dir = common::tempdir();
@@ -1292,6 +1310,42 @@ fn run_exits_with_the_commands_status_and_leaves_nothing() {
     assert_eq!(run("exit 0").status.code(), Some(0));
     assert_eq!(run("/no/such/program").status.code(), Some(127));
     assert_eq!(run("kill -KILL $$").status.code(), Some(137));
+}
+
+#[test]
+fn a_command_outlives_a_server_that_ends_and_its_status_is_ours() {
+    requires!("pgrep");
+    let dir = common::tempdir();
+    let image = image(dir.path());
+    let run = |command: &str| {
+        let command = format!("worker=$(pgrep -P $PPID -f 'internal-[w]orker'); {command}");
+        common::imgmount(["serve", image.to_str().unwrap(), "--run", &command]).status.code()
+    };
+    assert_eq!(run("kill -TERM $worker; sleep 0.3; exit 9"), Some(9));
+    assert_eq!(run("trap 'exit 3' TERM; kill -KILL $worker; sleep 30 >&- 2>&- & wait; exit 9"), Some(70));
+}
+
+#[test]
+fn a_signal_ends_a_server_that_is_still_opening() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/disk.raw", silent.local_addr().unwrap());
+    for (args, code) in [(&[][..], 0), (&["--run", "true"], 128 + 15)] {
+        let dir = common::tempdir();
+        let socket = dir.path().join("sock");
+        let mut command = Command::new(common::IMGMOUNT);
+        command.args(["serve", &url, "--socket"]).arg(&socket).args(args);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("no socket", || socket.exists());
+        let (client, _) = silent.accept().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        let start = Instant::now();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!((output.status.code(), common::stderr(&output).as_str()), (Some(code), ""));
+        assert!(!socket.exists());
+        drop(client);
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long)]
     insecure: bool,
     /// Serve while this shell command runs; it finds $uri and $unixsocket; exit with its status
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["fork", "once"])]
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["fork", "once", "idle_exit"])]
     run: Option<OsString>,
     /// Print what would be served: name, size in bytes, what it is
     #[arg(long)]
@@ -183,8 +183,18 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
     if std::env::var_os(MARK).is_some() {
         let parent = Channel::from_stdin()?;
         rustix::process::setsid().map_err(failed)?;
-        let ready = |line: &str| drop(parent.ready(line.into()));
-        return supervise(args, common, ready).or_else(|error| {
+        let mut told = false;
+        let ready = |line: &str| {
+            told = true;
+            drop(parent.ready(line.into()));
+        };
+        let end = supervise(args, common, ready);
+        if end.is_ok() && !told {
+            let error = Error::new(ErrorKind::Host, "ended by a signal before it was ready");
+            drop(parent.failed(&error));
+            return Ok(Exit::of(&error));
+        }
+        return end.or_else(|error| {
             // Once the parent has gone there is nobody to tell.
             drop(parent.failed(&error));
             Ok(Exit::of(&error))
@@ -204,7 +214,7 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
         .stderr(null())
         .spawn()
         .map_err(|error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error))?;
-    let line = channel.answer(None)?;
+    let line = channel.answer()?;
     out::say(common, line.as_str().unwrap_or_default());
     Ok(Exit::OK)
 }
@@ -234,7 +244,15 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     let mut worker = Worker::start("serve", order, &images, &descriptors)?;
     drop(descriptors);
     doors.listeners.clear();
-    let facts = worker.ready(None)?;
+    let mut ended_by = None;
+    let facts = worker.ready(None, || {
+        ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
+        ended_by.is_some()
+    })?;
+    let Some(facts) = facts else {
+        // A clean end; but a command that never ran has not succeeded.
+        return Ok(ended_by.filter(|_| args.run.is_some()).map_or(Exit::OK, |signal| exit_code(Some(signal.saturating_add(128)))));
+    };
 
     let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
     let mut command = args.run.as_ref().map(|command| captive(command, &doors)).transpose()?;
@@ -246,48 +264,64 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     end
 }
 
-/// Waits for the first of: the worker's end, the captive command's end, a signal.
+/// Waits for the end of the captive command, whose status is then ours; without one, for the worker's end or a signal.
 fn wait(
     signals: &mut signal_hook::iterator::Signals,
     worker: &mut Worker,
     mut command: Option<&mut Child>,
 ) -> Result<Exit> {
-    for signal in signals.forever() {
+    let mut failed = None;
+    let mut ended = false;
+    // The first look is without a signal: whoever waited for the worker may have taken it.
+    for signal in std::iter::once(SIGCHLD).chain(signals.forever()) {
         if signal != SIGCHLD {
-            let Some(command) = command.as_deref_mut() else { return Ok(Exit::OK) };
-            // What ends us ends the command, whose status is then ours.
-            if let Some(pid) = i32::try_from(command.id()).ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+            // What ends us ends the command.
+            let Some(command) = command.as_deref() else { return Ok(Exit::OK) };
+            terminate(command.id());
             continue;
         }
-        if let Some(command) = command.as_deref_mut() {
-            let ended = command.try_wait();
-            if let Ok(Some(status)) = ended {
-                return Ok(exit_of(status));
-            }
+        if let Some(command) = command.as_deref_mut()
+            && let Ok(Some(status)) = command.try_wait()
+        {
+            return failed.unwrap_or_else(|| Ok(exit_of(status)));
         }
-        if let Some(status) = worker.try_wait()? {
-            return match status.code() {
-                Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(70))),
-                None => Err(Error::new(ErrorKind::Internal, format!("the serving process ended: {status}"))),
-            };
+        if ended {
+            continue;
+        }
+        let Some(status) = worker.try_wait()? else { continue };
+        ended = true;
+        let end = match status.code() {
+            Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(70))),
+            None => Err(Error::new(ErrorKind::Internal, format!("the serving process ended: {status}"))),
+        };
+        let Some(command) = command.as_deref() else { return end };
+        if !status.success() {
+            // Nobody answers the command any more.
+            terminate(command.id());
+            failed = Some(end);
         }
     }
     Ok(Exit::OK)
 }
 
+fn terminate(process: u32) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
 fn exit_of(status: ExitStatus) -> Exit {
-    let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
+    exit_code(status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128))))
+}
+
+fn exit_code(code: Option<i32>) -> Exit {
     Exit(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
 }
 
 /// Tells the worker to end, and sees to it.
 fn dismiss(worker: &mut Worker) {
-    if let Some(pid) = i32::try_from(worker.pid()).ok().and_then(rustix::process::Pid::from_raw)
-        && matches!(worker.try_wait(), Ok(None))
-    {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    if matches!(worker.try_wait(), Ok(None)) {
+        terminate(worker.pid());
     }
     let start = Instant::now();
     while start.elapsed() < FAREWELL {
@@ -500,6 +534,8 @@ fn percent_encode(bytes: &[u8]) -> String {
 
 /// The worker's part: parse, then serve on the sockets it was handed.
 pub(super) fn work(task: Task) -> Result<Exit> {
+    // Ctrl-C in the terminal is for the supervisor, which then ends the command first.
+    let _ = rustix::process::setpgid(None, None);
     let order: Order = serde_json::from_value(task.args)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
     let cache = Arc::new(crate::cache::Cache::new(order.cache));

@@ -14,6 +14,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::locator::Locator;
 use crate::source::gate::{AllowedDir, Given};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -30,12 +32,16 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors in one message; the kernel's own bound is 253 (`SCM_MAX_FD`).
 const MAX_DESCRIPTORS: usize = 128;
 /// Bytes of one message; a job names a few paths.
 const MAX_MESSAGE: usize = 1 << 20;
+/// Time in which a message that has begun must be there.
+const MESSAGE_TIME: Duration = Duration::from_secs(10);
+/// How long a wait goes on before somebody looks whether it is still wanted.
+const ROUND: Duration = Duration::from_millis(200);
 
 /// What the supervisor tells the worker to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,29 +158,42 @@ impl Channel {
     /// Waits for the other side's `ready` or `failed`.
     ///
     /// # Errors
-    /// The other side's own error; `Host` after `patience`; `Internal` when it ended without a word.
-    pub fn answer(&self, patience: Option<Duration>) -> Result<Value> {
-        self.0.set_read_timeout(patience).map_err(|e| broken("reading from", e))?;
+    /// The other side's own error; `Internal` when it ended without a word.
+    pub fn answer(&self) -> Result<Value> {
+        loop {
+            if let Some(facts) = self.answer_within(ROUND)? {
+                return Ok(facts);
+            }
+        }
+    }
+
+    /// The same, for so long at most: `None` when nothing has come, or when a signal has.
+    ///
+    /// # Errors
+    /// As for [`Channel::answer`].
+    pub fn answer_within(&self, patience: Duration) -> Result<Option<Value>> {
+        let patience = Timespec::try_from(patience).ok();
+        // No time-out of the reading itself: it could end in the middle of a message.
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], patience.as_ref()) {
+            Ok(0) | Err(Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(errno) => return Err(broken("waiting for", errno)),
+        }
+        self.0.set_read_timeout(Some(MESSAGE_TIME)).map_err(|e| broken("reading from", e))?;
         let answer = self.receive::<Answer>();
         let _ = self.0.set_read_timeout(None);
-        match answer {
-            Ok(Some((Answer::Ready(facts), _))) => Ok(facts),
-            Ok(Some((Answer::Failed { kind, message, help }, _))) => {
+        match answer? {
+            Some((Answer::Ready(facts), _)) => Ok(Some(facts)),
+            Some((Answer::Failed { kind, message, help }, _)) => {
                 let error = Error::new(ErrorKind::from_name(&kind), message);
                 Err(match help {
                     Some(help) => error.help(help),
                     None => error,
                 })
             }
-            Ok(None) => {
+            None => {
                 Err(Error::new(ErrorKind::Internal, "the process that reads the image ended without a word"))
             }
-            Err(error) if timed_out(&error) => {
-                let patience = patience.unwrap_or_default();
-                Err(Error::new(ErrorKind::Host, format!("not ready after {patience:?}"))
-                    .help("allow more time with --timeout"))
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -220,13 +239,6 @@ impl Channel {
     }
 }
 
-fn timed_out(error: &Error) -> bool {
-    let below = std::error::Error::source(error);
-    let errno = below.and_then(|e| e.downcast_ref::<rustix::io::Errno>()).copied();
-    let io = below.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    errno == Some(rustix::io::Errno::AGAIN) || io == Some(std::io::ErrorKind::WouldBlock)
-}
-
 /// Starts this program again with `verb`, connected to us over its standard input.
 ///
 /// # Errors
@@ -262,11 +274,12 @@ impl Worker {
     /// `Host` when it cannot be started.
     pub fn start(door: &str, args: Value, images: &[&Given], descriptors: &[BorrowedFd<'_>]) -> Result<Self> {
         let (child, channel) = start_again("internal-worker")?;
+        let worker = Self { child, channel };
         let mut all = Vec::new();
         let images = images.iter().map(|given| pack(given, &mut all)).collect();
         all.extend_from_slice(descriptors);
-        channel.send(&Job { door: door.to_owned(), args, images }, &all)?;
-        Ok(Self { child, channel })
+        worker.channel.send(&Job { door: door.to_owned(), args, images }, &all)?;
+        Ok(worker)
     }
 
     /// The connection to it.
@@ -281,12 +294,32 @@ impl Worker {
         self.child.id()
     }
 
-    /// Waits for it to begin its work.
+    /// Waits for it to begin its work: for `patience` at most, and until `give_up` says so, which makes it `None`.
     ///
     /// # Errors
-    /// What kept it from beginning.
-    pub fn ready(&self, patience: Option<Duration>) -> Result<Value> {
-        self.channel.answer(patience)
+    /// What kept it from beginning; `Host` after `patience`.
+    pub fn ready(
+        &self,
+        patience: Option<Duration>,
+        mut give_up: impl FnMut() -> bool,
+    ) -> Result<Option<Value>> {
+        let start = Instant::now();
+        loop {
+            let left = patience.map_or(ROUND, |patience| patience.saturating_sub(start.elapsed()).min(ROUND));
+            let answer = self.channel.answer_within(left);
+            if let Ok(Some(facts)) = answer {
+                return Ok(Some(facts));
+            }
+            // What ends us may have ended the worker as well, whose silence is no fault then.
+            if give_up() {
+                return Ok(None);
+            }
+            answer?;
+            if let Some(patience) = patience.filter(|patience| start.elapsed() >= *patience) {
+                return Err(Error::new(ErrorKind::Host, format!("not ready after {patience:?}"))
+                    .help("allow more time with --timeout"));
+            }
+        }
     }
 
     /// Has it ended?
@@ -309,6 +342,15 @@ impl Worker {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Worker {
+    /// A worker that nobody waits for any more holds the image for nobody.
+    fn drop(&mut self) {
+        if matches!(self.try_wait(), Ok(None)) {
+            self.kill();
+        }
     }
 }
 
@@ -405,23 +447,52 @@ mod tests {
         Channel(UnixStream::from(theirs))
             .failed(&Error::new(ErrorKind::NotAnImage, "is empty").help("look again"))
             .unwrap();
-        let error = ours.answer(None).unwrap_err();
+        let error = ours.answer().unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string().as_str(), error.help_text()),
             (ErrorKind::NotAnImage, "is empty", Some("look again"))
         );
     }
 
+    fn silent_worker() -> (Worker, OwnedFd) {
+        let (channel, theirs) = Channel::pair().unwrap();
+        (Worker { child: Command::new("sleep").arg("60").spawn().unwrap(), channel }, theirs)
+    }
+
     #[test]
     fn a_silent_worker_is_given_up_after_a_while() {
-        let (ours, _theirs) = Channel::pair().unwrap();
-        assert_eq!(ours.answer(Some(Duration::from_millis(20))).unwrap_err().kind(), ErrorKind::Host);
+        let (worker, _theirs) = silent_worker();
+        let error = worker.ready(Some(Duration::from_millis(20)), || false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Host);
+    }
+
+    #[test]
+    fn a_silent_worker_is_given_up_when_told_to() {
+        let (worker, _theirs) = silent_worker();
+        assert!(matches!(worker.ready(None, || true), Ok(None)));
+    }
+
+    #[test]
+    fn an_answer_after_a_time_out_arrives() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        assert!(matches!(ours.answer_within(Duration::from_millis(1)), Ok(None)));
+        Channel(UnixStream::from(theirs)).ready(Value::from("x")).unwrap();
+        assert_eq!(ours.answer().unwrap(), "x");
+    }
+
+    #[test]
+    fn a_worker_ends_with_whom_it_works_for() {
+        let (worker, _theirs) = silent_worker();
+        let process = PathBuf::from(format!("/proc/{}", worker.pid()));
+        assert!(process.exists());
+        drop(worker);
+        assert!(!process.exists());
     }
 
     #[test]
     fn a_dead_worker_is_noticed() {
         let (ours, theirs) = Channel::pair().unwrap();
         drop(theirs);
-        assert_eq!(ours.answer(None).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(ours.answer().unwrap_err().kind(), ErrorKind::Internal);
     }
 }

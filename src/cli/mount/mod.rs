@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     }
     if !args.command.is_empty() {
         // What goes wrong before CMD runs must not look like CMD's own end.
-        return supervise::supervise(args, common, |_| ()).or_else(|error| {
+        return supervise::supervise(args, common, |_| true).or_else(|error| {
             if error.kind() == ErrorKind::Usage {
                 return Err(error);
             }
@@ -112,7 +112,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     }
     let waited_for = std::env::var_os("NOTIFY_SOCKET").is_some() || std::process::id() == 1;
     if args.foreground || waited_for {
-        return supervise::supervise(args, common, |ready| ready.tell(common));
+        return supervise::supervise(args, common, |ready| {
+            ready.tell(common);
+            true
+        });
     }
     before(args, common)
 }
@@ -140,7 +143,7 @@ fn before(args: &Args, common: &Common) -> Result<Exit> {
         .spawn()
         .map_err(failed)?;
     // It keeps the time itself.
-    let ready = channel.answer(None);
+    let ready = channel.answer();
     if ready.is_err() {
         // It has something to clean up, and only its end says that this is done.
         drop(supervisor.wait());
@@ -161,9 +164,14 @@ fn behind(args: &Args, common: &Common) -> Result<Exit> {
         told = true;
         // Everything is open by now; where the command was started need not be held.
         drop(std::env::set_current_dir("/"));
-        // A command that was interrupted while it waited wants no mount; but it has got one, and can unmount it.
-        drop(serde_json::to_value(ready).map(|ready| before.ready(ready)));
+        // A command that was interrupted while it waited wants no mount.
+        serde_json::to_value(ready).is_ok_and(|ready| before.ready(ready).is_ok())
     });
+    if end.is_ok() && !told {
+        let error = Error::new(ErrorKind::Host, "ended by a signal before the mount was ready");
+        before.failed(&error)?;
+        return Ok(Exit::of(&error));
+    }
     end.or_else(|error| {
         if told {
             return Err(error);

@@ -40,8 +40,8 @@ fn show(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).to_string()
 }
 
-/// Mounts, calls `tell` when the mount answers, and stays until it is gone.
-pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready)) -> Result<Exit> {
+/// Mounts, calls `tell` when the mount answers, and stays until it is gone. `tell` says whether anybody still wants it.
+pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) -> bool) -> Result<Exit> {
     let flags = Flags::parse(&args.options)?;
     let user = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     if !args.command.is_empty() && !mount::is_privileged() && mount::helper().is_none() {
@@ -53,10 +53,16 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready))
     let mut notes = Vec::new();
     let point = Point::prepare(args, flags, &mut |note| notes.push(note))?;
     let mut worker = start(args, common, user, &point.path)?;
-    let found: Found = worker.ready(Some(args.timeout)).and_then(|found| {
-        serde_json::from_value(found)
-            .map_err(|error| Error::new(ErrorKind::Internal, "the worker's answer").caused_by(error))
-    })?;
+    let mut ended_by = None;
+    let mut is_over = || {
+        ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
+        ended_by.is_some()
+    };
+    let Some(found) = worker.ready(Some(args.timeout), &mut is_over)? else {
+        return Ok(interrupted(args, ended_by));
+    };
+    let found: Found = serde_json::from_value(found)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the worker's answer").caused_by(error))?;
     let wish =
         Wish { point: &point.path, name: &found.image, exec: flags.exec, allow_other: flags.allow_other };
     let device = mount::mount(&wish)?;
@@ -64,7 +70,10 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready))
     mounted.worker.channel().send(&"mounted", &[device.as_fd()])?;
     // Only the worker's end must keep the connection open: when it dies, nobody waits for its answers.
     drop(device);
-    mounted.worker.ready(Some(args.timeout))?;
+    if mounted.worker.ready(Some(args.timeout), &mut is_over)?.is_none() {
+        mounted.end()?;
+        return Ok(interrupted(args, ended_by));
+    }
     mount::answers(&point.path, args.timeout).map_err(|errno| {
         host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
     })?;
@@ -77,7 +86,11 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready))
     }
     notes.extend(found.notes.iter().cloned());
     notes.extend(found.warnings.iter().map(|warning| format!("warning: {warning}")));
-    tell(&Ready { line: line(&found, &point.path), facts: facts(&found, &point.path), notes });
+    let ready = Ready { line: line(&found, &point.path), facts: facts(&found, &point.path), notes };
+    if !tell(&ready) {
+        mounted.end()?;
+        return Ok(Exit::OK);
+    }
     notify("READY=1");
     let end = if args.command.is_empty() {
         wait(&mut signals, &mut mounted)?
@@ -87,6 +100,15 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready))
     notify("STOPPING=1");
     mounted.end()?;
     Ok(end)
+}
+
+/// The end by a signal before anything was ready: clean, but a command that never ran has not succeeded.
+fn interrupted(args: &Args, signal: Option<i32>) -> Exit {
+    if args.command.is_empty() {
+        return Exit::OK;
+    }
+    let code = signal.map(|signal| signal.saturating_add(128)).and_then(|code| u8::try_from(code).ok());
+    code.map_or(NOT_SET_UP, Exit)
 }
 
 fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result<Worker> {
@@ -225,7 +247,8 @@ impl Drop for Mounted<'_> {
 
 /// Waits for a signal or for the worker's end.
 fn wait(signals: &mut Signals, mounted: &mut Mounted<'_>) -> Result<Exit> {
-    for signal in signals.forever() {
+    // The first look is without a signal: whoever waited for the worker may have taken it.
+    for signal in std::iter::once(SIGCHLD).chain(signals.forever()) {
         if signal != SIGCHLD {
             return Ok(Exit::OK);
         }

@@ -51,6 +51,8 @@ const FOR_A_MOMENT: Duration = Duration::from_secs(1);
 const NOT_AT_ALL: Duration = Duration::ZERO;
 /// Requests the kernel has under way at once, read-ahead above all.
 const MAX_BACKGROUND: u16 = 64;
+/// Longest name that Linux's own file systems have, in bytes; limits.h `NAME_MAX`.
+const MAX_NAME: usize = 255;
 /// A directory entry's number where the real one is not known; libfuse's `FUSE_UNKNOWN_INO`.
 const UNKNOWN: u64 = 0xffff_ffff;
 
@@ -450,6 +452,8 @@ impl fuser::Filesystem for Door {
     fn lookup(&self, _: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         match self.guarded(parent, "looking up a name", |dir| self.look_up(parent.0, dir, name.as_bytes())) {
             Ok(Some((attr, keep))) => reply.entry(&keep, &attr, Generation(0)),
+            // Some file systems have longer names; where there is none, it is what ext4 says.
+            Ok(None) if name.len() > MAX_NAME => reply.error(Errno::ENAMETOOLONG),
             // Number 0: there is no such name, and there will be none.
             Ok(None) => {
                 let attr = attr::own(0, false, 0, 0, self.view.made, self.options.own);

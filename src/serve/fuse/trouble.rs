@@ -25,6 +25,8 @@ struct Entry {
     reason: String,
     times: u64,
     path: Option<String>,
+    /// A walk has looked for the path, and there is no second one.
+    searched: bool,
 }
 
 /// The troubles of one mount.
@@ -48,17 +50,17 @@ impl Troubles {
         }
         tracing::warn!("{doing} {file:?}: {reason}");
         if entries.len() < KEPT {
-            entries.push(Entry { file, doing, reason, times: 1, path: None });
+            entries.push(Entry { file, doing, reason, times: 1, path: None, searched: false });
         }
     }
 
     /// The list for people: one line each, `path: what: reason`.
     #[must_use]
     pub fn text(&self, trees: &[Arc<Tree>]) -> String {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, tree) in trees.iter().enumerate() {
-            find_paths(at, tree, &mut entries);
+            self.find_paths(at, tree);
         }
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for entry in entries.iter() {
             let place = entry.path.clone().unwrap_or_else(|| number(entry.file, trees));
@@ -66,6 +68,31 @@ impl Troubles {
             let _ = writeln!(text, "{place}: {}: {}{times}", entry.doing, entry.reason);
         }
         text
+    }
+
+    /// Fills in the paths of entries of one tree, as far as a short walk finds them. Nobody who notes a trouble waits for it.
+    fn find_paths(&self, at: usize, tree: &Tree) {
+        let mut wanted: HashMap<Node, String> = HashMap::new();
+        for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if let File::Guest(of, node) = entry.file
+                && of == at
+                && !std::mem::replace(&mut entry.searched, true)
+            {
+                wanted.insert(node, String::new());
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        search(tree, &mut wanted);
+        for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if let File::Guest(of, node) = entry.file
+                && of == at
+                && let Some(path) = wanted.get(&node).filter(|path| !path.is_empty())
+            {
+                entry.path = Some(path.clone());
+            }
+        }
     }
 }
 
@@ -79,19 +106,8 @@ fn number(file: File, trees: &[Arc<Tree>]) -> String {
     }
 }
 
-/// Fills in the paths of entries of one tree, as far as a short walk finds them.
-fn find_paths(at: usize, tree: &Tree, entries: &mut [Entry]) {
-    let mut wanted: HashMap<Node, String> = entries
-        .iter()
-        .filter(|entry| entry.path.is_none())
-        .filter_map(|entry| match entry.file {
-            File::Guest(of, node) if of == at => Some((node, String::new())),
-            _ => None,
-        })
-        .collect();
-    if wanted.is_empty() {
-        return;
-    }
+/// Writes the path of each wanted node beside it, as far as a short walk finds them.
+fn search(tree: &Tree, wanted: &mut HashMap<Node, String>) {
     let start = Instant::now();
     let mut missing = wanted.len();
     if let Some(path) = wanted.get_mut(&tree.root()) {
@@ -109,12 +125,4 @@ fn find_paths(at: usize, tree: &Tree, entries: &mut [Entry]) {
         }
         Ok(Enter::Yes)
     });
-    for entry in entries {
-        if let File::Guest(of, node) = entry.file
-            && of == at
-            && let Some(path) = wanted.get(&node).filter(|path| !path.is_empty())
-        {
-            entry.path = Some(path.clone());
-        }
-    }
 }

@@ -64,6 +64,10 @@ impl Exports {
         self.0.iter().find(|export| export.name.as_bytes() == name)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Export>> {
         self.0.iter()
     }

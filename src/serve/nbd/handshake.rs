@@ -31,7 +31,7 @@ const MAX_STRING: u32 = 4096;
 const MAX_PAYLOAD: u32 = MAX_STRING + 64;
 /// Longest option that is read over to stay in step; a client that announces more is dropped.
 const MAX_SKIP: u32 = 1 << 20;
-/// Options a client may send; nbdkit's number.
+/// Options a client may send, nbdkit's number; and as many again for each export, of which some clients ask one by one.
 const MAX_OPTIONS: usize = 32;
 
 /// Options a client sends.
@@ -333,7 +333,7 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(mut state) = Negotiation::new(exports, seats, stream.read_u32().await?) else {
         return Ok(None);
     };
-    for _ in 0..MAX_OPTIONS {
+    for _ in 0..MAX_OPTIONS.saturating_mul(exports.len().saturating_add(1)) {
         let mut magic = [0; OPTION_MAGIC.len()];
         stream.read_exact(&mut magic).await?;
         if magic != *OPTION_MAGIC {
