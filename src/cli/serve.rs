@@ -251,7 +251,9 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     })?;
     let Some(facts) = facts else {
         // A clean end; but a command that never ran has not succeeded.
-        return Ok(ended_by.filter(|_| args.run.is_some()).map_or(Exit::OK, |signal| exit_code(Some(signal.saturating_add(128)))));
+        return Ok(ended_by
+            .filter(|_| args.run.is_some())
+            .map_or(Exit::OK, |signal| exit_code(Some(signal.saturating_add(128)))));
     };
 
     let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
