@@ -259,9 +259,8 @@ impl Place {
 
     /// Runs ourselves, there.
     fn imgmount(&self, words: &[&str]) -> Result<Output> {
-        let ourselves =
-            std::env::current_exe().map_err(|error| host("cannot find our own program", error))?;
-        let mut command = Command::new(ourselves);
+        // The link leads to the program that runs, also when its file was replaced meanwhile.
+        let mut command = Command::new("/proc/self/exe");
         command.args(words).current_dir(&self.dir).stdin(Stdio::null());
         command.output().map_err(|error| host("cannot start our own program", error))
     }
