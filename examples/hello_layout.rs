@@ -76,6 +76,7 @@ use imgmount::cache::Cache;
 use imgmount::engine::Mapper;
 use imgmount::error::{Error, Result};
 use imgmount::image::OpenCx;
+use imgmount::keys::Keys;
 use imgmount::locator::{Found, Gate, Locator, Reference};
 use imgmount::source::memory::Memory;
 use std::sync::Arc;
@@ -102,7 +103,15 @@ fn main() -> Result<()> {
 
     let locator = Locator::parse("hello.img".as_ref());
     let (budget, mapper) = (Budget::new(Limits::OPEN), Mapper::new(Arc::new(Cache::new(1 << 20))));
-    let cx = OpenCx { gate: &Closed, locator: &locator, budget: &budget, mapper: &mapper, depth: 0 };
+    let cx = OpenCx {
+        gate: &Closed,
+        locator: &locator,
+        budget: &budget,
+        mapper: &mapper,
+        keys: &Keys::default(),
+        member: None,
+        depth: 0,
+    };
     let opened = (hello::FORMAT.open)(Arc::new(Memory::new(image, "hello.img")), &cx)?;
 
     let mut bytes = vec![1; 1536];

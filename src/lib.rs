@@ -15,7 +15,7 @@
 //!   engine   any layout becomes a readable source
 //!   cache    the block cache
 //!   source   files, objects, memory; the gate to second files
-//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  confined
+//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  keys  confined
 //! ```
 //!
 //! | to add | write | and one line in |
@@ -50,6 +50,7 @@ pub mod fs;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod keys;
 pub mod locator;
 pub mod measure;
 pub mod num;

@@ -102,6 +102,10 @@ pub enum Reference {
     Extent,
     /// A parent of a VHD, VHDX, VDI or VMDK.
     Parent,
+    /// A later segment of a split image: `.E02`, `.002`.
+    Segment,
+    /// A file that a bundle's description lists: the disks of an OVF.
+    Member,
 }
 
 impl fmt::Display for Reference {
@@ -111,6 +115,8 @@ impl fmt::Display for Reference {
             Self::DataFile => "data file",
             Self::Extent => "extent",
             Self::Parent => "parent",
+            Self::Segment => "segment",
+            Self::Member => "member",
         })
     }
 }

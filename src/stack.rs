@@ -9,8 +9,9 @@ use crate::fs::tree::Tree;
 use crate::fs::{Content, FileSystem, FsCx, FsFacts};
 use crate::guest::{Device, Guest};
 use crate::image::{OpenCx, Opened};
-use crate::source::SourceCx;
+use crate::keys::Keys;
 use crate::source::gate::{FileGate, Given};
+use crate::source::{self, SourceCx};
 use crate::text::escape;
 use crate::volume::{Discovery, VolCx, Volume};
 use std::sync::Arc;
@@ -22,11 +23,28 @@ pub struct Options {
     pub format: Option<String>,
     /// The process's block cache.
     pub cache: Arc<Cache>,
+    /// What opens locked images and volumes.
+    pub keys: Arc<Keys>,
+    /// What the user said about sources.
+    pub source: Arc<source::Options>,
+}
+
+impl Options {
+    /// What opening a source needs of them.
+    #[must_use]
+    pub fn source_cx(&self) -> SourceCx {
+        SourceCx { cache: Arc::clone(&self.cache), options: Arc::clone(&self.source) }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { format: None, cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)) }
+        Self {
+            format: None,
+            cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)),
+            keys: Arc::default(),
+            source: Arc::default(),
+        }
     }
 }
 
@@ -63,7 +81,7 @@ pub struct VolumeContent {
 /// # Errors
 /// When the source or the image cannot be opened.
 pub fn open_image(given: Arc<Given>, options: &Options) -> Result<Opened> {
-    let source = crate::source::open(&given, &SourceCx { cache: Arc::clone(&options.cache) })?;
+    let source = source::open(&given, &options.source_cx())?;
     open_source(source, given, options)
 }
 
@@ -72,11 +90,19 @@ pub fn open_image(given: Arc<Given>, options: &Options) -> Result<Opened> {
 /// # Errors
 /// When the image cannot be opened.
 pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Options) -> Result<Opened> {
-    let locator = given.locator.clone();
+    let (locator, member) = (given.locator.clone(), given.member.clone());
     let gate = FileGate::new(given);
     let budget = Budget::new(Limits::OPEN);
     let mapper = Mapper::new(Arc::clone(&options.cache));
-    let cx = OpenCx { gate: &gate, locator: &locator, budget: &budget, mapper: &mapper, depth: 0 };
+    let cx = OpenCx {
+        gate: &gate,
+        locator: &locator,
+        budget: &budget,
+        mapper: &mapper,
+        keys: &options.keys,
+        member: member.as_deref(),
+        depth: 0,
+    };
     crate::image::open(source, options.format.as_deref(), &cx).map_err(|error| match error.kind() {
         ErrorKind::Source | ErrorKind::Changed | ErrorKind::Io => error,
         _ => error.context(&locator),

@@ -17,6 +17,7 @@ use imgmount::cache::Cache;
 use imgmount::engine::Mapper;
 use imgmount::error::{Error, ErrorKind, Result};
 use imgmount::image::{OpenCx, Opened};
+use imgmount::keys::{Keys, Secret};
 use imgmount::locator::{Found, Gate, Locator, Reference};
 use imgmount::source::gate::Given;
 use imgmount::source::memory::Memory;
@@ -25,24 +26,45 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// The fixtures of `tests/make/formats.sh`, made once for a version of script and qemu.
+/// A set of images, made once for a version of its script and of qemu: `tests/make/formats/NAME.sh`.
+fn set(name: &str) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let scripts = common::root().join("tests/make/formats");
+    let script = scripts.join(format!("{name}.sh"));
+    let mut sum = Sha256::new();
+    for part in [&script, &scripts.join("lib.sh")] {
+        sum.update(std::fs::read(part).unwrap());
+    }
+    sum.update(common::sh("qemu-img --version | head -1"));
+    let base = common::root().join("target/tmp");
+    std::fs::create_dir_all(&base).unwrap();
+    let dir = base.join(format!("formats-{name}-{}", &hex(sum)[..16]));
+    if !dir.join("done").exists() {
+        common::sh(&format!("rm -rf '{}'/formats-{name}-*", base.display()));
+        common::sh(&format!("'{}' '{}' && touch '{1}/done'", script.display(), dir.display()));
+    }
+    dir
+}
+
+/// The set of what qemu-img makes of the most used formats.
 fn fixtures() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| set("base"))
+}
+
+/// Every set.
+fn sets() -> &'static [PathBuf] {
+    static MADE: OnceLock<Vec<PathBuf>> = OnceLock::new();
     MADE.get_or_init(|| {
-        let script = common::root().join("tests/make/formats.sh");
-        let version = common::sh("qemu-img --version | head -1");
-        let key = hex(Sha256::new().chain_update(std::fs::read(&script).unwrap()).chain_update(version));
-        let base = common::root().join("target/tmp");
-        std::fs::create_dir_all(&base).unwrap();
-        let dir = base.join(format!("formats-{}", &key[..16]));
-        if !dir.join("done").exists() {
-            common::sh(&format!("rm -rf '{}'/formats-*", base.display()));
-            common::sh(&format!("'{}' '{}'", script.display(), dir.display()));
-        }
-        dir
+        let scripts = std::fs::read_dir(common::root().join("tests/make/formats")).unwrap();
+        let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut names: Vec<String> = scripts.map(|entry| stem(entry.unwrap().path())).collect();
+        names.sort();
+        names.iter().filter(|name| *name != "lib").map(|name| set(name)).collect()
     })
 }
 
@@ -50,30 +72,46 @@ fn hex(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Rows of a table of the fixtures.
-fn table(name: &str) -> Vec<Vec<String>> {
-    let text = std::fs::read_to_string(fixtures().join(name)).unwrap();
+/// Rows of a table of a set.
+fn table(dir: &Path, name: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(dir.join(name)).unwrap();
     text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
 struct Case {
     name: String,
+    path: PathBuf,
     format: String,
+    /// As `qemu-img -f` wants it; `-` where it does not read it.
+    qemu: String,
     image: Opened,
     reference: File,
 }
 
-/// Every fixture that we read, opened without saying its format, with its folder allowed.
+/// Every image of every set that must be read, opened without saying its format, with its folder allowed.
 fn cases() -> Vec<Case> {
-    let made = |row: Vec<String>| {
-        let image =
-            open(&fixtures().join(&row[0]), &[fixtures()]).unwrap_or_else(|e| panic!("{}: {e:?}", row[0]));
-        let reference = File::open(fixtures().join(&row[2])).unwrap();
-        Case { name: row[0].clone(), format: row[1].clone(), image, reference }
-    };
-    let cases: Vec<Case> = table("cases.tsv").into_iter().map(made).collect();
+    let mut cases = Vec::new();
+    for dir in sets() {
+        for row in table(dir, "cases.tsv") {
+            let path = dir.join(&row[0]);
+            let image = open_with(&path, dir, &row[4]).unwrap_or_else(|e| panic!("{}: {e:?}", row[0]));
+            let reference = File::open(dir.join(&row[2])).unwrap();
+            let (name, format, qemu) = (row[0].clone(), row[1].clone(), row[3].clone());
+            cases.push(Case { name, path, format, qemu, image, reference });
+        }
+    }
     assert!(cases.len() > 45);
     cases
+}
+
+/// With its folder allowed and, unless it is empty, a key for whatever is locked.
+fn open_with(path: &Path, dir: &Path, key: &str) -> Result<Opened> {
+    let mut keys = Keys::default();
+    if !key.is_empty() {
+        keys.add("*", Secret::new(key.as_bytes().to_vec()));
+    }
+    let given = Given::open(Locator::Path(path.to_owned()), &[dir.to_owned()])?;
+    open_image(Arc::new(given), &Options { keys: Arc::new(keys), ..Options::default() })
 }
 
 fn open_as(path: &Path, allow: &[&Path], format: Option<&str>) -> Result<Opened> {
@@ -158,7 +196,6 @@ fn any_piece_of_any_variant_is_that_piece_of_the_disk() {
 
 /// `qemu-img map --output=json`: start, length, and whether it reads as zero.
 fn qemu_map(path: &Path, format: &str) -> Vec<(u64, u64, bool)> {
-    let format = if format == "vhd" { "vpc" } else { format };
     let json = common::sh(&format!("qemu-img map -f {format} --output=json '{}'", path.display()));
     let entries: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     let number = |entry: &serde_json::Value, key: &str| entry[key].as_u64().unwrap();
@@ -192,7 +229,8 @@ fn extents_cover_the_disk_and_say_zero_only_where_it_is_zero() {
             }
         }
         // What qemu knows to be zero, we know too.
-        for (start, len, zero) in qemu_map(&fixtures().join(&case.name), &case.format) {
+        let known = if case.qemu == "-" { Vec::new() } else { qemu_map(&case.path, &case.qemu) };
+        for (start, len, zero) in known {
             let end = (start + len).min(disk.len());
             let mut at = start;
             while zero && at < end {
@@ -231,17 +269,27 @@ fn every_step_down_ends_on_the_same_bytes() {
 #[test]
 fn what_is_not_read_is_refused_by_its_name() {
     requires!("qemu-img", "qemu-io", "xz", "bzip2");
-    for row in table("refused.tsv") {
-        let error = open(&fixtures().join(&row[0]), &[fixtures()]).unwrap_err();
-        assert!(error.to_string().contains(&row[1]), "{}: {error}", row[0]);
-        let kinds = [ErrorKind::Unsupported, ErrorKind::NotAnImage, ErrorKind::Encrypted];
-        assert!(kinds.contains(&error.kind()), "{}: {error:?}", row[0]);
+    for dir in sets() {
+        for row in table(dir, "refused.tsv") {
+            let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
+            assert!(error.to_string().contains(&row[1]), "{}: {error}", row[0]);
+            let kinds = [ErrorKind::Unsupported, ErrorKind::NotAnImage, ErrorKind::Encrypted];
+            assert!(kinds.contains(&error.kind()), "{}: {error:?}", row[0]);
+        }
     }
 }
 
 #[test]
 fn encrypted_disks_are_never_handed_out_as_ciphertext() {
     requires!("qemu-img", "qemu-io");
+    for dir in sets() {
+        for row in table(dir, "cases.tsv").iter().filter(|row| !row[4].is_empty()) {
+            let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Encrypted, "{}: {error:?}", row[0]);
+            let wrong = open_with(&dir.join(&row[0]), dir, "not the key").unwrap_err();
+            assert_eq!(wrong.kind(), ErrorKind::Encrypted, "{}: {wrong:?}", row[0]);
+        }
+    }
     for name in ["luks.qcow2", "aes.qcow2"] {
         assert_eq!(open(&fixtures().join(name), &[]).unwrap_err().kind(), ErrorKind::Encrypted, "{name}");
     }
@@ -710,7 +758,9 @@ impl Gate for Shut {
 /// Opens bytes in memory.
 fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<Opened> {
     let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
-    let cx = OpenCx { gate: &Shut, locator: &locator, budget: &budget, mapper, depth: 0 };
+    let keys = Keys::default();
+    let (gate, member) = (&Shut, None);
+    let cx = OpenCx { gate, locator: &locator, budget: &budget, mapper, keys: &keys, member, depth: 0 };
     imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
 }
 

@@ -22,17 +22,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("confined", &[]),
     ("block", &[]),
     ("locator", &["block"]),
+    ("keys", &[]),
     ("measure", &["block", "budget"]),
     ("pipeline", &["block"]),
     ("ondisk", &["block", "budget"]),
     ("cache", &["block", "counters"]),
     ("source", &["block", "locator", "cache", "counters", "budget"]),
     ("engine", &["block", "cache", "counters"]),
-    ("image", &["engine", "block", "budget", "locator", "ondisk", "confined", "counters"]),
+    ("image", &["engine", "block", "budget", "locator", "ondisk", "confined", "counters", "keys"]),
     ("volume", &["engine", "block", "budget", "ondisk"]),
     ("fs", &["engine", "block", "budget", "ondisk", "confined"]),
     ("guest", &["fs", "budget", "ondisk"]),
-    ("stack", &["source", "cache", "engine", "image", "volume", "fs", "guest", "block", "budget", "locator"]),
+    (
+        "stack",
+        &[
+            "source", "cache", "engine", "image", "volume", "fs", "guest", "block", "budget", "locator",
+            "keys",
+        ],
+    ),
     ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget"]),
     (
         "verify",
@@ -44,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "measure", "pipeline", "stack", "check", "verify", "serve", "host", "guest", "volume", "image",
-            "fs", "block", "locator", "source", "cache", "counters", "budget", "engine",
+            "fs", "block", "locator", "source", "cache", "counters", "budget", "engine", "keys",
         ],
     ),
 ];

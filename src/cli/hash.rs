@@ -119,7 +119,7 @@ fn sums(args: &Args, target: &Target, images: &mut Images<'_>, common: &Common) 
     if !args.container {
         return Ok(vec![source_sum(&*opened.disk, name)?]);
     }
-    let own = crate::source::open(&given, &crate::source::SourceCx { cache: options.cache })?;
+    let own = crate::source::open(&given, &options.source_cx())?;
     let mut found = vec![source_sum(&*own, name.clone())?];
     for file in ground(&opened.disk)?.iter().filter(|file| file.label() != name) {
         found.push(source_sum(&**file, file.label())?);

@@ -75,7 +75,8 @@ pub fn edits(a: &str, b: &str) -> usize {
 /// How to open, from the common options.
 #[must_use]
 pub fn options(common: &Common) -> Options {
-    Options { format: common.format.clone(), cache: Arc::new(Cache::new(common.cache)) }
+    let cache = Arc::new(Cache::new(common.cache));
+    Options { format: common.format.clone(), cache, ..Options::default() }
 }
 
 /// Opens everything that parsing the image may touch.

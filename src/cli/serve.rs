@@ -90,8 +90,7 @@ pub(super) struct Args {
 /// What the worker is told besides images and sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    format: Option<String>,
-    cache: u64,
+    common: Common,
     /// How each image's exports are called; one image's have no name in front.
     names: Vec<String>,
     alias: Option<String>,
@@ -228,8 +227,7 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     let names = names(args);
     let mut doors = Doors::open(args, &names)?;
     let order = Order {
-        format: common.format.clone(),
-        cache: common.cache,
+        common: common.clone(),
         names,
         alias: args.export_name.clone(),
         once: args.once,
@@ -540,8 +538,7 @@ pub(super) fn work(task: Task) -> Result<Exit> {
     let _ = rustix::process::setpgid(None, None);
     let order: Order = serde_json::from_value(task.args)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
-    let cache = Arc::new(crate::cache::Cache::new(order.cache));
-    let options = crate::stack::Options { format: order.format, cache };
+    let options = plan::options(&order.common);
     let mut exports = Vec::new();
     let mut remote = false;
     for (given, name) in task.images.into_iter().zip(&order.names) {

@@ -62,6 +62,7 @@ struct WireGiven {
     has_file: bool,
     beside: Option<Vec<u8>>,
     parents: Vec<Vec<u8>>,
+    member: Option<String>,
 }
 
 /// What the worker says back.
@@ -394,7 +395,8 @@ fn pack<'a>(given: &'a Given, descriptors: &mut Vec<BorrowedFd<'a>>) -> WireGive
     };
     let beside = given.beside.as_ref().map(|dir| bytes(&dir.path));
     let parents = given.parents.iter().map(|dir| bytes(&dir.path)).collect();
-    WireGiven { url, path, has_file: given.file.is_some(), beside, parents }
+    let member = given.member.clone();
+    WireGiven { url, path, has_file: given.file.is_some(), beside, parents, member }
 }
 
 fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Given> {
@@ -413,7 +415,7 @@ fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> R
         |bytes: Vec<u8>| -> Result<AllowedDir> { Ok(AllowedDir { path: path(bytes), dir: next()? }) };
     let beside = wire.beside.map(&mut dir).transpose()?;
     let parents = wire.parents.into_iter().map(dir).collect::<Result<_>>()?;
-    Ok(Given { locator, file, beside, parents })
+    Ok(Given { locator, file, beside, parents, member: wire.member })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::block::{BlockSource, Probe, ProbeBytes};
 use crate::budget::{Budget, Limits};
 use crate::engine::Mapper;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::Keys;
 use crate::locator::{Gate, Locator};
 use std::fmt;
 use std::sync::Arc;
@@ -66,8 +67,23 @@ pub struct OpenCx<'a> {
     pub budget: &'a Budget,
     /// Makes a source of a layout.
     pub mapper: &'a Mapper,
+    /// What opens a locked image; its volume is called `disk`.
+    pub keys: &'a Keys,
+    /// Which member of an archive is wanted, `disk2.vmdk` of `x.ova//disk2.vmdk`.
+    pub member: Option<&'a str>,
     /// How many images name each other above this one.
     pub depth: u8,
+}
+
+impl<'a> OpenCx<'a> {
+    /// For an image that this one names or contains, which lies at `locator`. A wanted member was meant for this one.
+    #[must_use]
+    pub fn below<'b>(&self, locator: &'b Locator) -> OpenCx<'b>
+    where
+        'a: 'b,
+    {
+        OpenCx { locator, member: None, depth: self.depth.saturating_add(1), ..*self }
+    }
 }
 
 /// Images that may name each other in a row; the gate's chain limit binds first for layers.
@@ -84,10 +100,27 @@ pub struct Opened {
     pub subformat: Option<String>,
     /// What `info` prints about the container, in order: name and value, both safe to show.
     pub facts: Vec<(&'static str, String)>,
-    /// This image and those below it, the top first.
+    /// This image and those below it, the top first; then its snapshots.
     pub layers: Vec<Layer>,
+    /// Further disks of the same machine, in its own order: those of an OVA.
+    pub others: Vec<Self>,
+    /// Sums that the container itself states, for `hash --verify`.
+    pub sums: Vec<StoredSum>,
     /// What is odd about it without keeping us from reading it.
     pub warnings: Vec<String>,
+}
+
+/// A sum that a container states of some of its bytes.
+#[derive(Clone, Debug)]
+pub struct StoredSum {
+    /// What it is of, safe to show: `disk`, a member's name.
+    pub of: String,
+    /// `md5`, `sha1` or `sha256`.
+    pub algorithm: &'static str,
+    /// The sum as the container states it, in lower-case hexadecimal digits.
+    pub stated: String,
+    /// The bytes it is of, from first to last.
+    pub bytes: Arc<dyn BlockSource>,
 }
 
 /// One image of a chain.
@@ -108,7 +141,16 @@ impl Opened {
     #[must_use]
     pub fn single(disk: Arc<dyn BlockSource>, format: &'static str, cx: &OpenCx<'_>) -> Self {
         let layer = Layer { name: cx.locator.to_string(), format, size: disk.len(), disk: Arc::clone(&disk) };
-        Self { disk, format, subformat: None, facts: Vec::new(), layers: vec![layer], warnings: Vec::new() }
+        Self {
+            disk,
+            format,
+            subformat: None,
+            facts: Vec::new(),
+            layers: vec![layer],
+            others: Vec::new(),
+            sums: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 

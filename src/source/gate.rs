@@ -7,6 +7,8 @@
 //! | the image names | without a flag | with `--allow-parent DIR` |
 //! |---|---|---|
 //! | a VMDK extent `STEM-flat.vmdk`, `STEM-s001.vmdk`, `STEM-f001.vmdk` beside it | opened | opened |
+//! | a later segment of a split image: the same name but for the number behind the dot | opened | opened |
+//! | a disk that an OVF lists, beside it | opened | opened |
 //! | anything else that lies beneath DIR, relative or absolute | refused | opened |
 //! | `../x`, a URL, `json:…`, a symbolic link, a FIFO, a device | refused | refused |
 
@@ -48,6 +50,8 @@ pub struct Given {
     pub beside: Option<AllowedDir>,
     /// `--allow-parent`.
     pub parents: Vec<AllowedDir>,
+    /// The member of an archive that is wanted: `disk2.vmdk` of `x.ova//disk2.vmdk`.
+    pub member: Option<String>,
 }
 
 impl AllowedDir {
@@ -82,7 +86,7 @@ impl Given {
             }
             None => (None, None),
         };
-        Ok(Self { locator, file, beside, parents })
+        Ok(Self { locator, file, beside, parents, member: None })
     }
 
     /// The open image once more.
@@ -133,7 +137,13 @@ impl FileGate {
         let mut found = Vec::new();
         // Beside *it*: what a backing file names lies beside the backing file, not beside the image that was given.
         let is_given = *from == self.given.locator;
-        if why == Reference::Extent && is_given && is_own_extent(from, name) {
+        let own = match why {
+            Reference::Extent => is_own_extent(from, name),
+            Reference::Segment => is_own_segment(from, name),
+            Reference::Member => is_own_member(from, name),
+            Reference::Backing | Reference::DataFile | Reference::Parent => false,
+        };
+        if is_given && own {
             found.extend(self.given.beside.iter().map(|dir| (dir, name.to_owned())));
         }
         let from_dir = from.as_path().and_then(Path::parent).and_then(|dir| {
@@ -169,7 +179,7 @@ impl FileGate {
         if seen.files > MAX_FILES {
             return Err(Error::limit(format!("the image names more than {MAX_FILES} files")));
         }
-        if why != Reference::Extent {
+        if !matches!(why, Reference::Extent | Reference::Segment | Reference::Member) {
             if !seen.chain.insert((stat.st_dev, stat.st_ino)) {
                 return refuse("is a layer of the chain already");
             }
@@ -252,6 +262,24 @@ fn is_own_extent(from: &Locator, name: &Path) -> bool {
         matches!(rest, "-flat" | "-delta" | "-sesparse") || numbered("-s") || numbered("-f")
     });
     one && known && !stem.is_empty()
+}
+
+/// Is `name` a segment of the same set as the image: the same name but for what counts behind the last dot (`.E01` and
+/// `.E02`, `.001` and `.002`, `.aa` and `.ab`)?
+fn is_own_segment(from: &Locator, name: &Path) -> bool {
+    let first = from.file_name();
+    let parts = |name: &str| name.rsplit_once('.').map(|(stem, end)| (stem.to_owned(), end.len()));
+    let one = name.components().count() == 1 && name.is_relative();
+    let same = name.to_str().and_then(parts).filter(|(stem, _)| !stem.is_empty());
+    one && same.is_some() && same == parts(&first)
+}
+
+/// Is `name` a disk that lies beside the description at `from`: a plain name that ends like a disk image's?
+fn is_own_member(_from: &Locator, name: &Path) -> bool {
+    const ENDS: &[&str] = &["vmdk", "vhd", "vhdx", "vdi", "qcow2", "img", "raw", "hds", "gz"];
+    let one = name.components().count() == 1 && name.is_relative();
+    let end = name.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    one && end.is_some_and(|end| ENDS.contains(&end.as_str()))
 }
 
 #[cfg(test)]

@@ -30,11 +30,17 @@ impl fmt::Debug for Scheme {
     }
 }
 
+/// What the user said about sources.
+#[derive(Clone, Debug, Default)]
+pub struct Options {}
+
 /// What sources need besides their locator.
 #[derive(Clone, Debug)]
 pub struct SourceCx {
     /// The process's block cache, for remote blocks.
     pub cache: Arc<Cache>,
+    /// What the user said about sources.
+    pub options: Arc<Options>,
 }
 
 /// Opens the source that `given` names.

@@ -6,7 +6,6 @@ use crate::block::BlockSource;
 use crate::confined::Confined;
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
-use crate::source::SourceCx;
 use crate::stack::Stack;
 use qcow2_rs::dev::{Qcow2Dev, Qcow2DevParams};
 use qcow2_rs::error::{Qcow2Error, Qcow2Result};
@@ -68,8 +67,7 @@ struct Disk {
 }
 
 fn open(subject: &Subject<'_>) -> Result<Other> {
-    let cx = SourceCx { cache: Arc::clone(&subject.options.cache) };
-    let container = Container(crate::source::open(subject.given, &cx)?);
+    let container = Container(crate::source::open(subject.given, &subject.options.source_cx())?);
     let reader = Confined::new("qcow2-rs", move || {
         let params = Qcow2DevParams::new(BLOCK_BITS, None, None, true, false);
         let (device, backing) = now(qcow2_alloc_dev(Path::new("image"), container, &params))?;

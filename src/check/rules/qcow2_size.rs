@@ -83,6 +83,8 @@ mod tests {
             subformat: None,
             facts: Vec::new(),
             layers: Vec::new(),
+            others: Vec::new(),
+            sums: Vec::new(),
             warnings: Vec::new(),
         };
         let stack = crate::stack::above("disk".to_owned(), image);

@@ -54,9 +54,12 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) 
     let point = Point::prepare(args, flags, &mut |note| notes.push(note))?;
     let mut worker = start(args, common, user, &point.path)?;
     let mut ended_by = None;
+    // A command that waits for us in the foreground, and is gone, wants no mount.
+    let waiting = std::env::var_os(super::IN_BACKGROUND).and_then(|_| rustix::process::getppid());
     let mut is_over = || {
         ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
-        ended_by.is_some()
+        let is_gone = waiting.is_some() && rustix::process::getppid() != waiting;
+        ended_by.is_some() || is_gone
     };
     let Some(found) = worker.ready(Some(args.timeout), &mut is_over)? else {
         return Ok(interrupted(args, ended_by));
@@ -116,8 +119,7 @@ fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result
     let image = args.image.as_ref().ok_or_else(missing)?;
     let given = plan::given(image, common)?;
     let order = Order {
-        format: common.format.clone(),
-        cache: common.cache,
+        common: common.clone(),
         view: args.view,
         owner: args.owner,
         symlinks: args.symlinks,

@@ -2,7 +2,7 @@
 
 use super::options::{Attributes, Links, Who};
 use super::show::{self, What};
-use crate::cli::Exit;
+use crate::cli::{Common, Exit, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
 use crate::serve::fuse::{self, Troubles};
@@ -14,8 +14,7 @@ use std::sync::Arc;
 /// What the worker is told besides the image.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
-    pub(super) format: Option<String>,
-    pub(super) cache: u64,
+    pub(super) common: Common,
     pub(super) view: What,
     pub(super) owner: Who,
     pub(super) symlinks: Links,
@@ -54,8 +53,7 @@ pub(in crate::cli) fn work(mut task: Task) -> Result<Exit> {
     let order: Order = serde_json::from_value(std::mem::take(&mut task.args)).map_err(internal)?;
     let missing = || Error::new(ErrorKind::Internal, "no image was handed over");
     let given = Arc::new(task.images.pop().ok_or_else(missing)?);
-    let cache = Arc::new(crate::cache::Cache::new(order.cache));
-    let stack = Arc::new(stack::open(given, &stack::Options { format: order.format.clone(), cache })?);
+    let stack = Arc::new(stack::open(given, &plan::options(&order.common))?);
     let troubles = Arc::new(Troubles::default());
     let status = |view| status(&order, view);
     let shown = show::view(&stack, order.view, status, &troubles);

@@ -175,14 +175,14 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         layers.extend(parent.layers);
     }
     let subformat = Some(format!("v{}", header.version));
-    Ok(Opened { disk, format: FORMAT.name, subformat, facts, layers, warnings })
+    Ok(Opened { subformat, facts, layers, warnings, ..Opened::single(disk, FORMAT.name, cx) })
 }
 
 /// Opens the layer below through the gate.
 fn open_backing(name: &[u8], format: Option<&[u8]>, cx: &OpenCx<'_>) -> Result<Opened> {
     let shown = escape(name);
     let Found { source, locator } = cx.gate.open(cx.locator, name, Reference::Backing)?;
-    let below = OpenCx { locator: &locator, depth: cx.depth.saturating_add(1), ..*cx };
+    let below = cx.below(&locator);
     let format = match format.filter(|format| !format.is_empty()) {
         Some(named) => {
             let named = escape(named).to_string();

@@ -96,8 +96,7 @@ fn open_parent(metadata: &Metadata, cx: &OpenCx<'_>) -> Result<Opened> {
         );
         return Err(error.at(at()));
     }
-    let depth = cx.depth.saturating_add(1);
-    super::open(found.source, Some(FORMAT.name), &OpenCx { locator: &found.locator, depth, ..*cx })
+    super::open(found.source, Some(FORMAT.name), &cx.below(&found.locator))
 }
 
 /// States of a payload block, section 2.5.1.1.

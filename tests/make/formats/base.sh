@@ -1,34 +1,10 @@
 #!/usr/bin/env bash
-# Makes one image of every variant that src/image reads, and beside each the raw disk as qemu-img reads it.
-#
-#   tests/make/formats.sh DIR
-#
-# DIR/cases.tsv lists them: image, format, reference. Images that name others need DIR allowed.
-# DIR/refused.tsv lists what must be refused: image, a word of the reason.
-set -euo pipefail
-dir=${1:?usage: formats.sh DIR}
-mkdir -p "$dir"
-cd "$dir"
-rm -f -- *
-qemu-img --version | head -1
-
-# The disk: 6 MiB and 1000 sectors (no multiple of any cluster size above 4 KiB), with zeros, text that packs well,
-# bytes that do not pack, all at offsets that are no multiple of a cluster.
-truncate -s $(( (6 << 20) + 1000 * 512 )) s.raw
-put() { dd of=s.raw seek="$1" conv=notrunc status=none oflag=seek_bytes bs=64K; }
-seq 1 150000 | put $(( 4096 + 300 ))
-seq 1 200000 | shuf --random-source=<(yes 7) | gzip -9n | put $(( (2 << 20) + 777 ))
-seq 500000 590000 | put $(( (5 << 20) - 1234 ))
-
-: > cases.tsv
-: > refused.tsv
-case_of() { # image, its format in qemu's word, [in ours]: the reference is what qemu-img reads
-    qemu-img convert -f "$2" -O raw "$1" "$1.ref"
-    printf '%s\t%s\t%s\n' "$1" "${3:-$2}" "$1.ref" >> cases.tsv
-}
+# What qemu-img makes of qcow2, vmdk, vhd, vhdx and vdi; and what is no disk image. See lib.sh.
+# shellcheck source=tests/make/formats/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+make_disk
 make_qcow2() { qemu-img convert -f raw -O qcow2 "${@:2}" s.raw "$1"; }
 qcow2() { make_qcow2 "$@"; case_of "$1" qcow2; }
-change() { qemu-io -f "$1" "${@:3}" "$2" > /dev/null; }
 
 # qcow2: versions, every edge of the cluster size, widths of the reference count, ways of being allocated
 qcow2 v3.qcow2
@@ -71,7 +47,8 @@ cp v3.qcow2 dirty.qcow2
 printf '\x01' | dd of=dirty.qcow2 bs=1 seek=79 conv=notrunc status=none
 cp v3.qcow2 corrupt.qcow2
 printf '\x02' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
-printf '%s\tqcow2\tv3.qcow2.ref\n' dirty.qcow2 corrupt.qcow2 >> cases.tsv
+is dirty.qcow2 qcow2 v3.qcow2.ref
+is corrupt.qcow2 qcow2 v3.qcow2.ref
 
 # qcow2 over a backing file: raw, qcow2, vmdk, two levels, larger and smaller than its base, version 2, small clusters
 overlay() { # name, base, its format, size or nothing, options
@@ -128,7 +105,6 @@ case_of scattered.vhdx vhdx
 cp s.raw raw.img
 case_of raw.img raw
 
-refused() { printf '%s\t%s\n' "$1" "$2" >> refused.tsv; }
 make_qcow2 xl2.qcow2 -o extended_l2=on,cluster_size=128k; refused xl2.qcow2 'extended L2'
 make_qcow2 xdata.qcow2 -o data_file=data.bin; refused xdata.qcow2 'external data file'
 secret=secret,id=s,data=abc
@@ -153,4 +129,3 @@ tar cf x.tar s.raw; refused x.tar 'a tar archive'
 cp /bin/true x.elf; refused x.elf 'an ELF program'
 seq 1 100 > x.txt; refused x.txt 'a text file'
 echo '{"a": 1}' > x.json; refused x.json 'a JSON document'
-touch done
