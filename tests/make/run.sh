@@ -1,13 +1,53 @@
 #!/bin/bash
 # Runs every test and closes with what matters: how many passed, what failed, what was skipped and why.
+# With arguments they are cargo test's, and it runs by itself; without, two test programs run at a time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 log=$target/test.log
+cargo=${CARGO:-cargo}
 
-${CARGO:-cargo} test --release --locked --no-fail-fast "$@" 2>&1 | tee "$log"
-status=${PIPESTATUS[0]}
+# The programs that take longest come first, so that none of them is left for the end.
+first='guest image fs hostile check volume verify http'
+
+programs() { # name and path of every test program, in the order in which they are started
+    "$cargo" test --release --locked --no-run --message-format=json |
+        grep '"profile":{[^}]*"test":true' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' |
+        awk -v first="$first" '
+            BEGIN { n = split(first, names, " "); for (i = 1; i <= n; i++) rank[names[i]] = i }
+            { name = $0; sub(".*/", "", name); sub("-[0-9a-f]*$", "", name)
+              print (name in rank ? rank[name] : n + 1), name, $0 }' | sort -n | cut -d' ' -f2-
+}
+
+one() { # name, program: its output goes to the log in one piece
+    local out
+    out=$(mktemp -p "$3")
+    local status=0
+    "$2" > "$out" 2>&1 || status=$?
+    flock "$3" sh -c 'printf "\n     Running %s\n" "$1"; cat "$2"' - "$1" "$out"
+    return $status
+}
+export -f one
+
+if [ $# != 0 ]; then
+    "$cargo" test --release --locked --no-fail-fast "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+else
+    outputs=$(mktemp -d)
+    trap 'rm -rf "$outputs"' EXIT
+    status=0
+    if "$cargo" test --release --locked --no-run; then
+        {
+            programs | xargs -P 2 -L 1 bash -c 'one "$1" "$2" "$0"' "$outputs" || status=1
+            "$cargo" test --release --locked --doc 2>&1 || status=1
+            exit "$status"
+        } | tee "$log"
+        status=${PIPESTATUS[0]}
+    else
+        status=1
+    fi
+fi
 
 skips=$(grep -a '^skipped: ' "$log" | sort -u)
 echo
