@@ -110,6 +110,7 @@ fn main() -> Result<()> {
         mapper: &mapper,
         keys: &Keys::default(),
         member: None,
+        spool: None,
         depth: 0,
     };
     let opened = (hello::FORMAT.open)(Arc::new(Memory::new(image, "hello.img")), &cx)?;

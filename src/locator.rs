@@ -4,6 +4,7 @@ use crate::block::BlockSource;
 use crate::error::Result;
 use crate::text::escape;
 use std::fmt;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,6 +138,23 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// # Errors
     /// `ExternalRef` with the escaped name when it is not allowed; `Source` when it is allowed but missing.
     fn open(&self, from: &Locator, named: &[u8], why: Reference) -> Result<Found>;
+}
+
+/// Where bytes that come only from their beginning to their end are poured, so that they can be read at any offset. There
+/// is one only if the user gave room for it (`--spool`).
+pub trait Spooler: Send + Sync + fmt::Debug {
+    /// Starts pouring `stream`, called `label`, and returns its bytes, which arrive while they are read. With an unknown
+    /// `len` it returns when the stream has ended. An error of the stream that wraps an [`crate::error::Error`] is told as
+    /// that one.
+    ///
+    /// # Errors
+    /// `Host` when there is no room; without a `len`, what the stream reports.
+    fn pour(
+        &self,
+        label: &str,
+        len: Option<u64>,
+        stream: Box<dyn Read + Send>,
+    ) -> Result<Arc<dyn BlockSource>>;
 }
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
         mapper: &mapper,
         keys: &options.keys,
         member: member.as_deref(),
+        spool: options.source.spool.as_deref(),
         depth: 0,
     };
     crate::image::open(source, options.format.as_deref(), &cx).map_err(|error| match error.kind() {

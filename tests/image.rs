@@ -759,8 +759,9 @@ impl Gate for Shut {
 fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<Opened> {
     let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
     let keys = Keys::default();
-    let (gate, member) = (&Shut, None);
-    let cx = OpenCx { gate, locator: &locator, budget: &budget, mapper, keys: &keys, member, depth: 0 };
+    let (gate, member, spool) = (&Shut, None, None);
+    let cx =
+        OpenCx { gate, locator: &locator, budget: &budget, mapper, keys: &keys, member, spool, depth: 0 };
     imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
 }
 

@@ -60,7 +60,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/source/mod.rs",
         list: "pub const SCHEMES:",
         end: "\n}",
-        helpers: &["gate", "memory"],
+        helpers: &["gate", "memory", "spool"],
     },
     Registry {
         folder: "src/check/rules",

@@ -8,7 +8,7 @@ use crate::budget::{Budget, Limits};
 use crate::engine::Mapper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Keys;
-use crate::locator::{Gate, Locator};
+use crate::locator::{Gate, Locator, Spooler};
 use std::fmt;
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ pub struct OpenCx<'a> {
     pub keys: &'a Keys,
     /// Which member of an archive is wanted, `disk2.vmdk` of `x.ova//disk2.vmdk`.
     pub member: Option<&'a str>,
+    /// Where a stream that cannot be read at any offset may be unpacked to, if anywhere.
+    pub spool: Option<&'a dyn Spooler>,
     /// How many images name each other above this one.
     pub depth: u8,
 }

@@ -3,11 +3,13 @@
 use crate::block::BlockSource;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
+use crate::locator::Spooler;
 use std::fmt;
 use std::sync::Arc;
 
 pub mod gate;
 pub mod memory;
+pub mod spool;
 
 registry! {
     /// Every kind of source.
@@ -32,7 +34,10 @@ impl fmt::Debug for Scheme {
 
 /// What the user said about sources.
 #[derive(Clone, Debug, Default)]
-pub struct Options {}
+pub struct Options {
+    /// Where what comes only in order is poured: a download without ranges, a stream without blocks.
+    pub spool: Option<Arc<dyn Spooler>>,
+}
 
 /// What sources need besides their locator.
 #[derive(Clone, Debug)]
