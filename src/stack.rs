@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub struct Options {
     /// `--format`.
     pub format: Option<String>,
+    /// `--layer`: which of the image's layers is the disk.
+    pub layer: Option<String>,
     /// The process's block cache.
     pub cache: Arc<Cache>,
     /// What opens locked images and volumes.
@@ -41,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             format: None,
+            layer: None,
             cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)),
             keys: Arc::default(),
             source: Arc::default(),
@@ -104,7 +107,12 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
         spool: options.source.spool.as_deref(),
         depth: 0,
     };
-    crate::image::open(source, options.format.as_deref(), &cx).map_err(|error| match error.kind() {
+    let image = crate::image::open(source, options.format.as_deref(), &cx);
+    let chosen = image.and_then(|image| match &options.layer {
+        Some(layer) => image.choose(layer),
+        None => Ok(image),
+    });
+    chosen.map_err(|error| match error.kind() {
         ErrorKind::Source | ErrorKind::Changed | ErrorKind::Io => error,
         _ => error.context(&locator),
     })

@@ -87,7 +87,14 @@ pub(super) fn document(stack: &Stack, size: &Result<Range>) -> Value {
     let layers: Vec<Value> = image
         .layers
         .iter()
-        .map(|layer| json!({ "name": layer.name, "format": layer.format, "virtual_size": layer.size }))
+        .map(|layer| {
+            json!({
+                "name": layer.name,
+                "snapshot": layer.snapshot,
+                "format": layer.format,
+                "virtual_size": layer.size,
+            })
+        })
         .collect();
     let table = &stack.discovery.table;
     json!({
@@ -251,8 +258,12 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
     }
     if image.layers.len() > 1 {
         line("layers, the top first:".to_owned());
-        for layer in &image.layers {
-            line(format!("    {} ({}, {})", layer.name, layer.format, human_size(layer.size)));
+        for (number, layer) in image.layers.iter().enumerate() {
+            let (size, format) = (human_size(layer.size), layer.format);
+            line(match &layer.snapshot {
+                Some(id) => format!("    {number}: snapshot {id} '{}' ({size})", layer.name),
+                None => format!("    {number}: {} ({format}, {size})", layer.name),
+            });
         }
     }
     table(stack).into_iter().for_each(&mut line);

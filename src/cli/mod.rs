@@ -95,6 +95,9 @@ pub struct Common {
     /// The image's format, instead of finding it out
     #[arg(long, value_name = "FORMAT", global = true, env = "IMGMOUNT_FORMAT", help_heading = "Image")]
     pub format: Option<String>,
+    /// The layer to read: a backing file or parent, a snapshot; by its number in info's list, its name or its id
+    #[arg(long, value_name = "N|NAME", global = true, env = "IMGMOUNT_LAYER", help_heading = "Image")]
+    pub layer: Option<String>,
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,

@@ -76,7 +76,7 @@ pub fn edits(a: &str, b: &str) -> usize {
 #[must_use]
 pub fn options(common: &Common) -> Options {
     let cache = Arc::new(Cache::new(common.cache));
-    Options { format: common.format.clone(), cache, ..Options::default() }
+    Options { format: common.format.clone(), layer: common.layer.clone(), cache, ..Options::default() }
 }
 
 /// Opens everything that parsing the image may touch.

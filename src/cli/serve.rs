@@ -617,8 +617,8 @@ fn exports_of(stack: &Stack, name: &str) -> Vec<Export> {
         exports.push(Export { name: named(&volume.id), about, source: Arc::clone(&volume.source) });
     }
     for layer in stack.image.layers.iter().skip(1) {
-        let file = layer.name.rsplit('/').next().unwrap_or_default();
-        let name = named(&format!("layer:{file}"));
+        let file = if layer.snapshot.is_some() { None } else { layer.name.rsplit('/').next() };
+        let name = named(&format!("layer:{}", file.unwrap_or(&layer.name)));
         // Two layers of one name: the upper one has it.
         if exports.iter().all(|export| export.name != name) {
             let about = format!("layer, {}", layer.format);

@@ -133,6 +133,9 @@ mod present {
         if let Some(format) = &common.format {
             command.arg("--format").arg(format);
         }
+        if let Some(layer) = &common.layer {
+            command.arg("--layer").arg(layer);
+        }
         for dir in &common.allow_parent {
             command.arg("--allow-parent").arg(dir);
         }

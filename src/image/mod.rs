@@ -12,7 +12,10 @@ use crate::locator::{Gate, Locator, Spooler};
 use std::fmt;
 use std::sync::Arc;
 
+pub use layer::Layer;
+
 mod foreign;
+mod layer;
 mod pages;
 mod unpack;
 
@@ -125,24 +128,11 @@ pub struct StoredSum {
     pub bytes: Arc<dyn BlockSource>,
 }
 
-/// One image of a chain.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// Its file, escaped.
-    pub name: String,
-    /// [`Format::name`].
-    pub format: &'static str,
-    /// Its own virtual size in bytes.
-    pub size: u64,
-    /// Its content alone with what is below it.
-    pub disk: Arc<dyn BlockSource>,
-}
-
 impl Opened {
     /// An image without parents.
     #[must_use]
     pub fn single(disk: Arc<dyn BlockSource>, format: &'static str, cx: &OpenCx<'_>) -> Self {
-        let layer = Layer { name: cx.locator.to_string(), format, size: disk.len(), disk: Arc::clone(&disk) };
+        let layer = Layer::file(cx.locator, format, Arc::clone(&disk));
         Self {
             disk,
             format,

@@ -26,7 +26,9 @@ const BLOCK_BITS: u8 = 9;
 const BLOCK: u64 = 512;
 
 fn subjects(stack: &Stack) -> Vec<String> {
-    if stack.image.format == "qcow2" { vec![DISK.to_owned()] } else { Vec::new() }
+    // It opens the file itself, so it can only be asked about the file's own disk, not about a layer.
+    let top = stack.image.layers.first().is_some_and(|top| Arc::ptr_eq(&top.disk, stack.disk()));
+    if stack.image.format == "qcow2" && top { vec![DISK.to_owned()] } else { Vec::new() }
 }
 
 /// The container file, as it wants to read it.

@@ -44,6 +44,17 @@ pub(super) enum Compression {
     Zstd,
 }
 
+/// How the bytes of the clusters are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    /// Not at all.
+    None,
+    /// crypt_method 1: AES-256-CBC with the passphrase as the key.
+    Aes,
+    /// crypt_method 2: LUKS, whose header lies at this byte of the file and has this length, if the extension says so.
+    Luks(Option<(u64, u64)>),
+}
+
 /// Incompatible features: whoever does not know a set bit must not open the image.
 pub(super) const DIRTY: u64 = 1 << 0;
 pub(super) const CORRUPT: u64 = 1 << 1;
@@ -62,6 +73,7 @@ pub(super) struct Header {
     pub(super) incompatible: u64,
     pub(super) refcount_bits: u64,
     pub(super) compression: Compression,
+    pub(super) encryption: Encryption,
     pub(super) snapshots: u32,
     pub(super) snapshots_offset: u64,
     /// Byte and length of the backing file's name.
@@ -75,6 +87,8 @@ pub(super) struct Extensions {
     pub(super) backing_format: Option<Vec<u8>>,
     pub(super) bitmaps: Option<u32>,
     data_file: Option<Vec<u8>>,
+    /// Byte and length of the LUKS header ("Full disk encryption header pointer").
+    luks: Option<(u64, u64)>,
     /// Name of incompatible feature bits.
     names: Vec<(u8, Vec<u8>)>,
 }
@@ -88,7 +102,7 @@ impl Header {
     ///
     /// # Errors
     /// `Corrupt` for fields outside what the specification allows; `Unsupported` for another version, an unknown or
-    /// unread feature; `Encrypted`; `Limit` for an L1 table over 32 MiB.
+    /// unread feature; `Limit` for an L1 table over 32 MiB.
     pub(super) fn parse(head: &[u8]) -> Result<Self> {
         let at = At::new("qcow2", "header");
         let raw: Raw = parse_struct(head, at.clone())?;
@@ -122,12 +136,12 @@ impl Header {
         let end = backing.map_or(cluster, |(offset, _)| offset.min(cluster)).min(wide(head.len()));
         let extensions = Extensions::parse(head, u64::from(header_length), end)?;
         check_features(incompatible, &extensions)?;
-        match raw.crypt_method.get() {
-            0 => {}
-            1 => return Err(encrypted("AES")),
-            2 => return Err(encrypted("LUKS")),
+        let encryption = match raw.crypt_method.get() {
+            0 => Encryption::None,
+            1 => Encryption::Aes,
+            2 => Encryption::Luks(extensions.luks),
             other => return Err(Error::unsupported(format!("crypt_method {other}"))),
-        }
+        };
         if refcount_order > 6 {
             return Err(corrupt(0x60, format!("refcount_order is {refcount_order}, at most 6 is allowed")));
         }
@@ -158,6 +172,7 @@ impl Header {
             incompatible,
             refcount_bits: 1 << refcount_order,
             compression,
+            encryption,
             snapshots: raw.nb_snapshots.get(),
             snapshots_offset: raw.snapshots_offset.get(),
             backing: backing.filter(|(_, len)| *len > 0),
@@ -165,6 +180,18 @@ impl Header {
         };
         header.check_l1()?;
         Ok(header)
+    }
+
+    /// Refuses encrypted clusters.
+    ///
+    /// # Errors
+    /// `Encrypted` with the method.
+    pub(super) fn refuse_encryption(&self) -> Result<()> {
+        match self.encryption {
+            Encryption::None => Ok(()),
+            Encryption::Aes => Err(encrypted("AES")),
+            Encryption::Luks(_) => Err(encrypted("LUKS")),
+        }
     }
 
     /// Bytes of a cluster.
@@ -254,6 +281,7 @@ impl Extensions {
                 0xe279_2aca => found.backing_format = Some(data.to_vec()),
                 0x6803_f857 => found.names = feature_names(data),
                 0x4441_5441 => found.data_file = Some(data.to_vec()),
+                0x0537_be77 => found.luks = get_be64(data, 0).zip(get_be64(data, 8)),
                 0x2385_2875 => found.bitmaps = get_be32(data, 0),
                 // Unknown extensions may be ignored (specification, "Header extensions").
                 _ => {}
@@ -351,7 +379,7 @@ mod tests {
     #[test]
     fn encryption_is_refused_by_its_name() {
         for (method, name) in [(1_u32, "AES"), (2, "LUKS")] {
-            let error = with(32, &method.to_be_bytes()).unwrap_err();
+            let error = with(32, &method.to_be_bytes()).unwrap().refuse_encryption().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encrypted);
             assert!(error.to_string().contains(name));
         }

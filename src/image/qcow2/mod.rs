@@ -104,6 +104,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         ));
     }
     let header = Header::parse(&head)?;
+    header.refuse_encryption()?;
     let l1_end = header.l1_offset.saturating_add(header.l1_entries.saturating_mul(8));
     if l1_end > source.len() {
         return Err(Error::corrupt(At::new("qcow2", "L1 table").byte(header.l1_offset)).because(format!(
@@ -163,12 +164,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         parent: parent.as_ref().map(|parent| Arc::clone(&parent.disk)),
     };
     let disk = cx.mapper.map(layout);
-    let mut layers = vec![Layer {
-        name: cx.locator.to_string(),
-        format: FORMAT.name,
-        size: header.size,
-        disk: Arc::clone(&disk),
-    }];
+    let mut layers = vec![Layer::file(cx.locator, FORMAT.name, Arc::clone(&disk))];
     if let Some(parent) = parent {
         let name = parent.layers.first().map(|layer| layer.name.clone()).unwrap_or_default();
         warnings.extend(parent.warnings.iter().map(|warning| format!("{name}: {warning}")));
