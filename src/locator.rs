@@ -54,6 +54,24 @@ impl Locator {
         }
     }
 
+    /// The place of a member of the archive that lies here: `x.ova//disk2.vmdk`, of a URL before its query. For showing,
+    /// and as a hint for probers; nothing is ever opened by it.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Self {
+        match self {
+            Self::Path(path) => {
+                let mut whole = path.clone().into_os_string();
+                whole.push("//");
+                whole.push(name);
+                Self::Path(whole.into())
+            }
+            Self::Url(url) => {
+                let (path, query) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+                Self::Url(format!("{path}//{name}{query}"))
+            }
+        }
+    }
+
     /// The path, if it is one.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
@@ -166,6 +184,15 @@ mod tests {
         let locator = Locator::parse("https://user:pw@h.example/b/disk.vmdk?sign=secret".as_ref());
         assert_eq!(locator.to_string(), "https://h.example/b/disk.vmdk?...");
         assert_eq!(locator.file_name(), "disk.vmdk");
+    }
+
+    #[test]
+    fn a_member_stands_behind_two_slashes_and_before_a_query() {
+        let url = Locator::parse("https://h/x.ova?sign=secret".as_ref()).member("disk 2.vmdk");
+        assert_eq!(url.to_string(), "https://h/x.ova//disk 2.vmdk?...");
+        assert_eq!(url.file_name(), "disk 2.vmdk");
+        let path = Locator::parse("a/x.ova".as_ref()).member("d.vmdk");
+        assert_eq!((path.to_string().as_str(), path.file_name().as_str()), ("a/x.ova//d.vmdk", "d.vmdk"));
     }
 
     #[test]

@@ -58,9 +58,11 @@ pub struct Stack {
     pub name: String,
     /// The container.
     pub image: Opened,
-    /// Its partitions and volumes.
+    /// Partitions and volumes of its disk; of a machine with several, of the first.
     pub discovery: Discovery,
-    /// What stands on each volume that no manager claimed.
+    /// The machine's further disks: those of an OVA.
+    pub others: Vec<Disk>,
+    /// What stands on each volume, of any disk, that no manager claimed.
     pub contents: Vec<VolumeContent>,
     /// The same volumes, as the guest layer sees them.
     pub devices: Vec<Device>,
@@ -68,6 +70,19 @@ pub struct Stack {
     pub guests: Vec<Guest>,
     /// Everything odd on the way up, one line each.
     pub warnings: Vec<String>,
+}
+
+/// A further disk of a machine: the second is `disk2`, its partitions are `disk2/p1`, ...
+#[derive(Debug)]
+pub struct Disk {
+    /// `disk2` for the second, and in front of the ids of its volumes.
+    pub id: String,
+    /// Its place, counted from 0.
+    pub number: u32,
+    /// The opened disk.
+    pub image: Opened,
+    /// Its partitions and volumes.
+    pub discovery: Discovery,
 }
 
 /// What stands on a volume.
@@ -123,7 +138,7 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
 /// # Errors
 /// When the source or the image cannot be opened. Trouble above the disk becomes a warning.
 pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
-    let name = given.locator.to_string();
+    let name = given.name();
     let image = open_image(given, options)?;
     Ok(above(name, image))
 }
@@ -132,18 +147,26 @@ pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
 #[must_use]
 pub fn above(name: String, image: Opened) -> Stack {
     let mut warnings = image.warnings.clone();
-    let budget = Budget::new(Limits::OPEN);
-    let discovery = crate::volume::discover(&image.disk, &VolCx { budget: &budget });
-    warnings.extend(discovery.warnings.iter().cloned());
+    let discovery = discover(&image.disk);
+    let others: Vec<Disk> = (1..).zip(&image.others).map(|(number, image)| further(number, image)).collect();
+    for disk in std::iter::once(&discovery).chain(others.iter().map(|disk| &disk.discovery)) {
+        warnings.extend(disk.warnings.iter().cloned());
+    }
     let mut contents = Vec::new();
     let mut devices = Vec::new();
-    for volume in discovery.volumes.iter().filter(|volume| volume.claimed_by.is_none()) {
+    let first = discovery.volumes.iter().map(|volume| (0, WHOLE, volume));
+    let further = others
+        .iter()
+        .flat_map(|disk| disk.discovery.volumes.iter().map(|volume| (disk.number, disk.id.as_str(), volume)));
+    let all = first.chain(further);
+    for (disk, id, volume) in all.filter(|(_, _, volume)| volume.claimed_by.is_none()) {
         let budget = Budget::new(Limits::OPEN);
         let content = crate::fs::detect(&volume.source, &FsCx { budget: &budget });
         if let Err(error) = &content {
             warnings.push(format!("{}: {}", volume.id, error.chain()));
         }
-        devices.push(device(volume, content.as_ref().ok(), &mut warnings));
+        let is_disk = volume.id == id;
+        devices.push(Device { disk, is_disk, ..device(volume, content.as_ref().ok(), &mut warnings) });
         contents.push(VolumeContent { volume: volume.id.clone(), content });
     }
     let mut guests = crate::guest::roots(&devices);
@@ -152,8 +175,28 @@ pub fn above(name: String, image: Opened) -> Stack {
         guest.firmware.clone_from(&firmware);
     }
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
-    Stack { name, image, discovery, contents, devices, guests, warnings }
+    Stack { name, image, discovery, others, contents, devices, guests, warnings }
 }
+
+fn discover(disk: &Arc<dyn BlockSource>) -> Discovery {
+    let budget = Budget::new(Limits::OPEN);
+    crate::volume::discover(disk, &VolCx { budget: &budget })
+}
+
+/// Looks through a further disk of the machine, `number` counted from 0.
+fn further(number: u32, image: &Opened) -> Disk {
+    let id = format!("disk{}", number.saturating_add(1));
+    let mut discovery = discover(&image.disk);
+    for volume in &mut discovery.volumes {
+        volume.id = if volume.id == WHOLE { id.clone() } else { format!("{id}/{}", volume.id) };
+    }
+    let own = image.warnings.iter().chain(&discovery.warnings);
+    discovery.warnings = own.map(|line| format!("{id}: {line}")).collect();
+    Disk { id, number, image: image.clone(), discovery }
+}
+
+/// The id of a disk that is a volume of its own, having no partitions.
+const WHOLE: &str = "disk";
 
 /// What the guest layer needs to know of a volume.
 fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>) -> Device {
@@ -209,7 +252,7 @@ fn firmware(discovery: &Discovery, devices: &[Device]) -> Vec<&'static str> {
 }
 
 impl Stack {
-    /// The virtual disk.
+    /// The virtual disk; of a machine with several, the first.
     #[must_use]
     pub fn disk(&self) -> &Arc<dyn BlockSource> {
         &self.image.disk
@@ -232,10 +275,22 @@ impl Stack {
         self.filesystems().map(|(volume, fs)| (volume, fs.facts())).collect()
     }
 
+    /// Every volume of every disk, those of the first disk first.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        self.discovery.volumes.iter().chain(self.others.iter().flat_map(|disk| &disk.discovery.volumes))
+    }
+
     /// A volume by its id.
     #[must_use]
     pub fn volume(&self, id: &str) -> Option<&Volume> {
-        self.discovery.volumes.iter().find(|volume| volume.id == id)
+        self.volumes().find(|volume| volume.id == id)
+    }
+
+    /// The disk that a volume is on.
+    #[must_use]
+    pub fn disk_of(&self, volume: &str) -> &Arc<dyn BlockSource> {
+        let owns = |disk: &&Disk| disk.discovery.volumes.iter().any(|own| own.id == volume);
+        self.others.iter().find(owns).map_or(self.disk(), |disk| &disk.image.disk)
     }
 
     /// The tree that a path is meant in: the named volume's, else the only guest's, else that of the only file system.

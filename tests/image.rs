@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "image/ova.rs"]
+mod ova;
 
 use imgmount::block::{Below, BlockSource};
 use imgmount::budget::Limits;

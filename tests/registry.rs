@@ -225,6 +225,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("debian-fixed.vhd", "vhd"),
     ("debian.vhdx", "vhdx"),
     ("debian.vdi", "vdi"),
+    ("debian.ova", "ova"),
+    ("debian.ovf", "ovf"),
+    ("debian.tar", "tar"),
     ("broken.qcow2", "qcow2"),
 ];
 

@@ -75,6 +75,14 @@ pub fn about(stack: &Stack) -> String {
     let table = stack.discovery.table.kind.name();
     let mut line =
         format!("{}{variant}, {} virtual, partition table {table}", image.format, human(stack.disk().len()));
+    if !stack.others.is_empty() {
+        let others: Vec<String> = stack
+            .others
+            .iter()
+            .map(|disk| format!("{} ({}, {})", disk.id, disk.image.format, human(disk.image.disk.len())))
+            .collect();
+        put!(line, "; further disks, which rules about the disk do not look at: {}", others.join(", "));
+    }
     for guest in &stack.guests {
         let firmware =
             if guest.firmware.is_empty() { "no boot loader".to_owned() } else { guest.firmware.join("+") };

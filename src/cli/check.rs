@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             // With a report on stdout, the error stands in it; here it is for who reads along.
             out::report(error, &Common { json: false, ..common.clone() });
         }
-        let name = crate::locator::Locator::parse(image).to_string();
+        let name = plan::shown(image);
         for profile in &profiles {
             let (about, findings) = match &opened {
                 Ok(stack) => {

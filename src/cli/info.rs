@@ -6,10 +6,11 @@ use super::{Common, Exit, out, plan};
 use crate::error::Result;
 use crate::fs::{Content, FsFacts};
 use crate::guest::Guest;
+use crate::image::Opened;
 use crate::measure::{Range, qcow2_size};
 use crate::stack::{Stack, VolumeContent};
 use crate::text::{Text, escape};
-use crate::volume::{Partition, TableKind, Volume};
+use crate::volume::{Discovery, Partition, TableKind, Volume};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -107,20 +108,56 @@ pub(super) fn document(stack: &Stack, size: &Result<Range>) -> Value {
         "qcow2_size": size.as_ref().ok().map(|size| json!({ "min": size.min, "max": size.max })),
         "container": container,
         "layers": layers,
+        "disks": disks(stack),
         "partition_table": table.kind.name(),
         "sector_size": (table.kind != TableKind::None).then_some(table.sector_size),
         "disk_id": (table.kind != TableKind::None).then_some(&table.id),
         "boot_code": table.boot_code,
         "partitions": partitions(stack).map(|(volume, part)| partition(volume, part)).collect::<Vec<_>>(),
-        "volumes": stack.discovery.volumes.iter().map(|volume| volume_object(stack, volume)).collect::<Vec<_>>(),
+        "volumes": stack.volumes().map(|volume| volume_object(stack, volume)).collect::<Vec<_>>(),
         "filesystems": stack.contents.iter().flat_map(|content| filesystems(stack, content)).collect::<Vec<_>>(),
         "guests": stack.guests.iter().map(guest_object).collect::<Vec<_>>(),
         "warnings": warnings(stack, size),
     })
 }
 
+/// Each disk of the machine, the first one included.
+fn disks(stack: &Stack) -> Vec<Value> {
+    let disk = |id: &str, image: &Opened, found: &Discovery| {
+        json!({
+            "id": id,
+            "name": image.member,
+            "format": own_format(image).0,
+            "subformat": own_format(image).1,
+            "virtual_size": image.disk.len(),
+            "disk_size": image.disk.stored_size(),
+            "partition_table": found.table.kind.name(),
+            "partitions": parts(found).map(|(volume, part)| partition(volume, part)).collect::<Vec<_>>(),
+        })
+    };
+    let first = disk("disk", &stack.image, &stack.discovery);
+    let others = stack.others.iter().map(|other| disk(&other.id, &other.image, &other.discovery));
+    std::iter::once(first).chain(others).collect()
+}
+
+/// A disk's own format and variant; those of an archive are the archive's with them behind: `ova`, `vmdk streamOptimized`.
+fn own_format(image: &Opened) -> (&str, Option<&str>) {
+    let variant = image.subformat.as_deref();
+    match (image.format, variant) {
+        ("ova" | "ovf" | "tar", Some(both)) => {
+            both.split_once(' ').map_or((both, None), |(format, variant)| (format, Some(variant)))
+        }
+        (format, variant) => (format, variant),
+    }
+}
+
+fn parts(found: &Discovery) -> impl Iterator<Item = (&Volume, &Partition)> {
+    found.volumes.iter().filter_map(|volume| Some((volume, volume.partition.as_ref()?)))
+}
+
+/// Those of the first disk.
 fn partitions(stack: &Stack) -> impl Iterator<Item = (&Volume, &Partition)> {
-    stack.discovery.volumes.iter().filter_map(|volume| Some((volume, volume.partition.as_ref()?)))
+    parts(&stack.discovery)
 }
 
 fn partition(volume: &Volume, part: &Partition) -> Value {
@@ -139,7 +176,7 @@ fn partition(volume: &Volume, part: &Partition) -> Value {
 fn kind(volume: &Volume) -> &'static str {
     match &volume.partition {
         Some(_) => "partition",
-        None if volume.id == "disk" => "disk",
+        None if volume.id.starts_with("disk") && !volume.id.contains('/') => "disk",
         None => "volume",
     }
 }
@@ -266,8 +303,22 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
             });
         }
     }
-    table(stack).into_iter().for_each(&mut line);
-    volumes(stack).into_iter().for_each(&mut line);
+    table(&stack.discovery, stack.disk().len()).into_iter().for_each(&mut line);
+    volumes(stack, &stack.discovery).into_iter().for_each(&mut line);
+    for disk in &stack.others {
+        let image = &disk.image;
+        let variant = image.subformat.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        let name = image.member.as_ref().map(|name| format!(": {name}")).unwrap_or_default();
+        line(format!("{}{name} ({}{variant})", disk.id, image.format));
+        line(format!(
+            "virtual size of {}: {} ({} bytes)",
+            disk.id,
+            human_size(image.disk.len()),
+            image.disk.len()
+        ));
+        table(&disk.discovery, image.disk.len()).into_iter().for_each(&mut line);
+        volumes(stack, &disk.discovery).into_iter().for_each(&mut line);
+    }
     for guest in &stack.guests {
         line(format!("operating system: {}", guest_line(guest)));
         for mount in guest.tree.mounts() {
@@ -298,8 +349,8 @@ fn guest_line(guest: &Guest) -> String {
     format!("{name}{arch}, root on {}{boots}", guest.root)
 }
 
-fn table(stack: &Stack) -> Vec<String> {
-    let table = &stack.discovery.table;
+fn table(found: &Discovery, size: u64) -> Vec<String> {
+    let table = &found.table;
     let mut lines = vec![match table.kind {
         TableKind::None => "partition table: none".to_owned(),
         kind => {
@@ -317,19 +368,19 @@ fn table(stack: &Stack) -> Vec<String> {
             )
         }
     }];
-    lines.extend(picture(stack));
+    lines.extend(picture(found, size));
     lines
 }
 
 /// The disk as a row of boxes, as wide as the partitions are large but for those too small for their name.
-fn picture(stack: &Stack) -> Vec<String> {
+fn picture(found: &Discovery, size: u64) -> Vec<String> {
     let mut parts: Vec<(&str, &Partition)> =
-        partitions(stack).map(|(volume, part)| (volume.id.as_str(), part)).collect();
+        parts(found).map(|(volume, part)| (volume.id.as_str(), part)).collect();
     if parts.is_empty() || parts.len() > PICTURE_PARTS {
         return Vec::new();
     }
     parts.sort_by_key(|(_, part)| part.start);
-    let disk = stack.disk().len().max(1);
+    let disk = size.max(1);
     let columns = |size: u64| {
         let part =
             u128::from(size).saturating_mul(u128::from(PICTURE)).checked_div(u128::from(disk)).unwrap_or(0);
@@ -359,9 +410,8 @@ fn picture(stack: &Stack) -> Vec<String> {
     vec![edge.clone(), middle, edge]
 }
 
-fn volumes(stack: &Stack) -> Vec<String> {
-    let rows: Vec<[String; 5]> = stack
-        .discovery
+fn volumes(stack: &Stack, found: &Discovery) -> Vec<String> {
+    let rows: Vec<[String; 5]> = found
         .volumes
         .iter()
         .map(|volume| {
@@ -430,7 +480,7 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
         stack.discovery.table.kind.name(),
         partitions(stack).count()
     ));
-    for volume in &stack.discovery.volumes {
+    for volume in stack.volumes() {
         let seen = match content(stack, &volume.id).map(|content| &content.content) {
             Some(Ok(Content::Files(systems))) => {
                 let kinds: Vec<&str> = systems.iter().map(|fs| fs.facts().kind).collect();

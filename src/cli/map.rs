@@ -45,8 +45,16 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     } else {
         let given = plan::given(&target.image, common)?;
         let opened = crate::stack::open_image(given, &plan::options(common))?;
-        let flat = opened.format == "raw"
-            || opened.subformat.as_ref().is_some_and(|name| FLAT.contains(&name.as_str()));
+        // Of an archive's disk the variant says its format, too: "raw", "vmdk monolithicFlat".
+        let variant = opened.subformat.as_ref().and_then(|name| name.rsplit(' ').next());
+        let flat =
+            opened.format == "raw" || variant.is_some_and(|name| name == "raw" || FLAT.contains(&name));
+        let others: Vec<&str> = opened.others.iter().filter_map(|disk| disk.member.as_deref()).collect();
+        if !others.is_empty() {
+            let image = plan::shown(&target.image);
+            let others: Vec<String> = others.iter().map(|member| format!("{image}//{member}")).collect();
+            super::out::say(common, &format!("this is the first disk; the others: {}", others.join(", ")));
+        }
         disk(&opened.disk, flat, common, &mut stream)?;
     }
     tally.done();
@@ -102,6 +110,7 @@ fn descend(
             }
             Below::Hole => return Ok(landing),
             Below::Packed(file, at, stored) => {
+                let (file, at) = ground(file, at)?;
                 landing.end = End::Packed(file, at, stored);
                 return Ok(landing);
             }
@@ -113,6 +122,17 @@ fn descend(
         }
     }
     Err(Error::limit(format!("more than {MAX_STOREYS} storeys lie below the disk")))
+}
+
+/// The file in which a packed unit lies: a part of an archive is not one.
+fn ground(mut file: Arc<dyn BlockSource>, mut at: u64) -> Result<(Arc<dyn BlockSource>, u64)> {
+    for _ in 0..MAX_STOREYS {
+        match file.step(at)?.below {
+            Below::Stored(below, to) => (file, at) = (below, to),
+            _ => break,
+        }
+    }
+    Ok((file, at))
 }
 
 /// One entry of a disk's map, with the fields of `qemu-img map --output=json`.
@@ -337,7 +357,7 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
     };
     run.volume_offset = Some(volume_offset);
     let Some(volume) = stack.volume(volume) else { return Ok(run) };
-    let landing = descend(&volume.source, volume_offset, length, stack.disk())?;
+    let landing = descend(&volume.source, volume_offset, length, stack.disk_of(&volume.id))?;
     run.length = landing.len;
     run.disk_offset = landing.disk_offset;
     run.depth = landing.depth;

@@ -78,7 +78,8 @@ verbs! {
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "IMAGE is a path or a URL; for verbs, IMAGE:PATH names a file of the guest. See man imgmount."
+    after_help = "IMAGE is a path or a URL; for verbs, IMAGE:PATH names a file of the guest. IMAGE//MEMBER is one disk of \
+                  an OVA, an OVF or a tar archive. See man imgmount."
 )]
 struct Cli {
     #[command(flatten)]

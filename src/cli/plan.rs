@@ -84,7 +84,67 @@ pub fn options(common: &Common) -> Options {
 /// # Errors
 /// `Source` when a file or directory cannot be opened.
 pub fn given(image: &OsStr, common: &Common) -> Result<Arc<Given>> {
-    Given::open(Locator::parse(image), &common.allow_parent).map(Arc::new)
+    let (archive, member) = split_member(image);
+    let given = Given::open(Locator::parse(&archive), &common.allow_parent)?;
+    Ok(Arc::new(Given { member, ..given }))
+}
+
+/// What archives are called; of a URL nobody knows without asking whether `//` is part of its path.
+const ARCHIVES: &[&str] = &[".ova", ".ovf", ".tar", ".box"];
+/// How such a name may go on if the archive is packed.
+const PACKED: &[&str] = &["", ".gz", ".xz", ".zst", ".bz2"];
+
+/// `x.ova//disk2.vmdk`: an archive and the member of it that is meant. A path that exists as it is typed has no member.
+#[must_use]
+pub fn split_member(typed: &OsStr) -> (OsString, Option<String>) {
+    let whole = || (typed.to_owned(), None);
+    let bytes = typed.as_bytes();
+    let server = url_server(bytes);
+    let split = if server > 0 {
+        typed.to_str().and_then(|url| url_member(url, server))
+    } else if std::path::Path::new(typed).exists() {
+        None
+    } else {
+        // The first "//" behind what is no directory; a file has nothing below it but members.
+        let slashes = bytes.windows(2).enumerate().skip(1).filter(|(_, pair)| *pair == b"//");
+        let outside = |at: &usize| {
+            !std::path::Path::new(OsStr::from_bytes(bytes.get(..*at).unwrap_or_default())).is_dir()
+        };
+        slashes.map(|(at, _)| at).find(outside).and_then(|at| {
+            let member = std::str::from_utf8(bytes.get(at.checked_add(2)?..)?).ok()?.to_owned();
+            Some((OsString::from_vec(bytes.get(..at)?.to_vec()), member))
+        })
+    };
+    split.map_or_else(whole, |(archive, member)| (archive, Some(member)))
+}
+
+/// A member of an archive on a server: behind the archive's name, `https://h/x.ova//disk2.vmdk?sign=...`, or at the very
+/// end, `https://h/x.ova?sign=...//disk2.vmdk`.
+fn url_member(url: &str, server: usize) -> Option<(OsString, String)> {
+    let (path, query) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    let is_archive = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        let fits = |end: &str| PACKED.iter().any(|packed| lower.ends_with(&format!("{end}{packed}")));
+        ARCHIVES.iter().any(|end| fits(end)) || lower.ends_with(".tgz")
+    };
+    let slashes = path.match_indices("//").map(|(at, _)| at).filter(|at| *at >= server);
+    if let Some((archive, member)) =
+        slashes.filter_map(|at| path.split_at_checked(at)).find(|(archive, _)| is_archive(archive))
+    {
+        let member = member.strip_prefix("//").unwrap_or(member);
+        return Some((format!("{archive}{query}").into(), member.to_owned()));
+    }
+    let (query, member) =
+        query.rsplit_once("//").filter(|(before, _)| is_archive(path) && !before.ends_with(':'))?;
+    Some((format!("{path}{query}").into(), member.to_owned()))
+}
+
+/// The name of an image as typed, for people: escaped, without secrets.
+#[must_use]
+pub fn shown(image: &OsStr) -> String {
+    let (archive, member) = split_member(image);
+    let archive = Locator::parse(&archive);
+    member.map_or_else(|| archive.to_string(), |member| archive.member(&member).to_string())
 }
 
 /// Opens the whole tower over an image.
@@ -110,7 +170,7 @@ impl Target {
     /// The image's name for people: escaped, without secrets.
     #[must_use]
     pub fn shown_image(&self) -> String {
-        Locator::parse(&self.image).to_string()
+        shown(&self.image)
     }
 
     /// `IMAGE:PATH` for people.
@@ -324,6 +384,36 @@ mod tests {
             Target::parse("https://h:8080/d.img:vg0/root:/etc".as_ref()),
             target("https://h:8080/d.img", Some("vg0/root"), Some("/etc"))
         );
+    }
+
+    #[test]
+    fn a_member_stands_behind_two_slashes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.ova"), "").unwrap();
+        let at = dir.path().display();
+        let split = |typed: String| {
+            let (archive, member) = split_member(typed.as_ref());
+            (archive.into_string().unwrap(), member)
+        };
+        let member = |name: &str| Some(name.to_owned());
+        assert_eq!(split(format!("{at}/x.ova//d.vmdk")), (format!("{at}/x.ova"), member("d.vmdk")));
+        assert_eq!(split(format!("/{at}//x.ova//a//b")), (format!("/{at}//x.ova"), member("a//b")));
+        assert_eq!(split(format!("{at}//x.ova")), (format!("{at}//x.ova"), None));
+        assert_eq!(split("no.ova//d".to_owned()), ("no.ova".to_owned(), member("d")));
+    }
+
+    #[test]
+    fn a_member_of_a_url_stands_behind_an_archives_name() {
+        let split = |typed: &str| {
+            let (archive, member) = split_member(typed.as_ref());
+            (archive.into_string().unwrap(), member.unwrap_or_default())
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(split("http://h:1/a//x.OVA//d"), pair("http://h:1/a//x.OVA", "d"));
+        assert_eq!(split("https://h/x.tar.gz//d?s=1//2"), pair("https://h/x.tar.gz?s=1//2", "d"));
+        assert_eq!(split("https://h/x.ova?s=1//d"), pair("https://h/x.ova?s=1", "d"));
+        assert_eq!(split("https://h/x.ova?u=http://o"), pair("https://h/x.ova?u=http://o", ""));
+        assert_eq!(split("https://h/b//d.vmdk"), pair("https://h/b//d.vmdk", ""));
     }
 
     #[test]

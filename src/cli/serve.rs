@@ -7,6 +7,7 @@ use super::{Common, Exit, out, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Content;
 use crate::host::handoff::{Channel, Task, Worker};
+use crate::image::Opened;
 use crate::serve::nbd::{Export, Listener, Server, Stop};
 use crate::source::gate::Given;
 use crate::stack::Stack;
@@ -353,8 +354,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
-    let images: Vec<String> =
-        args.images.iter().map(|image| crate::locator::Locator::parse(image).to_string()).collect();
+    let images: Vec<String> = args.images.iter().map(|image| plan::shown(image)).collect();
     let exports: Vec<&str> =
         facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
@@ -588,14 +588,16 @@ fn listener(descriptor: OwnedFd) -> Result<Listener> {
 /// The exports of one image: the disk, its volumes, the layers below it. `name` is empty for the only image.
 fn exports_of(stack: &Stack, name: &str) -> Vec<Export> {
     let named = |part: &str| if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
-    let disk = |name: String| Export {
+    let disk = |name: String, image: &Opened| Export {
         name,
-        about: format!("disk, {}", format_of(stack)),
-        source: Arc::clone(stack.disk()),
+        about: format!("disk, {}", format_of(image)),
+        source: Arc::clone(&image.disk),
     };
     // The default export comes first.
-    let mut exports = vec![disk(name.to_owned()), disk(named("disk"))];
-    for volume in stack.discovery.volumes.iter().filter(|volume| volume.id != "disk") {
+    let mut exports = vec![disk(name.to_owned(), &stack.image), disk(named("disk"), &stack.image)];
+    exports.extend(stack.others.iter().map(|other| disk(named(&other.id), &other.image)));
+    let is_disk = |id: &str| id == "disk" || stack.others.iter().any(|other| other.id == id);
+    for volume in stack.volumes().filter(|volume| !is_disk(&volume.id)) {
         let mut about = match &volume.partition {
             Some(partition) => format!("partition {}", partition.number),
             None => format!("volume {}", volume.id),
@@ -628,9 +630,9 @@ fn exports_of(stack: &Stack, name: &str) -> Vec<Export> {
     exports
 }
 
-fn format_of(stack: &Stack) -> String {
-    match &stack.image.subformat {
-        Some(subformat) => format!("{} {subformat}", stack.image.format),
-        None => stack.image.format.to_owned(),
+fn format_of(image: &Opened) -> String {
+    match &image.subformat {
+        Some(subformat) => format!("{} {subformat}", image.format),
+        None => image.format.to_owned(),
     }
 }

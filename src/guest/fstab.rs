@@ -138,10 +138,9 @@ pub fn resolve<'a>(spec: &Spec, devices: &'a [Device]) -> Found<'a> {
         Spec::Label(label) => find(&|device| !label.is_empty() && device.label.as_bytes() == label),
         Spec::PartUuid(uuid) => find(&|device| same(uuid, &device.part_uuid)),
         Spec::PartLabel(name) => find(&|device| !name.is_empty() && device.part_name.as_bytes() == name),
-        Spec::Kernel { disk: 0, partition } => {
-            find(&|device| device.part_number.unwrap_or(0) == *partition && device.is_of_the_disk())
-        }
-        Spec::Kernel { .. } => None,
+        Spec::Kernel { disk, partition } => find(&|device| {
+            device.disk == *disk && device.part_number.unwrap_or(0) == *partition && device.is_of_the_disk()
+        }),
         Spec::Other(_) | Spec::NoDevice => None,
     };
     if let Some(device) = found {

@@ -44,6 +44,10 @@ pub use evidence::Evidence;
 pub struct Device {
     /// The volume's id.
     pub volume: String,
+    /// Which disk of the machine it is on, counted from 0 as the kernel counts.
+    pub disk: u32,
+    /// Is it that whole disk?
+    pub is_disk: bool,
     /// Its number in the partition table.
     pub part_number: Option<u32>,
     /// `PARTUUID`.
@@ -66,7 +70,7 @@ impl Device {
     /// Is it the disk itself or one of its partitions, not something made of them?
     #[must_use]
     pub fn is_of_the_disk(&self) -> bool {
-        self.part_number.is_some() || self.volume == "disk"
+        self.part_number.is_some() || self.is_disk
     }
 
     /// Could it be the device that an unknown UUID or label means?

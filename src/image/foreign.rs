@@ -89,16 +89,6 @@ fn name(probe: &Probe<'_>) -> Option<(&'static str, Way)> {
     if let Some(row) = ROWS.iter().find(fits) {
         return Some((row.what, row.way));
     }
-    if probe.has(257, b"ustar") {
-        let ova = probe.head.get(..100).is_some_and(|name| {
-            name.split(|byte| *byte == 0).next().unwrap_or_default().to_ascii_lowercase().ends_with(b".ovf")
-        });
-        return Some(if ova {
-            ("an OVA (a tar archive with an OVF and its disks)", Way::Unpack("tar xf"))
-        } else {
-            ("a tar archive", Way::Unpack("tar xf"))
-        });
-    }
     // A UDIF's trailer stands at its end. Without one a .dmg is a raw disk.
     if probe
         .tail
@@ -132,11 +122,8 @@ fn text(probe: &Probe<'_>) -> Option<(&'static str, Way)> {
     }
     let start = probe.head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(probe.head).trim_ascii_start();
     let lower = start.get(..512.min(start.len())).unwrap_or_default().to_ascii_lowercase();
-    let holds = |word: &[u8]| probe.head.windows(word.len()).any(|window| window == word);
     Some(if lower.starts_with(b"<!doctype html") || lower.starts_with(b"<html") {
         ("an HTML page (the answer of a download that failed?)", Way::Other("download the image again"))
-    } else if lower.starts_with(b"<") && holds(b"http://schemas.dmtf.org/ovf/envelope") {
-        ("an OVF descriptor", Way::Other("name the disk that it lists under References"))
     } else if lower.starts_with(b"<?xml") {
         ("an XML document", DISK)
     } else if lower.starts_with(b"{") || lower.starts_with(b"[") {
@@ -175,14 +162,5 @@ mod tests {
         assert!(said(b"hello\n").unwrap().contains("a text file"));
         assert!(said("gr\u{fc}\u{df}e\n".as_bytes()).unwrap().contains("a text file"));
         assert_eq!(said(b"hello\0\0\0"), None);
-    }
-
-    #[test]
-    fn an_ova_is_told_from_a_tar() {
-        let mut tar = vec![0; 1024];
-        tar[257..262].copy_from_slice(b"ustar");
-        assert!(said(&tar).unwrap().contains("a tar archive"));
-        tar[..5].copy_from_slice(b"x.ovf");
-        assert!(said(&tar).unwrap().contains("an OVA"));
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             subformat: Some("v3".to_owned()),
             facts: vec![("version", "3".to_owned())],
             layers,
+            member: None,
             others: Vec::new(),
             sums: Vec::new(),
             warnings: Vec::new(),

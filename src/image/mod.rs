@@ -27,6 +27,9 @@ registry! {
     pub mod vhd => FORMAT;
     pub mod vhdx => FORMAT;
     pub mod vdi => FORMAT;
+    pub mod ova => FORMAT;
+    pub mod ovf => FORMAT;
+    pub mod tar => FORMAT;
     pub mod raw => FORMAT;
 }
 
@@ -107,6 +110,8 @@ pub struct Opened {
     pub facts: Vec<(&'static str, String)>,
     /// This image and those below it, the top first; then its snapshots.
     pub layers: Vec<Layer>,
+    /// What it is called in the archive or the description that it came from, safe to show.
+    pub member: Option<String>,
     /// Further disks of the same machine, in its own order: those of an OVA.
     pub others: Vec<Self>,
     /// Sums that the container itself states, for `hash --verify`.
@@ -120,7 +125,7 @@ pub struct Opened {
 pub struct StoredSum {
     /// What it is of, safe to show: `disk`, a member's name.
     pub of: String,
-    /// `md5`, `sha1` or `sha256`.
+    /// `md5`, `sha1`, `sha256` or `sha512`.
     pub algorithm: &'static str,
     /// The sum as the container states it, in lower-case hexadecimal digits.
     pub stated: String,
@@ -139,6 +144,7 @@ impl Opened {
             subformat: None,
             facts: Vec::new(),
             layers: vec![layer],
+            member: None,
             others: Vec::new(),
             sums: Vec::new(),
             warnings: Vec::new(),
@@ -211,7 +217,15 @@ pub fn open(source: Arc<dyn BlockSource>, format: Option<&str>, cx: &OpenCx<'_>)
         Some(name) => by_name(name)?,
         None => detect(&*source, &cx.locator.file_name())?,
     };
-    (format.open)(source, cx)
+    let opened = (format.open)(source, cx)?;
+    match cx.member {
+        Some(member) if opened.member.is_none() => {
+            let name = crate::text::escape(member.as_bytes());
+            Err(Error::new(ErrorKind::NotFound, format!("no member '{name}': {} is no archive", format.name))
+                .help("name the image alone; IMAGE//MEMBER picks a disk of an OVA, an OVF or a tar archive"))
+        }
+        _ => Ok(opened),
+    }
 }
 
 /// A budget for opening one image.

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | a VMDK extent `STEM-flat.vmdk`, `STEM-s001.vmdk`, `STEM-f001.vmdk` beside it | opened | opened |
 //! | a later segment of a split image: the same name but for the number behind the dot | opened | opened |
-//! | a disk that an OVF lists, beside it | opened | opened |
+//! | a disk that an OVF lists, beside it, called like one and with a disk's first bytes; `STEM.mf` | opened | opened |
 //! | anything else that lies beneath DIR, relative or absolute | refused | opened |
 //! | `../x`, a URL, `json:…`, a symbolic link, a FIFO, a device | refused | refused |
 
@@ -87,6 +87,15 @@ impl Given {
             None => (None, None),
         };
         Ok(Self { locator, file, beside, parents, member: None })
+    }
+
+    /// What was given, for people: escaped and redacted, with the member.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.member {
+            Some(member) => self.locator.member(member).to_string(),
+            None => self.locator.to_string(),
+        }
     }
 
     /// The open image once more.
@@ -274,12 +283,20 @@ fn is_own_segment(from: &Locator, name: &Path) -> bool {
     one && same.is_some() && same == parts(&first)
 }
 
-/// Is `name` a disk that lies beside the description at `from`: a plain name that ends like a disk image's?
-fn is_own_member(_from: &Locator, name: &Path) -> bool {
-    const ENDS: &[&str] = &["vmdk", "vhd", "vhdx", "vdi", "qcow2", "img", "raw", "hds", "gz"];
+/// Is `name` a file that an OVF at `from` may have beside it: a disk by its name, packed or cut into chunks as OVF allows,
+/// or the OVF's own manifest and certificate? Whether a disk is in it, the driver sees by its first bytes.
+fn is_own_member(from: &Locator, name: &Path) -> bool {
+    const ENDS: &[&str] = &["vmdk", "vhd", "vhdx", "vdi", "qcow2", "qcow", "qed", "img", "raw", "hds"];
     let one = name.components().count() == 1 && name.is_relative();
-    let end = name.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-    one && end.is_some_and(|end| ENDS.contains(&end.as_str()))
+    let file = from.file_name();
+    let stem = file.rsplit_once('.').filter(|(_, end)| end.eq_ignore_ascii_case("ovf")).map(|(stem, _)| stem);
+    let (Some(name), Some(stem)) = (name.to_str(), stem) else { return false };
+    let chunk = name.rsplit_once('.').filter(|(_, n)| n.len() == 9 && n.bytes().all(|b| b.is_ascii_digit()));
+    let whole = chunk.map_or(name, |(whole, _)| whole).to_ascii_lowercase();
+    let plain = whole.strip_suffix(".gz").unwrap_or(&whole);
+    let is_disk = plain.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && ENDS.contains(&end));
+    let beside = |end: &str| name.strip_prefix(stem) == Some(end);
+    one && (is_disk || beside(".mf") || beside(".cert"))
 }
 
 #[cfg(test)]
@@ -362,6 +379,27 @@ mod tests {
         let base = Locator::Path(there.path().canonicalize().unwrap().join("base.vmdk"));
         let found = gate.open(&base, b"base-flat.vmdk", Reference::Extent).unwrap();
         assert_eq!(found.source.len(), 7);
+    }
+
+    #[test]
+    fn an_ovf_opens_disks_and_its_manifest_beside_it_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = gate(dir.path(), "vm.ovf", &[]);
+        for own in
+            ["d.vmdk", "d.VMDK", "d.vmdk.gz", "d.vmdk.000000001", "d.qcow2.gz.000000000", "vm.mf", "vm.cert"]
+        {
+            std::fs::write(dir.path().join(own), b"own").unwrap();
+            assert!(open(&gate, own, Reference::Member).is_ok(), "{own}");
+        }
+        for other in
+            ["id_rsa", "backup.sql.gz", "a.txt", "b.mf", ".vmdk", "x.000000000", "./d.vmdk", "d.vmdk.00001"]
+        {
+            std::fs::write(dir.path().join(other), b"other").unwrap();
+            let error = open(&gate, other, Reference::Member).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ExternalRef, "{other}");
+        }
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link.vmdk")).unwrap();
+        assert_eq!(open(&gate, "link.vmdk", Reference::Member).unwrap_err().kind(), ErrorKind::ExternalRef);
     }
 
     #[test]

@@ -199,6 +199,23 @@ convert debian-fixed.vhd -O vpc -o subformat=fixed,force_size=on
 convert debian.vhdx -O vhdx -o subformat=dynamic
 convert debian.vdi -O vdi
 
+# The same disk as a machine's: an envelope with the disk beside it, both in one archive; and an archive without one.
+cat > debian.ovf <<T
+<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+  <References><File ovf:id="file1" ovf:href="debian-stream.vmdk"/></References>
+  <DiskSection>
+    <Info>Virtual disks</Info>
+    <Disk ovf:diskId="disk1" ovf:fileRef="file1" ovf:capacity="16" ovf:capacityAllocationUnits="byte * 2^20"
+      ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+  </DiskSection>
+  <VirtualSystem ovf:id="debian"><Info>A machine</Info><Name>debian</Name></VirtualSystem>
+</Envelope>
+T
+archive() { tar --format=ustar --owner=0 --group=0 --mtime=@$SOURCE_DATE_EPOCH -cf "$@"; }
+archive debian.ova debian.ovf debian-stream.vmdk
+archive debian.tar debian.raw
+
 disk "$work/broken" "$work/broken.raw"
 qemu-img convert -f raw -O qcow2 -c "$work/broken.raw" broken.qcow2
 

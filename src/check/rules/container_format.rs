@@ -23,16 +23,20 @@ impl Check for ContainerFormat {
             Seen::new(message).at(Evidence::new(format!("the file is {}{variant}", image.format)).byte(0))
         };
         if !formats.contains(&image.format) {
+            let to = formats.first().unwrap_or(&"qcow2");
+            let fix = match &image.member {
+                // qemu-img reads no archives.
+                Some(member) => {
+                    format!("take {member} out (tar xf), then qemu-img convert -O {to} {member} new-file")
+                }
+                None => format!("qemu-img convert -O {to} {} new-file", subject.stack.name),
+            };
             return seen(format!(
                 "{} is not among the formats that are taken: {}.",
                 image.format,
                 formats.join(", ")
             ))
-            .fix(format!(
-                "qemu-img convert -O {} {} new-file",
-                formats.first().unwrap_or(&"qcow2"),
-                subject.stack.name
-            ))
+            .fix(fix)
             .fail();
         }
         if let Some(told) = subject.settings.get("diskFormat") {

@@ -83,6 +83,7 @@ mod tests {
             subformat: None,
             facts: Vec::new(),
             layers: Vec::new(),
+            member: None,
             others: Vec::new(),
             sums: Vec::new(),
             warnings: Vec::new(),

@@ -99,12 +99,18 @@ fn texts(view: &mut View, dir: usize, stack: &Arc<Stack>, status: &str, troubles
 fn disks(view: &mut View, stack: &Stack) {
     let top = view.top();
     view.add_disk(top, "disk.raw", Arc::clone(stack.disk()));
+    for disk in &stack.others {
+        view.add_disk(top, &format!("{}.raw", disk.id), Arc::clone(&disk.image.disk));
+    }
+    let is_disk = |id: &str| id == "disk" || stack.others.iter().any(|disk| disk.id == id);
     let (mut partitions, mut volumes) = (None, None);
-    for volume in &stack.discovery.volumes {
+    for volume in stack.volumes() {
         if let Some(partition) = &volume.partition {
             let dir = *partitions.get_or_insert_with(|| view.add_dir(top, "partitions"));
-            view.add_disk(dir, &format!("{}.raw", partition.number), Arc::clone(&volume.source));
-        } else if volume.id != "disk" {
+            // "1.raw" of the first disk, "disk2-1.raw" of the second.
+            let disk = volume.id.rsplit_once('/').map(|(disk, _)| format!("{disk}-")).unwrap_or_default();
+            view.add_disk(dir, &format!("{disk}{}.raw", partition.number), Arc::clone(&volume.source));
+        } else if !is_disk(&volume.id) {
             let dir = *volumes.get_or_insert_with(|| view.add_dir(top, "volumes"));
             view.add_disk(dir, &format!("{}.raw", fit(&volume.id)), Arc::clone(&volume.source));
         }

@@ -9,6 +9,7 @@ use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
 use crate::host::{mounts, namespace};
 use crate::locator::Locator;
+use crate::source::gate::Given;
 use crate::text::escape;
 use serde_json::json;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -126,7 +127,7 @@ fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result
         xattrs: args.xattrs,
         threads: args.threads,
         user,
-        image: absolute(Locator::parse(image)).to_string(),
+        image: whole_name(&given),
         point: show(point),
         supervisor: std::process::id(),
     };
@@ -136,7 +137,12 @@ fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result
     Worker::start("mount", order, &[&given], &[])
 }
 
-/// As others see it, who look at the mount from elsewhere.
+/// The image's name as others see it, who look at the mount from elsewhere.
+fn whole_name(given: &Given) -> String {
+    let locator = absolute(given.locator.clone());
+    given.member.as_ref().map_or_else(|| locator.to_string(), |member| locator.member(member).to_string())
+}
+
 fn absolute(locator: Locator) -> Locator {
     match locator.as_path().map(std::path::absolute) {
         Some(Ok(path)) => Locator::Path(path),
