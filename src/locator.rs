@@ -1,7 +1,7 @@
 //! What the user typed or an image named: where bytes are to be found. And the gate that guards the second kind.
 
 use crate::block::BlockSource;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::text::escape;
 use std::fmt;
 use std::io::Read;
@@ -156,6 +156,21 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// # Errors
     /// `ExternalRef` with the escaped name when it is not allowed; `Source` when it is allowed but missing.
     fn open(&self, from: &Locator, named: &[u8], why: Reference) -> Result<Found>;
+
+    /// Finds the parent of the image at `from` where that knows only what marks it (a VDI remembers a UUID): the file
+    /// ending in `ending`, in a place that may be searched, of which `is_it` says yes. `wanted` names it to people.
+    ///
+    /// # Errors
+    /// `ExternalRef` when no place may be searched; `NotAnImage` when it is in none of them.
+    fn search(
+        &self,
+        _from: &Locator,
+        _ending: &str,
+        wanted: &str,
+        _is_it: &dyn Fn(&Arc<dyn BlockSource>) -> bool,
+    ) -> Result<Found> {
+        Err(Error::new(ErrorKind::ExternalRef, format!("needs its {wanted}, which may not be looked for")))
+    }
 }
 
 /// Where bytes that come only from their beginning to their end are poured, so that they can be read at any offset. There

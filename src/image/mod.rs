@@ -17,6 +17,7 @@ pub use layer::Layer;
 mod foreign;
 mod layer;
 mod pages;
+mod parent;
 mod unpack;
 
 registry! {

@@ -35,6 +35,15 @@ impl fmt::Debug for Pages {
     }
 }
 
+/// Which bit of a byte stands for the first of its eight sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BitOrder {
+    /// The most significant one (VHD).
+    HighFirst,
+    /// The least significant one (VHDX).
+    LowFirst,
+}
+
 /// The bytes from some offset to the end of its page.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -99,6 +108,44 @@ impl Pages {
         let page: Arc<[u8]> = bytes.into();
         shard.lock().unwrap_or_else(PoisonError::into_inner).put(number, Arc::clone(&page));
         Ok(Window { page, from })
+    }
+
+    /// Bit `first` of the bitmap at byte `offset`, and how many bits from it on are the same: at most `most`, and only as
+    /// far as one page tells.
+    ///
+    /// # Errors
+    /// As [`Pages::get`].
+    pub(super) fn same_bits(
+        &self,
+        offset: u64,
+        first: u64,
+        most: u64,
+        order: BitOrder,
+        at: &At,
+    ) -> Result<(bool, u64)> {
+        let window = self.window(offset.saturating_add(first / 8), at)?;
+        let mut skip = first % 8;
+        let head = window.first().copied().unwrap_or(0);
+        let is_set = match order {
+            BitOrder::HighFirst => head << skip & 0x80 != 0,
+            BitOrder::LowFirst => head >> skip & 1 != 0,
+        };
+        let mut same = 0_u64;
+        for byte in window.iter() {
+            let other = if is_set { !byte } else { *byte };
+            let run = match order {
+                BitOrder::HighFirst => (other << skip).leading_zeros(),
+                BitOrder::LowFirst => (other >> skip).trailing_zeros(),
+            };
+            let left = 8_u64.saturating_sub(skip);
+            let run = u64::from(run).min(left);
+            same = same.saturating_add(run);
+            if run < left || same >= most {
+                break;
+            }
+            skip = 0;
+        }
+        Ok((is_set, same.min(most).max(1)))
     }
 
     fn past_end(&self, offset: u64, at: &At) -> Error {
@@ -169,5 +216,19 @@ mod tests {
         assert_eq!(pages.get::<8>(16, &at).unwrap(), [16, 17, 18, 19, 20, 21, 22, 23]);
         assert!(pages.get::<8>(24, &at).is_err());
         assert!(pages.get::<8>(u64::MAX, &at).is_err());
+    }
+
+    #[test]
+    fn bits_are_counted_across_bytes_in_either_order() {
+        let pages = Pages::with(Arc::new(Bytes(vec![0b0011_1111, 0xff, 0b1000_0001, 0])), 16, 8);
+        let at = At::new("x", "bitmap");
+        let run = |first, most, order| pages.same_bits(0, first, most, order, &at).unwrap();
+        assert_eq!(run(0, 100, BitOrder::HighFirst), (false, 2));
+        assert_eq!(run(2, 100, BitOrder::HighFirst), (true, 15));
+        assert_eq!(run(2, 10, BitOrder::HighFirst), (true, 10));
+        assert_eq!(run(0, 100, BitOrder::LowFirst), (true, 6));
+        assert_eq!(run(6, 100, BitOrder::LowFirst), (false, 2));
+        assert_eq!(run(8, 100, BitOrder::LowFirst), (true, 9));
+        assert_eq!(run(24, 100, BitOrder::LowFirst), (false, 8));
     }
 }

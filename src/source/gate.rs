@@ -10,13 +10,15 @@
 //! | a later segment of a split image: the same name but for the number behind the dot | opened | opened |
 //! | a disk that an OVF lists, beside it, called like one and with a disk's first bytes; `STEM.mf` | opened | opened |
 //! | anything else that lies beneath DIR, relative or absolute | refused | opened |
+//! | its parent by a UUID alone (VDI) | refused | looked for in the image's directory, if beneath DIR, and in DIR |
 //! | `../x`, a URL, `json:…`, a symbolic link, a FIFO, a device | refused | refused |
 
 use super::file::{FileSource, open_path};
+use crate::block::BlockSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locator::{Found, Gate, Locator, Reference};
 use crate::text::escape;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -27,6 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Files that one image may name altogether; qemu's VMDK limit is lower, real split disks have a few hundred.
 const MAX_FILES: usize = 4096;
+/// Files looked at for one that is known only by what it holds.
+const MAX_SEARCHED: usize = 1024;
 /// Layers behind each other.
 const MAX_CHAIN: usize = 32;
 
@@ -136,6 +140,34 @@ impl FileGate {
         Self { given, seen: Mutex::new(seen) }
     }
 
+    /// Opens a file beneath an allowed directory, whatever it is.
+    fn beneath(dir: &AllowedDir, path: &Path, extra: OFlags) -> rustix::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(dir.dir.as_fd(), path, flags, Mode::empty(), resolve).map(File::from)
+    }
+
+    /// The names in a directory beneath an allowed one that end in `ending`, sorted; one too many when there are too many.
+    fn names(dir: &AllowedDir, path: &Path, ending: &str) -> rustix::io::Result<Vec<PathBuf>> {
+        let listed = Dir::read_from(Self::beneath(dir, path, OFlags::DIRECTORY)?)?;
+        let wanted = |name: &[u8]| {
+            let start = name.len().saturating_sub(ending.len());
+            name.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(ending.as_bytes()))
+        };
+        let names = listed.filter_map(|entry| entry.ok().map(|entry| entry.file_name().to_bytes().to_vec()));
+        let names = names.filter(|name| wanted(name)).take(MAX_SEARCHED.saturating_add(1));
+        let mut names: Vec<PathBuf> = names.map(|name| path.join(OsStr::from_bytes(&name))).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The directory of the image at `from`.
+    fn dir_of(from: &Locator) -> Option<PathBuf> {
+        let dir = from.as_path()?.parent()?;
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        dir.canonicalize().ok()
+    }
+
     /// The name below each directory it may be looked for in.
     fn candidates<'a>(
         &'a self,
@@ -155,10 +187,7 @@ impl FileGate {
         if is_given && own {
             found.extend(self.given.beside.iter().map(|dir| (dir, name.to_owned())));
         }
-        let from_dir = from.as_path().and_then(Path::parent).and_then(|dir| {
-            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-            dir.canonicalize().ok()
-        });
+        let from_dir = Self::dir_of(from);
         for dir in &self.given.parents {
             // An absolute name must lie beneath DIR; a relative one is meant relative to the image that names it.
             let absolute = if name.is_absolute() {
@@ -223,11 +252,8 @@ impl Gate for FileGate {
         }
         let mut last = rustix::io::Errno::NOENT;
         for (dir, path) in &candidates {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(dir.dir.as_fd(), path, flags, Mode::empty(), resolve) {
-                Ok(fd) => {
-                    let file = File::from(fd);
+            match Self::beneath(dir, path, OFlags::empty()) {
+                Ok(file) => {
                     self.admit(&file, &shown, why)?;
                     let locator = Locator::Path(dir.path.join(path));
                     return Ok(Found {
@@ -252,6 +278,72 @@ impl Gate for FileGate {
                 Error::new(ErrorKind::Source, format!("{why} '{shown}' cannot be opened")).caused_by(errno)
             }
         })
+    }
+
+    fn search(
+        &self,
+        from: &Locator,
+        ending: &str,
+        wanted: &str,
+        is_it: &dyn Fn(&Arc<dyn BlockSource>) -> bool,
+    ) -> Result<Found> {
+        if self.given.parents.is_empty() {
+            let error = Error::new(
+                ErrorKind::ExternalRef,
+                format!("needs its {wanted}, which may not be looked for"),
+            );
+            return Err(error.help(
+                "an image may not open other files by itself; to let it be looked for: --allow-parent DIR, with the directory that holds it",
+            ));
+        }
+        let own = Self::dir_of(from);
+        let beside = self.given.parents.iter().filter_map(|dir| {
+            let beneath = own.as_deref()?.strip_prefix(&dir.path).ok()?;
+            Some((dir, Path::new(".").join(beneath)))
+        });
+        let top = self.given.parents.iter().map(|dir| (dir, PathBuf::from(".")));
+        let (mut looked, mut files) = (Vec::new(), 0_usize);
+        for (dir, path) in beside.chain(top) {
+            let place = dir.path.join(&path);
+            if looked.contains(&place) {
+                continue;
+            }
+            let names = Self::names(dir, &path, ending).map_err(|errno| {
+                let shown = escape(place.as_os_str().as_bytes()).to_string();
+                Error::new(ErrorKind::Source, shown).caused_by(errno)
+            })?;
+            for name in names {
+                files = files.saturating_add(1);
+                if files > MAX_SEARCHED {
+                    return Err(Error::limit(format!(
+                        "looked for its {wanted} in {MAX_SEARCHED} files; a directory with fewer may be allowed instead"
+                    )));
+                }
+                let Ok(file) = Self::beneath(dir, &name, OFlags::empty()) else { continue };
+                let is_file = rustix::fs::fstat(&file)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+                if !is_file {
+                    continue;
+                }
+                let locator = Locator::Path(dir.path.join(&name));
+                let copy = file.try_clone().map_err(|error| Error::io(locator.to_string(), error))?;
+                let source: Arc<dyn BlockSource> = Arc::new(FileSource::new(copy, locator.to_string())?);
+                if is_it(&source) {
+                    self.admit(&file, &escape(name.as_os_str().as_bytes()).to_string(), Reference::Parent)?;
+                    return Ok(Found { source, locator });
+                }
+            }
+            looked.push(place);
+        }
+        let looked: Vec<String> =
+            looked.iter().map(|place| escape(place.as_os_str().as_bytes()).to_string()).collect();
+        Err(Error::new(
+            ErrorKind::NotAnImage,
+            format!(
+                "{wanted} is missing: it is none of the {files} files '*{ending}' in {}",
+                looked.join(", ")
+            ),
+        ))
     }
 }
 
@@ -409,6 +501,34 @@ mod tests {
             open(&gate(dir.path(), "o.qcow2", &[dir.path().to_owned()]), "o.qcow2", Reference::Backing)
                 .unwrap_err();
         assert!(error.to_string().contains("already"), "{error}");
+    }
+
+    fn search(gate: &FileGate, content: &'static [u8]) -> Result<Found> {
+        gate.search(&gate.given.locator.clone(), ".vdi", "parent X", &|source| {
+            let mut bytes = vec![0; content.len()];
+            source.read_at(&mut bytes, 0).is_ok() && bytes == content
+        })
+    }
+
+    #[test]
+    fn a_file_known_by_its_content_is_looked_for_in_allowed_directories_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("Snapshots");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(dir.path().join("base.VDI"), b"base").unwrap();
+        std::fs::write(inner.join("mid.vdi"), b"mid").unwrap();
+        std::fs::write(dir.path().join("other.txt"), b"text").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link.vdi")).unwrap();
+        rustix::fs::mknodat(CWD, dir.path().join("a.vdi"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(
+            search(&gate(&inner, "top.vdi", &[]), b"base").unwrap_err().kind(),
+            ErrorKind::ExternalRef
+        );
+        let allowed = gate(&inner, "top.vdi", &[dir.path().to_owned()]);
+        assert_eq!(search(&allowed, b"base").unwrap().locator.file_name(), "base.VDI");
+        assert_eq!(search(&allowed, b"mid").unwrap().locator.file_name(), "mid.vdi");
+        assert!(search(&allowed, b"text").unwrap_err().to_string().contains("parent X is missing"));
+        assert!(search(&allowed, b"mid").unwrap_err().to_string().contains("already"));
     }
 
     #[test]
