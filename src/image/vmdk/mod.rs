@@ -1,106 +1,85 @@
 //! VMDK: VMware's disk, one sparse file or a descriptor with extents beside it.
 //!
-//! | createType | what it is |
-//! |---|---|
-//! | `monolithicSparse`, `streamOptimized` | one sparse extent with the descriptor inside |
-//! | `monolithicFlat`, `vmfs` | a descriptor and one flat file |
-//! | `twoGbMaxExtentSparse`, `twoGbMaxExtentFlat` | a descriptor and many files |
+//! | createType | what it is | here |
+//! |---|---|---|
+//! | `monolithicSparse`, `streamOptimized` | one sparse extent with the descriptor inside | `sparse.rs` |
+//! | `twoGbMaxExtentSparse` | a descriptor and sparse extents | `sparse.rs` |
+//! | `monolithicFlat`, `twoGbMaxExtentFlat`, `vmfs`, `vmfsThin` and its likes | a descriptor and flat files | `extent.rs` |
+//! | `vmfsSparse`, `seSparse` | a descriptor and what ESX hosts write for snapshots | `esx.rs` |
+//! | `custom` | a descriptor and extents of any of these kinds | |
+//! | `fullDevice`, `partitionedDevice`, `vmfsRaw`, `vmfsRDM`, `vmfsRDMP` | a description of a device: its bytes are not here | refused |
 //!
-//! Extents are opened through the gate. Specification: VMware, "Virtual Disk Format 5.0".
+//! Any of them may be a delta disk, which holds what differs from a parent. The parent is named by `parentFileNameHint`
+//! and known by its CID: a parent that was written to since has another one, and is refused, because the two no longer
+//! fit together. Extents and parents are opened through the gate.
+//!
+//! Of the two grain directories of a sparse extent the first counts, as in qemu. Its redundant copy is used where the
+//! first names a place outside the file, and only there: a reader cannot tell which of two sound ones is newer.
+//!
+//! Specification: VMware, "Virtual Disk Format 5.0".
 
-use super::{Confidence, Format, OpenCx, Opened};
+use super::{Confidence, Format, OpenCx, Opened, parent};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::locator::Reference;
 use crate::num::wide;
 use crate::ondisk::read_table;
 use crate::text::escape;
-use descriptor::{Access, Descriptor, ExtentLine, MAX_DESCRIPTOR, NO_PARENT, is_descriptor};
-use sparse::{Markers, SECTOR, Sparse, is_sparse};
+use descriptor::{Descriptor, MAX_DESCRIPTOR, is_descriptor};
+use extent::{CONVERT, Extent, Extents, Kind, Signature};
+use sparse::{Markers, SECTOR, Sparse};
 use std::sync::Arc;
 
 mod descriptor;
+mod esx;
+mod extent;
 mod sparse;
 
 /// The format.
 pub const FORMAT: Format = Format {
     name: "vmdk",
     aliases: &[],
-    about: "VMware's disk: monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse and -Flat, vmfs",
+    about: "VMware's disk: monolithicSparse, streamOptimized, monolithicFlat, twoGbMaxExtentSparse and -Flat, vmfs, vmfsSparse (COWD), seSparse, custom; delta disks",
     probe,
     open,
 };
 
-/// The ESX sparse formats, known by their first bytes so that they can be refused by name.
-const COWD: &[u8] = b"COWD";
-const SESPARSE: &[u8] = &[0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0];
-
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
-    let signed =
-        is_sparse(probe.head) || is_descriptor(probe.head) || probe.has(0, COWD) || probe.has(0, SESPARSE);
+    let signed = Signature::in_head(probe.head).is_some() || is_descriptor(probe.head);
     signed.then_some(Confidence::Signature)
-}
-
-/// What one extent is made of.
-#[derive(Debug)]
-enum Kind {
-    Zero,
-    Flat { file: usize, offset: u64 },
-    Sparse(Box<Sparse>),
-}
-
-/// A part of the disk.
-#[derive(Debug)]
-struct Extent {
-    start: u64,
-    len: u64,
-    kind: Kind,
 }
 
 /// An open disk.
 #[derive(Debug)]
 struct Vmdk {
-    size: u64,
-    unit: u32,
-    extents: Vec<Extent>,
-    files: Vec<Arc<dyn BlockSource>>,
+    extents: Extents,
+    parent: Option<Arc<dyn BlockSource>>,
 }
 
 impl Vmdk {
     fn extent(&self, offset: u64) -> Result<&Extent> {
-        let after = self.extents.partition_point(|extent| extent.start <= offset);
-        let found = after.checked_sub(1).and_then(|index| self.extents.get(index));
-        found.ok_or_else(|| Error::out_of_range(offset, 1, self.size))
+        let after = self.extents.list.partition_point(|extent| extent.start <= offset);
+        let found = after.checked_sub(1).and_then(|index| self.extents.list.get(index));
+        found.ok_or_else(|| Error::out_of_range(offset, 1, self.extents.size))
     }
 
-    /// Where a run lies, with or without the markers of its compressed grains.
     fn locate(&self, offset: u64, markers: Markers) -> Result<Run> {
         let extent = self.extent(offset)?;
-        let inside = offset.saturating_sub(extent.start);
-        let left = extent.len.saturating_sub(inside);
-        let mut run = match &extent.kind {
-            Kind::Zero => Run { len: left, place: Place::Zero },
-            Kind::Flat { file, offset } => {
-                let host = offset.saturating_add(inside);
-                let end = self.files.get(*file).map_or(0, |file| file.len());
-                let at = At::new("vmdk", "flat extent").index(wide(*file));
-                let len = super::pages::held(left, host, end, &at)?;
-                Run { len, place: Place::Stored { file: *file, offset: host } }
-            }
-            Kind::Sparse(sparse) => sparse.run_at(inside, extent.start, markers)?,
+        let run = extent.run_at(offset.saturating_sub(extent.start), markers, &self.extents.files)?;
+        let place = match run.place {
+            Place::Hole if self.parent.is_some() => Place::Parent,
+            place => place,
         };
-        run.len = run.len.min(left);
-        Ok(run)
+        Ok(Run { place, ..run })
     }
 }
 
 impl Layout for Vmdk {
     fn size(&self) -> u64 {
-        self.size
+        self.extents.size
     }
 
     fn files(&self) -> &[Arc<dyn BlockSource>] {
-        &self.files
+        &self.extents.files
     }
 
     fn run_at(&self, offset: u64) -> Result<Run> {
@@ -119,225 +98,195 @@ impl Layout for Vmdk {
         }
     }
 
+    fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
+        self.parent.as_ref()
+    }
+
     fn unit_size(&self) -> u32 {
-        self.unit
+        // COWD counts by sectors; nobody gains by asking for so little.
+        u32::try_from(self.extents.grain.max(4096)).unwrap_or(u32::MAX)
     }
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
-    let mut head = [0; 512];
-    let len = crate::num::narrow(source.len().min(512));
-    source.read_at(head.get_mut(..len).unwrap_or_default(), 0)?;
-    if head.starts_with(COWD) {
-        return Err(Error::unsupported("the VMDK type vmfsSparse (COWD)").help(CONVERT));
+    let (descriptor, own) = describe(&source, cx)?;
+    check(&descriptor)?;
+    let (mut extents, mut warnings) = (Extents::default(), Vec::new());
+    let mut facts = descriptor.facts();
+    if let Some(sparse) = own {
+        facts.push(("grain size", sparse.grain.to_string()));
+        facts.push(("version", sparse.version.to_string()));
+        facts.push(("compressed", if sparse.is_compressed() { "yes" } else { "no" }.to_owned()));
+        embedded(sparse, source, &descriptor, &mut extents, &mut warnings)?;
+    } else {
+        if descriptor.extents.is_empty() {
+            return Err(Error::corrupt(At::new("vmdk", "descriptor")).because("names no extents"));
+        }
+        for (index, line) in descriptor.extents.iter().enumerate() {
+            cx.budget.step("vmdk extents")?;
+            extents.open(line, wide(index).saturating_add(1), cx)?;
+        }
+        facts.push(("extents", descriptor.extents.len().to_string()));
     }
-    if head.starts_with(SESPARSE) {
-        return Err(Error::unsupported("the VMDK type seSparse").help(CONVERT));
+    let below = match descriptor.parent()? {
+        Some((cid, hint)) => Some(open_parent(cid, hint, cx)?),
+        None => None,
+    };
+    warnings.append(&mut extents.warnings);
+    let disk = cx.mapper.map(Vmdk { extents, parent: below.as_ref().map(|below| Arc::clone(&below.disk)) });
+    let subformat = Some(escape(&descriptor.create_type).to_string());
+    let mut opened = Opened { subformat, facts, warnings, ..Opened::single(disk, FORMAT.name, cx) };
+    if let Some(below) = below {
+        parent::lay_over(&mut opened, below);
     }
-    if is_sparse(&head) { open_sparse(source, cx) } else { open_descriptor(&source, cx) }
+    Ok(opened)
 }
 
-const CONVERT: &str = "vmkfstools -i OLD NEW or qemu-img convert makes a disk that can be read";
-
-/// One sparse extent that carries its descriptor.
-fn open_sparse(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
-    let sparse = Sparse::load(Arc::clone(&source), 0)?;
-    let Some((at, len)) = sparse.descriptor else { return Err(bare_extent(cx)) };
+/// The descriptor of the disk that begins in `source`, and the sparse extent around it if it has one that holds data.
+fn describe(source: &Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<(Descriptor, Option<Sparse>)> {
+    let signature = Signature::of(&**source)?;
+    if signature.is_none() {
+        let place = At::new("vmdk", "descriptor");
+        let text = read_table(&**source, 0, source.len(), MAX_DESCRIPTOR, place, cx.budget)?;
+        if !is_descriptor(&text) {
+            return Err(Error::new(
+                ErrorKind::NotAnImage,
+                "is not a VMDK: it begins neither with 'KDMV' nor with '# Disk DescriptorFile'",
+            ));
+        }
+        return Ok((Descriptor::parse(&text)?, None));
+    }
+    let bare = || bare_extent(signature.map_or("", Signature::name), cx);
+    if signature != Some(Signature::Hosted) {
+        return Err(bare());
+    }
+    let sparse = Sparse::load(Arc::clone(source), 0)?;
+    let (at, len) = sparse.descriptor.ok_or_else(bare)?;
     let place = At::new("vmdk", "embedded descriptor");
-    let text = read_table(&*source, at, len.min(MAX_DESCRIPTOR), MAX_DESCRIPTOR, place, cx.budget)?;
+    let text = read_table(&**source, at, len.min(MAX_DESCRIPTOR), MAX_DESCRIPTOR, place, cx.budget)?;
     let descriptor = Descriptor::parse(&text)?;
     // qemu's extents reserve room for a descriptor and leave it empty.
     if descriptor.create_type.is_empty() && descriptor.extents.is_empty() {
-        return Err(bare_extent(cx));
+        return Err(bare());
     }
-    check(&descriptor, &["monolithicSparse", "streamOptimized"])?;
+    // A header of no capacity only carries the descriptor, whose extents lie elsewhere.
+    let holds_data = sparse.size > 0;
+    Ok((descriptor, holds_data.then_some(sparse)))
+}
+
+/// The one sparse extent that carries its descriptor.
+fn embedded(
+    sparse: Sparse,
+    source: Arc<dyn BlockSource>,
+    descriptor: &Descriptor,
+    extents: &mut Extents,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let shown = escape(&descriptor.create_type).to_string();
+    if !["monolithicSparse", "streamOptimized"].iter().any(|known| known.eq_ignore_ascii_case(&shown)) {
+        return Err(Error::unsupported(format!("the VMDK createType '{shown}' in a sparse extent")));
+    }
     if descriptor.extents.len() > 1 {
         return Err(Error::unsupported(format!(
             "an embedded descriptor with {} extents",
             descriptor.extents.len()
         )));
     }
-    let mut warnings = sparse.warnings.clone();
-    if let Some(line) =
-        descriptor.extents.first().filter(|line| line.sectors.checked_mul(SECTOR) != Some(sparse.size))
-    {
+    let line = descriptor.extents.first();
+    if let Some(line) = line.filter(|line| line.sectors.checked_mul(SECTOR) != Some(sparse.size)) {
         warnings.push(format!(
             "the descriptor says {} sectors, the header {}; the header is followed, as VMware and qemu do",
             line.sectors,
-            sparse.size.checked_div(SECTOR).unwrap_or(0)
+            sparse.size / SECTOR
         ));
     }
-    let mut facts = facts(&descriptor);
-    facts.push(("grain size", sparse.grain.to_string()));
-    facts.push(("version", sparse.version.to_string()));
-    facts.push(("compressed", if sparse.is_compressed() { "yes" } else { "no" }.to_owned()));
-    let layout = Vmdk {
-        size: sparse.size,
-        unit: u32::try_from(sparse.grain).unwrap_or(u32::MAX),
-        extents: vec![Extent { start: 0, len: sparse.size, kind: Kind::Sparse(Box::new(sparse)) }],
-        files: vec![source],
-    };
-    Ok(opened(layout, &descriptor, facts, warnings, cx))
+    extents.files.push(source);
+    let len = sparse.size;
+    extents.push(Kind::Sparse(Box::new(sparse)), len)
+}
+
+/// Opens the parent that `hint` names, and makes sure by its CID that it is as it was when the delta was made.
+fn open_parent(cid: u32, hint: &[u8], cx: &OpenCx<'_>) -> Result<Opened> {
+    let found = parent::find(&[hint.to_vec()], cx)?;
+    let theirs = describe(&found.source, &cx.below(&found.locator))
+        .map_err(|error| error.context(format!("parent '{}'", found.locator)))?
+        .0
+        .cid;
+    if theirs != Some(cid) {
+        let has = theirs.map_or_else(|| "none".to_owned(), |theirs| format!("{theirs:08x}"));
+        let error = Error::corrupt(At::new("vmdk", "descriptor")).because(format!(
+            "remembers the CID {cid:08x} of its parent '{}', whose CID is {has}: that was written to after this disk was made from it, or is another disk",
+            escape(hint)
+        ));
+        return Err(error.help("take the parent from the same copy or backup as this disk"));
+    }
+    parent::load(found, FORMAT.name, cx)
 }
 
 /// A sparse extent alone says neither what disk it belongs to nor whether there are more.
-fn bare_extent(cx: &OpenCx<'_>) -> Error {
+fn bare_extent(kind: &str, cx: &OpenCx<'_>) -> Error {
     let name = cx.locator.file_name();
-    let stem = name.rsplit_once("-s").map(|(stem, _)| format!("'{}.vmdk'", escape(stem.as_bytes())));
-    let error =
-        Error::new(ErrorKind::NotAnImage, "is one extent of a VMDK without its descriptor, not a whole disk");
-    error.help(format!(
-        "open the descriptor beside it, {}",
-        stem.unwrap_or_else(|| "a small text file".to_owned())
-    ))
+    let stem = name.strip_suffix(".vmdk").or_else(|| name.strip_suffix(".VMDK")).unwrap_or(&name);
+    let numbered = |(stem, number): (&str, &str)| {
+        let number = number.strip_prefix(['s', 'f'])?;
+        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then(|| stem.to_owned())
+    };
+    let disk = ["-delta", "-sesparse", "-flat"]
+        .iter()
+        .find_map(|end| stem.strip_suffix(end).map(str::to_owned))
+        .or_else(|| stem.rsplit_once('-').and_then(numbered));
+    let beside = disk
+        .map_or_else(|| "a small text file".to_owned(), |disk| format!("'{}.vmdk'", escape(disk.as_bytes())));
+    let what = format!("is one {kind} extent of a VMDK without its descriptor, not a whole disk");
+    Error::new(ErrorKind::NotAnImage, what).help(format!("open the descriptor beside it, {beside}"))
 }
 
-/// A text descriptor with its extents in other files.
-fn open_descriptor(source: &Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
-    let place = At::new("vmdk", "descriptor");
-    let text = read_table(&**source, 0, source.len(), MAX_DESCRIPTOR, place, cx.budget)?;
-    if !is_descriptor(&text) {
-        return Err(Error::new(
-            ErrorKind::NotAnImage,
-            "is not a VMDK: it begins neither with 'KDMV' nor with '# Disk DescriptorFile'",
-        ));
-    }
-    let descriptor = Descriptor::parse(&text)?;
-    check(
-        &descriptor,
-        &[
-            "monolithicSparse",
-            "monolithicFlat",
-            "twoGbMaxExtentSparse",
-            "twoGbMaxExtentFlat",
-            "2GbMaxExtentSparse",
-            "2GbMaxExtentFlat",
-            "vmfs",
-        ],
-    )?;
-    if descriptor.extents.is_empty() {
-        return Err(Error::corrupt(At::new("vmdk", "descriptor")).because("names no extents"));
-    }
-    let mut layout = Vmdk { size: 0, unit: 4096, extents: Vec::new(), files: Vec::new() };
-    let mut warnings = Vec::new();
-    for (index, line) in descriptor.extents.iter().enumerate() {
-        cx.budget.step("vmdk extents")?;
-        let number = wide(index).saturating_add(1);
-        let (kind, len) = open_extent(line, &mut layout, &mut warnings, number, cx)?;
-        if len == 0 {
-            continue;
-        }
-        let start = layout.size;
-        layout.size = start.checked_add(len).ok_or_else(|| {
-            Error::corrupt(At::new("vmdk", "extent").index(number))
-                .because("the extents together exceed 2^64 bytes")
-        })?;
-        layout.extents.push(Extent { start, len, kind });
-    }
-    let mut facts = facts(&descriptor);
-    facts.push(("extents", descriptor.extents.len().to_string()));
-    Ok(opened(layout, &descriptor, facts, warnings, cx))
-}
+/// Types whose bytes lie in the files that the descriptor names.
+const READ: &[&str] = &[
+    "monolithicSparse",
+    "monolithicFlat",
+    "streamOptimized",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "2GbMaxExtentSparse",
+    "2GbMaxExtentFlat",
+    "vmfs",
+    "vmfsThin",
+    "vmfsPreallocated",
+    "vmfsEagerZeroedThick",
+    "vmfsSparse",
+    "seSparse",
+    "custom",
+];
 
-/// Opens what one extent line names; its kind and its length in bytes.
-fn open_extent(
-    line: &ExtentLine,
-    layout: &mut Vmdk,
-    warnings: &mut Vec<String>,
-    number: u64,
-    cx: &OpenCx<'_>,
-) -> Result<(Kind, u64)> {
-    let at = At::new("vmdk", "extent").index(number);
-    let len = line.sectors.checked_mul(SECTOR).ok_or_else(|| {
-        Error::corrupt(at.clone()).because(format!("{} sectors exceed 2^64 bytes", line.sectors))
-    })?;
-    if line.access == Access::None {
-        return Err(Error::unsupported(format!("extent {number} with access NOACCESS")));
-    }
-    match line.kind.as_str() {
-        "ZERO" => return Ok((Kind::Zero, len)),
-        "FLAT" | "VMFS" | "SPARSE" => {}
-        other => {
-            let other = escape(other.as_bytes());
-            return Err(
-                Error::unsupported(format!("the VMDK extent type {other} (extent {number})")).help(CONVERT)
-            );
-        }
-    }
-    let found = cx.gate.open(cx.locator, &line.name, Reference::Extent)?;
-    let file = layout.files.len();
-    layout.files.push(Arc::clone(&found.source));
-    if line.kind == "SPARSE" {
-        let shown = escape(&line.name).to_string();
-        let sparse =
-            Sparse::load(found.source, file).map_err(|error| error.context(format!("extent '{shown}'")))?;
-        // What follows an extent lies where the descriptor puts it; a header that promises more or less would shift it.
-        let rounded = len.checked_next_multiple_of(sparse.grain);
-        if sparse.size != len && Some(sparse.size) != rounded {
-            return Err(Error::corrupt(at).because(format!(
-                "'{shown}' holds {} sectors, the descriptor says {}",
-                sparse.size.checked_div(SECTOR).unwrap_or(0),
-                line.sectors
-            )));
-        }
-        warnings.extend(sparse.warnings.iter().map(|warning| format!("extent '{shown}': {warning}")));
-        layout.unit = u32::try_from(sparse.grain).unwrap_or(u32::MAX);
-        return Ok((Kind::Sparse(Box::new(sparse)), len));
-    }
-    let offset = line
-        .offset
-        .checked_mul(SECTOR)
-        .ok_or_else(|| Error::corrupt(at).because(format!("starts at sector {} of its file", line.offset)))?;
-    if offset.saturating_add(len) > found.source.len() {
-        warnings.push(format!(
-            "extent '{}' is cut off: {} bytes are described, the file has {}",
-            escape(&line.name),
-            offset.saturating_add(len),
-            found.source.len()
-        ));
-    }
-    Ok((Kind::Flat { file, offset }, len))
-}
+/// Types that stand for a device of the host.
+const DEVICES: &[&str] = &[
+    "fullDevice",
+    "partitionedDevice",
+    "vmfsRaw",
+    "vmfsRDM",
+    "vmfsRDMP",
+    "vmfsRawDeviceMap",
+    "vmfsPassthroughRawDeviceMap",
+];
 
-/// Refuses what is not read: a parent, encryption, another type than `known`.
-fn check(descriptor: &Descriptor, known: &[&str]) -> Result<()> {
+/// Refuses what is not read: encryption, a difference that lies in a storage array, a device, an unknown type.
+fn check(descriptor: &Descriptor) -> Result<()> {
     let shown = escape(&descriptor.create_type).to_string();
+    let is_among = |list: &[&str]| list.iter().any(|known| known.eq_ignore_ascii_case(&shown));
     if descriptor.encrypted {
         return Err(Error::new(ErrorKind::Encrypted, "the VMDK is encrypted, and no key can be given yet"));
     }
-    if descriptor.parent_cid.is_some_and(|cid| cid != NO_PARENT) {
-        let hint = descriptor.parent_hint.as_deref().unwrap_or(b"");
-        return Err(Error::unsupported(format!("a VMDK delta disk (its parent is '{}')", escape(hint)))
-            .help("qemu-img convert of the delta, with its parent beside it, makes a whole disk"));
+    if descriptor.is_native_snapshot {
+        return Err(Error::unsupported("a native snapshot (isNativeSnapshot)")
+            .help("the storage array of the ESX host holds the difference; consolidate the snapshot there"));
     }
-    if !known.iter().any(|known| known.eq_ignore_ascii_case(&shown)) {
+    if is_among(DEVICES) {
+        return Err(Error::unsupported(format!("the VMDK createType '{shown}', which stands for a device"))
+            .help("open the device itself, or a raw copy of it"));
+    }
+    if !is_among(READ) {
         return Err(Error::unsupported(format!("the VMDK createType '{shown}'")).help(CONVERT));
     }
     Ok(())
-}
-
-fn facts(descriptor: &Descriptor) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("create type", escape(&descriptor.create_type).to_string())];
-    if let Some(cid) = descriptor.cid {
-        facts.push(("CID", format!("{cid:08x}")));
-    }
-    if let Some(adapter) = &descriptor.adapter {
-        facts.push(("adapter type", escape(adapter).to_string()));
-    }
-    if let Some(version) = &descriptor.hardware_version {
-        facts.push(("hardware version", escape(version).to_string()));
-    }
-    facts
-}
-
-fn opened(
-    layout: Vmdk,
-    descriptor: &Descriptor,
-    facts: Vec<(&'static str, String)>,
-    warnings: Vec<String>,
-    cx: &OpenCx<'_>,
-) -> Opened {
-    let disk = cx.mapper.map(layout);
-    let subformat = Some(escape(&descriptor.create_type).to_string());
-    Opened { subformat, facts, warnings, ..Opened::single(disk, FORMAT.name, cx) }
 }

@@ -32,7 +32,7 @@ const NEWLINE_TEST: u32 = 1;
 const MAX_PACKED_GRAIN: u64 = 16 << 20;
 
 /// Longest plain grain, as qemu: 1 GiB.
-const MAX_GRAIN: u64 = 1 << 30;
+pub(super) const MAX_GRAIN: u64 = 1 << 30;
 
 /// Standard grains that are looked at to lengthen a run.
 const MERGE: usize = 32;
