@@ -1,22 +1,27 @@
-//! VHD: Virtual PC's disk, fixed or dynamic, known by its footer.
+//! VHD: Virtual PC's disk, fixed, dynamic or differencing, known by its footer.
 //!
 //! ```text
-//! fixed:    data … footer
-//! dynamic:  copy of the footer ─▶ dynamic header ─▶ BAT ─▶ blocks (sector bitmap, data) … footer
+//! fixed:         data … footer
+//! dynamic:       copy of the footer ─▶ dynamic header ─▶ BAT ─▶ blocks (sector bitmap, data) … footer
+//! differencing:  the same; the dynamic header names a parent, which has the sectors whose bit is clear
 //! ```
 //! Specification: Microsoft, "Virtual Hard Disk Image Format Specification", 2006.
 //!
-//! Sector bitmaps are not consulted. In a dynamic disk a clear bit means "never written since the block was made", and
+//! Of a dynamic disk the sector bitmaps are not consulted. A clear bit means "never written since the block was made", and
 //! a new block is made of zeros, so the stored bytes are right whether the bit is set or not; qemu, libvhdi and dissect
 //! read them the same way, and every dynamic sample at hand, of Hyper-V and of qemu, has all bits set. Only in a
-//! differencing disk does a bit choose (the parent or this file); those are refused.
+//! differencing disk does a bit choose between the parent and this file.
+//!
+//! The parent is known by the unique id in its footer. The time that the child remembers of it is that of its file's last
+//! change, which a copy does not keep, and many writers leave it 0: a warning is given only where the parent was made
+//! later than that, so that it cannot be the file that was meant then.
 
-use super::pages::{Pages, count, entries_be32, held};
-use super::{Confidence, Format, OpenCx, Opened};
+use super::pages::{BitOrder, Pages, count, entries_be32, held};
+use super::{Confidence, Format, OpenCx, Opened, parent};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::narrow;
-use crate::ondisk::{read_struct, utf16, uuid};
+use crate::ondisk::{read_struct, read_table, utf16, uuid};
 use crate::text::escape;
 use std::sync::Arc;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
@@ -26,7 +31,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const FORMAT: Format = Format {
     name: "vhd",
     aliases: &["vpc"],
-    about: "Virtual PC's and Hyper-V's disk: fixed and dynamic",
+    about: "Virtual PC's and Hyper-V's disk: fixed, dynamic, differencing",
     probe,
     open,
 };
@@ -72,7 +77,22 @@ struct Footer {
 }
 const _: () = assert!(size_of::<Footer>() == 512);
 
-/// Dynamic disk header.
+/// Where a name of the parent stands, as one platform writes it.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Debug)]
+#[repr(C)]
+struct Locator {
+    code: [u8; 4], // 0x00 "W2ru", "W2ku", "MacX", …; 0 = none
+    space: U32,    // 0x04 room for it, in sectors or bytes
+    length: U32,   // 0x08 bytes
+    reserved: U32, // 0x0c
+    offset: U64,   // 0x10 byte in the file
+}
+const _: () = assert!(size_of::<Locator>() == 24);
+
+/// Longest name that is read: Windows has paths of 32767 UTF-16 units.
+const MAX_NAME: u64 = 64 << 10;
+
+/// Dynamic disk header. Of a differencing disk the fields of the parent count, too.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Debug)]
 #[repr(C)]
 struct DynamicHeader {
@@ -84,10 +104,10 @@ struct DynamicHeader {
     block_size: U32,        // 0x20 bytes of data in a block
     checksum: U32,          // 0x24 as in the footer
     parent_id: [u8; 16],    // 0x28
-    parent_time: U32,       // 0x38
+    parent_time: U32,       // 0x38 seconds since 2000
     reserved: U32,          // 0x3c
     parent_name: [u8; 512], // 0x40 UTF-16, big-endian
-    locators: [u8; 192],    // 0x240 eight parent locators
+    locators: [Locator; 8], // 0x240
     reserved2: [u8; 256],   // 0x300
 }
 const _: () = assert!(size_of::<DynamicHeader>() == 1024);
@@ -189,24 +209,31 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     if footer.saved_state != 0 {
         warnings.push("a saved state belongs to this disk: the guest was not shut down".to_owned());
     }
-    let (disk, subformat) = match footer.kind.get() {
-        FIXED => {
-            if size > data_len {
-                warnings.push(format!("is cut off: {size} bytes are described, {data_len} are there"));
-            }
-            (cx.mapper.map(Fixed { size, data_len, files: [source] }), "fixed")
+    if footer.kind.get() == FIXED {
+        if size > data_len {
+            warnings.push(format!("is cut off: {size} bytes are described, {data_len} are there"));
         }
-        DYNAMIC => {
-            (cx.mapper.map(Dynamic::load(source, &footer, size, &mut facts, &mut warnings)?), "dynamic")
+        let disk = cx.mapper.map(Fixed { size, data_len, files: [source] });
+        let subformat = Some("fixed".to_owned());
+        return Ok(Opened { subformat, facts, warnings, ..Opened::single(disk, FORMAT.name, cx) });
+    }
+    let header = DynamicHeader::load(&*source, &footer, &mut warnings)?;
+    let (below, subformat) = match footer.kind.get() {
+        DIFFERENCING => {
+            facts.push(("parent unique id", uuid(&header.parent_id)));
+            (Some(open_parent(&*source, &header, &mut warnings, cx)?), "differencing")
         }
-        _ => return Err(differencing(&*source, &footer)),
+        _ => (None, "dynamic"),
     };
-    Ok(Opened {
-        subformat: Some(subformat.to_owned()),
-        facts,
-        warnings,
-        ..Opened::single(disk, FORMAT.name, cx)
-    })
+    facts.push(("block size", header.block_size.to_string()));
+    let disk = Dynamic::new(source, &header, size, below.as_ref().map(|below| Arc::clone(&below.disk)))?;
+    let subformat = Some(subformat.to_owned());
+    let disk = cx.mapper.map(disk);
+    let mut opened = Opened { subformat, facts, warnings, ..Opened::single(disk, FORMAT.name, cx) };
+    if let Some(below) = below {
+        parent::lay_over(&mut opened, below);
+    }
+    Ok(opened)
 }
 
 /// The footer to go by, and its length: the one at the end if its sum is right, else the copy at the start, else
@@ -244,12 +271,88 @@ fn find_footer(source: &dyn BlockSource, warnings: &mut Vec<String>) -> Result<(
     }
 }
 
-fn differencing(source: &dyn BlockSource, footer: &Footer) -> Error {
-    let header: Result<DynamicHeader> =
-        read_struct(source, footer.data_offset.get(), At::new("vhd", "dynamic disk header"));
-    let parent = header.map(|header| utf16(&header.parent_name, true)).unwrap_or_default();
-    Error::unsupported(format!("a differencing VHD (its parent is '{}')", escape(parent.as_bytes())))
-        .help("merge it into its parent first (Hyper-V: Merge-VHD)")
+impl DynamicHeader {
+    fn load(source: &dyn BlockSource, footer: &Footer, warnings: &mut Vec<String>) -> Result<Self> {
+        let start = footer.data_offset.get();
+        let header: Self = read_struct(source, start, At::new("vhd", "dynamic disk header"))?;
+        if header.cookie != *b"cxsparse" {
+            return Err(Error::corrupt(At::new("vhd", "dynamic disk header").byte(start))
+                .because("does not begin with 'cxsparse'"));
+        }
+        if header.version.get() != 0x0001_0000 {
+            return Err(Error::unsupported(format!("VHD dynamic header version {:#x}", header.version)));
+        }
+        // libvhdi and dissect read such a disk, too, and images of other tools exist that never had it right.
+        if checksum(header.as_bytes(), header.checksum) != header.checksum.get() {
+            warnings.push(
+                "the dynamic disk header's checksum is wrong; its fields agree with the file and are used"
+                    .to_owned(),
+            );
+        }
+        Ok(header)
+    }
+
+    /// Every name of the parent: relative, absolute, that of a Mac, and the one in the header.
+    fn parent_names(&self, source: &dyn BlockSource, cx: &OpenCx<'_>) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        for code in [b"W2ru", b"W2ku", b"MacX"] {
+            for locator in self.locators.iter().filter(|locator| locator.code == *code) {
+                let at = At::new("vhd", "parent locator");
+                let (offset, length) = (locator.offset.get(), locator.length.get().into());
+                let name = read_table(source, offset, length, MAX_NAME, at, cx.budget)?;
+                names.push(if code == b"MacX" { mac_path(&name) } else { utf16(&name, false).into_bytes() });
+            }
+        }
+        names.push(utf16(&self.parent_name, true).into_bytes());
+        names.retain(|name| !name.is_empty());
+        Ok(names)
+    }
+}
+
+/// The path in a URL like `file://localhost/Users/me/My%20disk.vhd`.
+fn mac_path(url: &[u8]) -> Vec<u8> {
+    let url = url.split(|byte| *byte == 0).next().unwrap_or_default();
+    let path = url.strip_prefix(b"file://").map_or(url, |rest| {
+        rest.iter().position(|byte| *byte == b'/').and_then(|slash| rest.get(slash..)).unwrap_or_default()
+    });
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    plain
+}
+
+/// Opens the parent that the header names, and makes sure by its unique id that it is the one.
+fn open_parent(
+    source: &dyn BlockSource,
+    header: &DynamicHeader,
+    warnings: &mut Vec<String>,
+    cx: &OpenCx<'_>,
+) -> Result<Opened> {
+    let found = parent::find(&header.parent_names(source, cx)?, cx)?;
+    let (theirs, _) = find_footer(&*found.source, &mut Vec::new())
+        .map_err(|error| error.context(format!("parent '{}'", found.locator)))?;
+    if theirs.id != header.parent_id {
+        return Err(Error::corrupt(At::new("vhd", "dynamic disk header")).because(format!(
+            "its parent has the unique id {}, but '{}' has {}: it is another disk",
+            uuid(&header.parent_id),
+            found.locator,
+            uuid(&theirs.id)
+        )));
+    }
+    let remembered = header.parent_time.get();
+    if remembered != 0 && remembered < theirs.timestamp.get() {
+        warnings.push(format!(
+            "its parent '{}' was made {} seconds after the time that is remembered of it; it has the right unique id and is used",
+            found.locator,
+            theirs.timestamp.get().saturating_sub(remembered)
+        ));
+    }
+    parent::load(found, FORMAT.name, cx)
 }
 
 /// A fixed disk: the file less its footer.
@@ -276,7 +379,7 @@ impl Layout for Fixed {
     }
 }
 
-/// A dynamic disk.
+/// A dynamic or differencing disk.
 #[derive(Debug)]
 struct Dynamic {
     size: u64,
@@ -286,32 +389,17 @@ struct Dynamic {
     entries: u64,
     pages: Pages,
     files: [Arc<dyn BlockSource>; 1],
+    parent: Option<Arc<dyn BlockSource>>,
 }
 
 impl Dynamic {
-    fn load(
+    fn new(
         source: Arc<dyn BlockSource>,
-        footer: &Footer,
+        header: &DynamicHeader,
         size: u64,
-        facts: &mut Vec<(&'static str, String)>,
-        warnings: &mut Vec<String>,
+        parent: Option<Arc<dyn BlockSource>>,
     ) -> Result<Self> {
-        let start = footer.data_offset.get();
-        let at = At::new("vhd", "dynamic disk header").byte(start);
-        let header: DynamicHeader = read_struct(&*source, start, At::new("vhd", "dynamic disk header"))?;
-        let corrupt = |why: String| Err(Error::corrupt(at.clone()).because(why));
-        if header.cookie != *b"cxsparse" {
-            return corrupt("does not begin with 'cxsparse'".to_owned());
-        }
-        if header.version.get() != 0x0001_0000 {
-            return Err(Error::unsupported(format!("VHD dynamic header version {:#x}", header.version)));
-        }
-        if checksum(header.as_bytes(), header.checksum) != header.checksum.get() {
-            warnings.push(
-                "the dynamic disk header's checksum is wrong; its fields agree with the file and are used"
-                    .to_owned(),
-            );
-        }
+        let corrupt = |why: String| Err(Error::corrupt(At::new("vhd", "dynamic disk header")).because(why));
         let block = u64::from(header.block_size.get());
         if !block.is_power_of_two() || block < SECTOR {
             return corrupt(format!(
@@ -330,7 +418,6 @@ impl Dynamic {
                 source.len()
             ));
         }
-        facts.push(("block size", block.to_string()));
         // One bit a sector, in whole sectors.
         let bitmap = block.div_ceil(SECTOR * 8).next_multiple_of(SECTOR);
         Ok(Self {
@@ -341,7 +428,23 @@ impl Dynamic {
             entries,
             pages: Pages::new(Arc::clone(&source)),
             files: [source],
+            parent,
         })
+    }
+
+    /// A piece of a block that both this file and the parent may have: its sector bitmap says which.
+    fn partial(&self, number: u64, skip: u64, start: u64) -> Result<Run> {
+        let at = At::new("vhd", "sector bitmap").index(number);
+        let (sector, inside) = (skip / SECTOR, skip % SECTOR);
+        let left = (self.block / SECTOR).saturating_sub(sector);
+        let (is_here, sectors) = self.pages.same_bits(start, sector, left, BitOrder::HighFirst, &at)?;
+        let len = sectors.saturating_mul(SECTOR).saturating_sub(inside);
+        if !is_here {
+            return Ok(Run { len, place: Place::Parent });
+        }
+        let host = start.saturating_add(self.bitmap).saturating_add(skip);
+        let len = held(len, host, self.pages.file_len(), &At::new("vhd", "BAT entry").index(number))?;
+        Ok(Run { len, place: Place::Stored { file: 0, offset: host } })
     }
 }
 
@@ -368,15 +471,23 @@ impl Layout for Dynamic {
         };
         if sector == UNALLOCATED {
             let more = count(entries.take_while(|raw| *raw == UNALLOCATED).count());
-            return Ok(Run { len: bytes(more.saturating_add(1)), place: Place::Hole });
+            let place = if self.parent.is_some() { Place::Parent } else { Place::Hole };
+            return Ok(Run { len: bytes(more.saturating_add(1)), place });
         }
         let start = u64::from(sector).saturating_mul(SECTOR);
         if start < SECTOR {
             return Err(Error::corrupt(at).because("names sector 0, where the footer's copy lies"));
         }
+        if self.parent.is_some() {
+            return self.partial(number, skip, start);
+        }
         let host = start.saturating_add(self.bitmap).saturating_add(skip);
         let len = held(bytes(1), host, self.pages.file_len(), &at)?;
         Ok(Run { len, place: Place::Stored { file: 0, offset: host } })
+    }
+
+    fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
+        self.parent.as_ref()
     }
 
     fn unit_size(&self) -> u32 {
@@ -426,5 +537,11 @@ mod tests {
         let footer = footer(b"vpc ", (1, 1, 1), 512);
         let tail = &footer.as_bytes()[..511];
         assert_eq!(at_end(tail).unwrap().1, 511);
+    }
+
+    #[test]
+    fn the_path_of_a_mac_is_taken_out_of_its_url() {
+        assert_eq!(mac_path(b"file://localhost/Users/me/My%20disk.vhd\0\0"), b"/Users/me/My disk.vhd");
+        assert_eq!(mac_path(b"base%.vhd"), b"base%.vhd");
     }
 }
