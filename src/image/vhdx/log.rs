@@ -10,7 +10,7 @@ use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::{get_le32, get_le64, read_table};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,8 +42,10 @@ struct Sequence {
 pub(super) struct Replayed {
     below: Arc<dyn BlockSource>,
     len: u64,
-    /// Pages of 4 KiB by their offset; `None` is a page of zeros.
-    pages: BTreeMap<u64, Option<Box<[u8]>>>,
+    /// Stretches that the log made zero: start and end, apart from each other.
+    zeros: BTreeMap<u64, u64>,
+    /// Pages of 4 KiB by their offset, laid over the zeros.
+    pages: BTreeMap<u64, Box<[u8]>>,
     /// Entries that were replayed.
     pub(super) entries: usize,
 }
@@ -81,7 +83,13 @@ impl Replayed {
             )));
         }
         let len = below.len().max(last.map_or(0, |entry| entry.last_len));
-        let mut replayed = Self { below, len, pages: BTreeMap::new(), entries: sequence.entries.len() };
+        let mut replayed = Self {
+            below,
+            len,
+            zeros: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            entries: sequence.entries.len(),
+        };
         for entry in &sequence.entries {
             replayed.apply(entry, budget)?;
         }
@@ -113,26 +121,41 @@ impl Replayed {
                     .checked_add(length)
                     .filter(|_| length.is_multiple_of(SECTOR))
                     .ok_or_else(|| wrong("a zero descriptor that does not fit"))?;
-                let mut page = offset;
-                while page < end {
-                    budget.step("log of a VHDX")?;
-                    self.pages.insert(page, None);
-                    page = page.saturating_add(SECTOR);
-                }
+                self.zero(offset, end);
             } else if descriptor.starts_with(b"desc") {
                 let sector = sectors.next().ok_or_else(|| wrong("a data sector is missing"))?;
-                self.pages.insert(
-                    offset,
-                    Some(
-                        page(descriptor, sector, entry.sequence)
-                            .ok_or_else(|| wrong("a torn data sector"))?,
-                    ),
-                );
+                let page = page(descriptor, sector, entry.sequence);
+                self.pages.insert(offset, page.ok_or_else(|| wrong("a torn data sector"))?);
             } else {
                 return Err(wrong("an unknown descriptor"));
             }
         }
         Ok(())
+    }
+}
+
+impl Replayed {
+    /// Makes `start..end` zero. What the log wrote there before is gone; what it writes later lies over it.
+    fn zero(&mut self, start: u64, end: u64) {
+        while let Some(page) = self.pages.range(start..end.max(start)).next().map(|(page, _)| *page) {
+            self.pages.remove(&page);
+        }
+        let (mut start, mut end) = (start, end);
+        while let Some((from, to)) = self.zeros.range(..=end).next_back().map(|(from, to)| (*from, *to)) {
+            if to < start {
+                break;
+            }
+            self.zeros.remove(&from);
+            (start, end) = (start.min(from), end.max(to));
+        }
+        self.zeros.insert(start, end);
+    }
+
+    /// The part of `buf`, which begins at `offset`, that `start..end` covers; and how far into that it begins.
+    fn covered(buf: &mut [u8], offset: u64, start: u64, end: u64) -> Option<(&mut [u8], usize)> {
+        let (from, to) = (offset.max(start), offset.saturating_add(wide(buf.len())).min(end));
+        let part = buf.get_mut(narrow(from.checked_sub(offset)?)..narrow(to.checked_sub(offset)?))?;
+        Some((part, narrow(from.saturating_sub(start))))
     }
 }
 
@@ -192,18 +215,23 @@ fn sound(ring: &[u8], offset: u64, length: u64) -> Option<Entry> {
 fn active(ring: &[u8], log: &[u8; 16], budget: &Budget) -> Result<Option<Sequence>> {
     let size = wide(ring.len());
     let mut best: Option<Sequence> = None;
+    // A run that starts within another one ends where that ends: so each entry is the first of a run at most once.
+    let mut seen = BTreeSet::new();
     let mut start = 0;
     while start < size {
         budget.step("log of a VHDX")?;
         let mut run: Vec<Entry> = Vec::new();
         let (mut offset, mut covered) = (start, 0_u64);
-        while let Some(next) = entry(ring, offset, log, budget)? {
+        while !(run.is_empty() && seen.contains(&offset))
+            && let Some(next) = entry(ring, offset, log, budget)?
+        {
             let follows = run.last().is_none_or(|last| last.sequence.checked_add(1) == Some(next.sequence));
             covered = covered.saturating_add(next.length);
             if !follows || covered > size {
                 break;
             }
             offset = offset.saturating_add(next.length).checked_rem(size).unwrap_or(0);
+            seen.insert(next.offset);
             run.push(next);
         }
         // Only from its tail on is the run meant; the head says where that is.
@@ -237,18 +265,18 @@ impl BlockSource for Replayed {
             self.below.read_at(stored, offset)?;
         }
         let end = offset.saturating_add(wide(buf.len()));
-        for (page, content) in self.pages.range(offset.saturating_sub(SECTOR.saturating_sub(1))..end) {
-            let (from, to) = (offset.max(*page), end.min(page.saturating_add(SECTOR)));
-            let target = buf.get_mut(narrow(from.saturating_sub(offset))..narrow(to.saturating_sub(offset)));
-            let (skip, len) = (narrow(from.saturating_sub(*page)), narrow(to.saturating_sub(from)));
-            match (target, content) {
-                (Some(target), None) => target.fill(0),
-                (Some(target), Some(content)) => {
-                    if let Some(part) = content.get(skip..).and_then(|rest| rest.get(..len)) {
-                        target.copy_from_slice(part);
-                    }
-                }
-                (None, _) => {}
+        for (from, to) in self.zeros.range(..end).rev().take_while(|(_, to)| **to > offset) {
+            if let Some((part, _)) = Self::covered(buf, offset, *from, *to) {
+                part.fill(0);
+            }
+        }
+        let first = offset.saturating_sub(SECTOR.saturating_sub(1));
+        for (page, content) in self.pages.range(first..end) {
+            let covered = Self::covered(buf, offset, *page, page.saturating_add(SECTOR));
+            if let Some((part, skip)) = covered
+                && let Some(content) = content.get(skip..).and_then(|rest| rest.get(..part.len()))
+            {
+                part.copy_from_slice(content);
             }
         }
         Ok(())
@@ -264,5 +292,52 @@ impl BlockSource for Replayed {
 
     fn stored_size(&self) -> u64 {
         self.below.stored_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Ones;
+
+    impl BlockSource for Ones {
+        fn len(&self) -> u64 {
+            16 * SECTOR
+        }
+        fn read_at(&self, buf: &mut [u8], _offset: u64) -> Result<()> {
+            buf.fill(1);
+            Ok(())
+        }
+    }
+
+    /// The first byte of each of the 16 pages, read at once and one by one.
+    fn pages(edit: impl FnOnce(&mut Replayed)) -> Vec<u8> {
+        let (below, zeros, pages) = (Arc::new(Ones), BTreeMap::new(), BTreeMap::new());
+        let mut replayed = Replayed { below, len: 16 * SECTOR, zeros, pages, entries: 0 };
+        edit(&mut replayed);
+        let mut all = vec![9; 16 * 4096];
+        replayed.read_at(&mut all, 0).unwrap();
+        for at in [0, 4095, 4096, 9000, 40_000] {
+            let mut piece = vec![9; 9001];
+            replayed.read_at(&mut piece, wide(at)).unwrap();
+            assert!(piece == all[at..at + 9001], "{at}");
+        }
+        all.chunks(4096).map(|page| page[0]).collect()
+    }
+
+    #[test]
+    fn zeros_and_pages_lie_over_each_other_in_the_order_of_the_log() {
+        let page = |value: u8| vec![value; 4096].into_boxed_slice();
+        let found = pages(|log| {
+            log.pages.insert(4 * SECTOR, page(5));
+            log.zero(2 * SECTOR, 6 * SECTOR);
+            log.pages.insert(3 * SECTOR, page(7));
+            log.zero(8 * SECTOR, 9 * SECTOR);
+            log.zero(5 * SECTOR, 8 * SECTOR);
+            log.zero(12 * SECTOR, 12 * SECTOR);
+        });
+        assert_eq!(found, [1, 1, 0, 7, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
     }
 }

@@ -11,13 +11,11 @@ mod header;
 mod log;
 
 use self::header::{Header, Metadata, Region, Regions};
-use super::pages::{Pages, held};
-use super::{Confidence, Format, OpenCx, Opened};
+use super::pages::{BitOrder, Pages, held};
+use super::{Confidence, Format, OpenCx, Opened, parent};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
-use crate::error::{At, Error, ErrorKind, Result};
-use crate::locator::Reference;
+use crate::error::{At, Error, Result};
 use crate::ondisk::guid;
-use crate::text::escape;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -50,7 +48,7 @@ fn open(file: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     }
     let regions = Regions::load(&*source, cx.budget)?;
     let metadata = Metadata::load(&*source, regions.metadata, cx.budget)?;
-    let parent = if metadata.has_parent { Some(open_parent(&metadata, cx)?) } else { None };
+    let below = if metadata.has_parent { Some(open_parent(&metadata, cx)?) } else { None };
     let kind = match (metadata.has_parent, metadata.is_fixed) {
         (true, _) => "differencing",
         (false, true) => "fixed",
@@ -62,15 +60,14 @@ fn open(file: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         ("physical sector size", metadata.physical_sector.to_string()),
         ("virtual disk id", metadata.id.clone()),
     ]);
-    let layout =
-        Vhdx::new(source, regions.bat, &metadata, parent.as_ref().map(|parent| Arc::clone(&parent.disk)))?;
+    let parent_disk = below.as_ref().map(|below| Arc::clone(&below.disk));
+    let layout = Vhdx::new(source, regions.bat, &metadata, parent_disk)?;
     let mut opened = Opened::single(cx.mapper.map(layout), FORMAT.name, cx);
     opened.subformat = Some(kind.to_owned());
     opened.facts = facts;
     opened.warnings = warnings;
-    if let Some(parent) = parent {
-        opened.layers.extend(parent.layers);
-        opened.warnings.extend(parent.warnings);
+    if let Some(below) = below {
+        parent::lay_over(&mut opened, below);
     }
     Ok(opened)
 }
@@ -80,23 +77,25 @@ fn open_parent(metadata: &Metadata, cx: &OpenCx<'_>) -> Result<Opened> {
     let at = || At::new("vhdx", "parent locator");
     let value =
         |key: &str| metadata.parent.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    let named =
-        value("relative_path").or_else(|| value("absolute_win32_path")).or_else(|| value("volume_path"));
-    let named = named.ok_or_else(|| Error::corrupt(at()).because("names no path"))?;
-    // A path of Windows: the file lies on another machine's disk now, so only its name can be looked for.
-    let name = named.rsplit(['\\', '/']).next().unwrap_or(named);
-    let found = cx.gate.open(cx.locator, name.as_bytes(), Reference::Parent)?;
+    // The order of section 2.6.2.6.3.
+    let paths = ["relative_path", "volume_path", "absolute_win32_path"].iter().filter_map(|key| value(key));
+    let paths: Vec<Vec<u8>> = paths.map(|path| path.as_bytes().to_vec()).collect();
+    if paths.is_empty() {
+        return Err(Error::corrupt(at()).because("names no path"));
+    }
+    let found = parent::find(&paths, cx)?;
     let theirs = guid(&Header::load(&*found.source, cx.budget)?.data_write_guid);
     let linkage = [value("parent_linkage"), value("parent_linkage2")];
     let same = |ours: &str| ours.trim_matches(['{', '}']).eq_ignore_ascii_case(&theirs);
     if !linkage.into_iter().flatten().any(same) {
-        let error = Error::new(
-            ErrorKind::Corrupt,
-            format!("the parent '{}' was changed after this image was made from it", escape(name.as_bytes())),
-        );
-        return Err(error.at(at()));
+        return Err(Error::corrupt(at())
+            .because(format!(
+                "the parent '{}' was written to after this image was made from it, or is another disk: its data write GUID is {theirs}",
+                found.locator
+            ))
+            .help("take the parent from the same copy or backup as this image"));
     }
-    super::open(found.source, Some(FORMAT.name), &cx.below(&found.locator))
+    parent::load(found, FORMAT.name, cx)
 }
 
 /// States of a payload block, section 2.5.1.1.
@@ -106,9 +105,6 @@ const ZERO: u64 = 2;
 const UNMAPPED: u64 = 3;
 const FULLY_PRESENT: u64 = 6;
 const PARTIALLY_PRESENT: u64 = 7;
-
-/// Bits of a sector bitmap looked at for one run; neighbouring runs are joined by who reads them.
-const MAX_BITS: u64 = 4096;
 
 /// Sectors that one sector bitmap block of 1 MiB describes, section 2.5.
 const SECTORS_PER_BITMAP: u64 = 1 << 23;
@@ -192,16 +188,7 @@ impl Vhdx {
         let per_block = self.block.get() / self.sector;
         let first = (block % self.chunk).saturating_mul(per_block).saturating_add(inside / self.sector);
         let left = per_block.saturating_sub(inside / self.sector);
-        let bit = |n: u64| -> Result<bool> {
-            let n = first.saturating_add(n);
-            let [byte] = self.tables.get::<1>(bitmap.saturating_add(n / 8), &at)?;
-            Ok(byte >> (n % 8) & 1 == 1)
-        };
-        let here = bit(0)?;
-        let mut sectors = 1;
-        while sectors < left.min(MAX_BITS) && bit(sectors)? == here {
-            sectors = sectors.saturating_add(1);
-        }
+        let (here, sectors) = self.tables.same_bits(bitmap, first, left, BitOrder::LowFirst, &at)?;
         let len = sectors.saturating_mul(self.sector.get()).saturating_sub(inside % self.sector);
         if here {
             self.stored(block, len, data.saturating_add(inside))
@@ -210,8 +197,12 @@ impl Vhdx {
         }
     }
 
-    /// A run that the file holds, as far as it does.
+    /// A run that the file holds, as far as it does. The first mebibyte is that of the headers.
     fn stored(&self, block: u64, len: u64, offset: u64) -> Result<Run> {
+        if offset < 1 << 20 {
+            let at = At::new("vhdx", "BAT").index(block);
+            return Err(Error::corrupt(at).because(format!("points to byte {offset:#x}, among the headers")));
+        }
         let len = held(len, offset, self.tables.file_len(), &At::new("vhdx", "BAT").index(block))?;
         Ok(Run { len, place: Place::Stored { file: 0, offset } })
     }

@@ -119,7 +119,6 @@ refused aes.qcow2 AES
 cp v3.qcow2 bit5.qcow2
 printf '\x20' | dd of=bit5.qcow2 bs=1 seek=79 conv=notrunc status=none; refused bit5.qcow2 'bit 5'
 qemu-img convert -f raw -O qcow s.raw one.qcow; refused one.qcow 'version 1'
-qemu-img create -q -f vmdk -b base.vmdk -F vmdk delta.vmdk; refused delta.vmdk base.vmdk
 qemu-img convert -f raw -O qed s.raw x.qed; refused x.qed QED
 qemu-img convert -f raw -O parallels s.raw x.hds; refused x.hds Parallels
 gzip -c s.raw > x.raw.gz; refused x.raw.gz 'a gzip file'
