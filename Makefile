@@ -58,10 +58,10 @@ bench: dist ## our figures beside those of qemu-nbd, debugfs and the kernel, tak
 
 # Every file by its name: rustfmt does not see modules that a macro declares.
 fmt: cargo ## format every file
-	@find src tests examples -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024
+	@find src tests examples bench -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024
 
 lint: cargo ## formatting, clippy, licences
-	@find src tests examples -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 --check
+	@find src tests examples bench -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo deny: not installed, licences not checked; get it with:  cargo install --locked cargo-deny"; fi

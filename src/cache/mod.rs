@@ -126,6 +126,14 @@ impl Cache {
         }
     }
 
+    /// Loads the unit for whoever will want it, unless somebody has it or is loading it already.
+    pub fn load_ahead(&self, key: Key, load: impl FnOnce() -> Result<Vec<u8>>) {
+        if let Some(landing) = self.claim_absent(key) {
+            // Who wants it then is told what went wrong by loading it again.
+            drop(landing.land(load()));
+        }
+    }
+
     /// Who has the unit: the cache, another reader who is loading it, or, from now on, the caller.
     ///
     /// Whoever claims several units lands all of its own before it waits for those of others, so nobody waits in a circle.

@@ -4,13 +4,10 @@
 //! is refused after at most one unit of memory.
 
 use crate::error::{At, Error, Result};
-use crate::num::{narrow, wide};
+use crate::num::narrow;
 use flate2::{Decompress, FlushDecompress, Status};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use std::io::Read as _;
-
-/// The largest zstd window taken, as in zstd's own default (2^27).
-const ZSTD_WINDOW: u64 = 1 << 27;
+use std::cell::RefCell;
+use zstd_safe::DCtx;
 
 /// A deflate stream, with (`zlib`) or without the two bytes of header and the checksum of RFC 1950. The result may
 /// be shorter than `most`, never longer; bytes after the stream's end are padding.
@@ -44,36 +41,28 @@ pub(super) fn inflate(stored: &[u8], most: u64, zlib: bool, at: &At) -> Result<V
 /// One or more zstd frames that unpack to exactly `size` bytes; bytes after the last frame are padding.
 ///
 /// # Errors
-/// `Corrupt` at `at`.
+/// `Corrupt` at `at`, also when a frame's own checksum says so.
 pub(super) fn zstd(stored: &[u8], size: u64, at: &At) -> Result<Vec<u8>> {
+    thread_local! {
+        /// Made once: its tables are larger than most clusters.
+        static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    }
     let corrupt = |why: String| Error::corrupt(at.clone()).because(why);
+    let damaged = |code| corrupt(format!("damaged zstd frame ({})", zstd_safe::get_error_name(code)));
     let mut out = vec![0; narrow(size)];
     let (mut source, mut filled) = (stored, 0_usize);
     while filled < out.len() {
-        // A fresh decoder allocates as it unpacks; a reused one would first reserve whatever window the frame claims.
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(ZSTD_WINDOW);
-        decoder.reset(&mut source).map_err(|error| corrupt(format!("damaged zstd frame ({error})")))?;
-        let left = out.len().saturating_sub(filled);
-        // Stops one block (128 KiB) after the unit is full, whatever the frame holds.
-        let finished = decoder
-            .decode_blocks(&mut source, BlockDecodingStrategy::UptoBytes(left.saturating_add(1)))
-            .map_err(|error| corrupt(format!("damaged zstd frame ({error})")))?;
-        let too_much = || corrupt(format!("unpacks to more than its {size} bytes"));
-        if !finished {
-            return Err(too_much());
-        }
-        let rest = out.get_mut(filled..).unwrap_or_default();
-        let read = decoder.read(rest).map_err(|error| corrupt(format!("damaged zstd frame ({error})")))?;
-        if decoder.can_collect() > 0 {
-            return Err(too_much());
-        }
-        filled = filled.saturating_add(read);
-        if read == 0 && source.is_empty() {
+        if source.is_empty() {
             return Err(corrupt(format!("the zstd frame ends after {filled} of {size} bytes")));
         }
+        let len = zstd_safe::find_frame_compressed_size(source).map_err(damaged)?;
+        let (frame, rest) = source.split_at_checked(len).unwrap_or((source, &[]));
+        // Into a buffer of fixed size: whatever window the frame claims, no other memory is taken.
+        let free = out.get_mut(filled..).unwrap_or_default();
+        let done = DECODER.with_borrow_mut(|decoder| decoder.decompress(free, frame));
+        filled = filled.saturating_add(done.map_err(damaged)?);
+        source = rest;
     }
-    debug_assert_eq!(wide(filled), size);
     Ok(out)
 }
 
