@@ -440,6 +440,142 @@ fn qcow2_tables_that_lead_astray() {
     judge(&cases, "qcow2");
 }
 
+/// With extended L2 entries; the first is of the bitmap given.
+fn subclusters(entry: u64, bitmap: u64) -> Build {
+    qcow2().be64(72, 16).be64(0x40000, entry).be64(0x40008, bitmap)
+}
+
+/// With a snapshot table at 0x20000 that repeats one entry so many times; `change` is done to each.
+fn snapshots(count: u32, change: impl Fn(Build, usize) -> Build) -> Build {
+    let entry = |build: Build, n: u32| {
+        let at = 0x20000 + n as usize * 64;
+        let build = build.be64(at, 0x30000).be32(at + 8, 1).put(at + 12, &[0, 1, 0, 1]).be32(at + 36, 16);
+        change(build.be64(at + 48, 1 << 20).put(at + 56, b"1x"), at)
+    };
+    (0..count.min(900)).fold(qcow2().be32(60, count).be64(64, 0x20000), entry)
+}
+
+#[test]
+fn qcow2_subclusters_and_snapshots_that_lead_astray() {
+    requires!("time");
+    let host = 0x50000 | 1 << 63;
+    let cases = [
+        case("subclusters-as-they-should-be", subclusters(host, 0xaaaa_aaaa)),
+        case("subclusters-of-both-kinds", subclusters(host, u64::MAX)),
+        case("subclusters-nowhere", subclusters(0, 0xffff_ffff)),
+        case("subclusters-past-the-end", subclusters(0x00ff_ffff_ffff_0000, 1 << 31)),
+        case("subclusters-of-a-packed-cluster", subclusters(1 << 62 | 0x50000, u64::MAX)),
+        case("subclusters-in-small-clusters", subclusters(host, 1).be32(20, 13)),
+        case("snapshots-as-they-should-be", snapshots(3, |b, _| b)),
+        case("snapshots-of-one-name", snapshots(900, |b, _| b)),
+        case("snapshots-without-an-end", snapshots(u32::MAX, |b, _| b)),
+        case("snapshot-with-4-gib-of-extra", snapshots(1, |b, at| b.be32(at + 36, u32::MAX))),
+        case("snapshot-with-64-kib-of-name", snapshots(1, |b, at| b.put(at + 12, &[0xff; 4]))),
+        case(
+            "snapshot-named-for-a-terminal",
+            snapshots(2, |b, at| b.put(at + 12, &[0, 1, 0, 8]).put(at + 57, b"\x1b[2J\n\x07\0/")),
+        ),
+        huge("snapshot-of-all-numbers", snapshots(2, |b, at| b.be64(at + 48, u64::MAX))),
+        case("snapshot-with-an-l1-of-4294967295", snapshots(2, |b, at| b.be32(at + 8, u32::MAX))),
+        case("snapshot-with-an-l1-past-the-end", snapshots(2, |b, at| b.be64(at, 1 << 62))),
+        case("snapshot-with-the-header-for-an-l1", snapshots(2, |b, at| b.be64(at, 0))),
+    ];
+    judge(&cases, "qcow2");
+}
+
+// ---- qcow, qed ----
+
+/// A qcow header, 4 KiB clusters, a 1 MiB disk: L1 at 0x30, one L2 at 0x1000, data at 0x2000.
+fn qcow() -> Build {
+    Build::new(0x3000)
+        .put(0, b"QFI\xfb\0\0\0\x01")
+        .be64(24, 1 << 20)
+        .put(32, &[12, 9])
+        .be64(40, 0x30)
+        .be64(0x30, 0x1000)
+        .be64(0x1000, 0x2000)
+}
+
+/// A QED header, 4 KiB clusters, tables of one, a 1 MiB disk: L1 at 0x1000, one L2 at 0x2000, data at 0x3000.
+fn qed() -> Build {
+    Build::new(0x4000)
+        .put(0, b"QED\0")
+        .le32(4, 4096)
+        .le32(8, 1)
+        .le32(12, 1)
+        .le64(40, 0x1000)
+        .le64(48, 1 << 20)
+        .le64(0x1000, 0x2000)
+        .le64(0x2000, 0x3000)
+}
+
+#[test]
+fn qcow_that_leads_astray() {
+    requires!("time");
+    let l2 = |value: u64| qcow().be64(0x1000, value);
+    let packed = |len: u64| l2(1 << 63 | len << 51 | 0x2000);
+    let mut cases = vec![
+        case("as-it-should-be", qcow()),
+        case("header-cut", qcow().0[..40].to_vec()),
+        huge("size-of-all-numbers", qcow().be64(24, u64::MAX)),
+        huge("size-of-8-tib-with-the-file-for-an-l1", qcow().be64(24, 1 << 43)),
+        case("l1-at-the-end-of-numbers", qcow().be64(40, u64::MAX - 7)),
+        case("l1-unaligned", qcow().be64(40, 0x31)),
+        case("l1-names-itself", qcow().be64(0x30, 0x30)),
+        case("l2-past-the-end", qcow().be64(0x30, 1 << 62)),
+        case("l2-unaligned", qcow().be64(0x30, 0x1001)),
+        case("cluster-unaligned", l2(0x2001)),
+        case("cluster-past-the-end", l2(1 << 62)),
+        case("packed-nothing", packed(0)),
+        case("packed-garbage", packed(0xfff).put(0x2000, &[0xee; 4096])),
+        case("packed-64-mib", packed(0xfff).put(0x2000, &deflated(64 << 20))),
+        case("packed-one-byte", packed(100).put(0x2000, &deflated(1))),
+        case("packed-past-the-end", l2(u64::MAX)),
+        case("backing-name-of-4-gib", qcow().be64(8, 0x40).be32(16, u32::MAX)),
+        case("backing-name-past-the-end", qcow().be64(8, 1 << 62).be32(16, 10)),
+        case("crypt-method-unknown", qcow().be32(36, 7)),
+    ];
+    cases.extend(
+        [(0, 9), (8, 9), (17, 9), (255, 9), (12, 5), (12, 14), (12, 255)]
+            .map(|(cluster, l2)| huge(&format!("bits-{cluster}-{l2}"), qcow().put(32, &[cluster, l2]))),
+    );
+    judge(&cases, "qcow");
+}
+
+#[test]
+fn qed_that_leads_astray() {
+    requires!("time");
+    let l2 = |value: u64| qed().le64(0x2000, value);
+    let cases = [
+        case("as-it-should-be", qed()),
+        case("header-cut", qed().0[..60].to_vec()),
+        huge("size-of-all-numbers", qed().le64(48, u64::MAX - 511)),
+        case("size-odd", qed().le64(48, 1000)),
+        case("clusters-of-0-bytes", qed().le32(4, 0)),
+        case("clusters-of-2-gib", qed().le32(4, 1 << 31)),
+        case("clusters-of-3000-bytes", qed().le32(4, 3000)),
+        case("tables-of-0-clusters", qed().le32(8, 0)),
+        case("tables-of-4294967295-clusters", qed().le32(8, u32::MAX)),
+        case("tables-of-1-gib", qed().le32(4, 1 << 26).le32(8, 16).le64(40, 1 << 26)),
+        case("header-of-all-numbers", qed().le32(12, u32::MAX)),
+        case("every-feature", qed().le64(16, u64::MAX)),
+        case("l1-at-the-end-of-numbers", qed().le64(40, u64::MAX << 12)),
+        case("l1-in-the-header", qed().le64(40, 0)),
+        case("l1-names-itself", qed().le64(0x1000, 0x1000)),
+        case("l1-names-the-header", qed().le64(0x1000, 1)),
+        case("l2-names-itself", l2(0x2000)),
+        case("l2-past-the-end", qed().le64(0x1000, 1 << 62)),
+        case("cluster-unaligned", l2(0x3001)),
+        case("cluster-past-the-end", l2(u64::MAX << 12)),
+        case(
+            "backing-name-of-4-gib",
+            qed().le64(16, 1).le32(12, u32::MAX).le32(60, u32::MAX).le64(40, u64::MAX << 12),
+        ),
+        case("backing-name-past-the-end", qed().le64(16, 1).le32(56, u32::MAX).le32(60, 10)),
+    ];
+    judge(&cases, "qed");
+}
+
 // ---- vmdk ----
 
 /// A hosted sparse extent: 2048 sectors, grains of 128, GT of 512, descriptor at sector 1, GD at 21, GT at 22, grain at 128.
@@ -825,6 +961,11 @@ fn referring(dir: &Path) -> Vec<(String, Vec<u8>)> {
         let data =
             qcow2().be64(72, 4).be32(104, 0x4441_5441).be32(108, name.len() as u32).put(112, name.as_bytes());
         images.push((format!("data-{what}.qcow2"), data.into()));
+        let old = qcow().be64(8, 0x100).be32(16, name.len() as u32).put(0x100, name.as_bytes());
+        images.push((format!("backing-{what}.qcow"), old.into()));
+        let named = qed().le32(56, 0x100).le32(60, name.len() as u32).put(0x100, name.as_bytes());
+        images.push((format!("backing-{what}.qed"), named.clone().le64(16, 1).into()));
+        images.push((format!("backing-raw-{what}.qed"), named.le64(16, 5).into()));
         for kind in ["FLAT", "SPARSE", "VMFS"] {
             let offset = if kind == "FLAT" { " 0" } else { "" };
             let text = descriptor(&format!("createType=\"monolithicFlat\"\nRW 8 {kind} \"{name}\"{offset}"));

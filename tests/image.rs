@@ -12,6 +12,8 @@
 mod common;
 #[path = "image/ova.rs"]
 mod ova;
+#[path = "image/qcow.rs"]
+mod qcow;
 
 use imgmount::block::{Below, BlockSource};
 use imgmount::budget::Limits;
@@ -96,9 +98,11 @@ fn cases() -> Vec<Case> {
     for dir in sets() {
         for row in table(dir, "cases.tsv") {
             let path = dir.join(&row[0]);
-            let image = open_with(&path, dir, &row[4]).unwrap_or_else(|e| panic!("{}: {e:?}", row[0]));
+            let layer = Some(row[5].clone()).filter(|layer| !layer.is_empty());
+            let image = open_with(&path, dir, &row[4], layer).unwrap_or_else(|e| panic!("{}: {e:?}", row[0]));
             let reference = File::open(dir.join(&row[2])).unwrap();
-            let (name, format, qemu) = (row[0].clone(), row[1].clone(), row[3].clone());
+            let name = row[0].clone() + &row[5];
+            let (format, qemu) = (row[1].clone(), row[3].clone());
             cases.push(Case { name, path, format, qemu, image, reference });
         }
     }
@@ -106,14 +110,14 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// With its folder allowed and, unless it is empty, a key for whatever is locked.
-fn open_with(path: &Path, dir: &Path, key: &str) -> Result<Opened> {
+/// With its folder allowed and, unless it is empty, a key for whatever is locked; a layer of it, if one is named.
+fn open_with(path: &Path, dir: &Path, key: &str, layer: Option<String>) -> Result<Opened> {
     let mut keys = Keys::default();
     if !key.is_empty() {
         keys.add("*", Secret::new(key.as_bytes().to_vec()));
     }
     let given = Given::open(Locator::Path(path.to_owned()), &[dir.to_owned()])?;
-    open_image(Arc::new(given), &Options { keys: Arc::new(keys), ..Options::default() })
+    open_image(Arc::new(given), &Options { layer, keys: Arc::new(keys), ..Options::default() })
 }
 
 fn open_as(path: &Path, allow: &[&Path], format: Option<&str>) -> Result<Opened> {
@@ -198,7 +202,10 @@ fn any_piece_of_any_variant_is_that_piece_of_the_disk() {
 
 /// `qemu-img map --output=json`: start, length, and whether it reads as zero.
 fn qemu_map(path: &Path, format: &str) -> Vec<(u64, u64, bool)> {
-    let json = common::sh(&format!("qemu-img map -f {format} --output=json '{}'", path.display()));
+    // qemu takes the name of a data file relative to where it runs.
+    let dir = path.parent().unwrap().display();
+    let json =
+        common::sh(&format!("cd '{dir}'; qemu-img map -f {format} --output=json '{}'", path.display()));
     let entries: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     let number = |entry: &serde_json::Value, key: &str| entry[key].as_u64().unwrap();
     entries.iter().map(|e| (number(e, "start"), number(e, "length"), e["zero"].as_bool().unwrap())).collect()
@@ -288,7 +295,7 @@ fn encrypted_disks_are_never_handed_out_as_ciphertext() {
         for row in table(dir, "cases.tsv").iter().filter(|row| !row[4].is_empty()) {
             let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encrypted, "{}: {error:?}", row[0]);
-            let wrong = open_with(&dir.join(&row[0]), dir, "not the key").unwrap_err();
+            let wrong = open_with(&dir.join(&row[0]), dir, "not the key", None).unwrap_err();
             assert_eq!(wrong.kind(), ErrorKind::Encrypted, "{}: {wrong:?}", row[0]);
         }
     }
@@ -593,7 +600,7 @@ fn tiny_and_empty_files_are_refused_by_every_format_but_raw() {
     for len in [0, 1, 10, 511, 512, 513] {
         let path = dir.path().join(format!("tiny{len}"));
         std::fs::write(&path, vec![0x55; len]).unwrap();
-        for format in ["qcow2", "vmdk", "vhd"] {
+        for format in ["qcow2", "qcow", "qed", "vmdk", "vhd"] {
             assert_eq!(
                 open_as(&path, &[], Some(format)).unwrap_err().kind(),
                 ErrorKind::NotAnImage,
@@ -717,7 +724,7 @@ fn broken_samples_of_others_end_soon_and_without_a_panic() {
             packed.display(),
             path.display()
         ));
-        for format in [None, Some("qcow2"), Some("vmdk"), Some("vhd")] {
+        for format in [None, Some("qcow2"), Some("qcow"), Some("qed"), Some("vmdk"), Some("vhd")] {
             let start = spent();
             if let Ok(image) = open_as(&path, &[], format) {
                 use_disk(&image.disk, &mut Seeded(7));
@@ -729,13 +736,14 @@ fn broken_samples_of_others_end_soon_and_without_a_panic() {
     assert!(tried > 100, "{tried}");
 }
 
-/// Opens nothing.
+/// Gives every file that an image names: a disk of zeros.
 #[derive(Debug)]
-struct Shut;
+struct Zeros;
 
-impl Gate for Shut {
-    fn open(&self, _: &Locator, _: &[u8], _: Reference) -> Result<Found> {
-        Err(Error::new(ErrorKind::ExternalRef, "shut"))
+impl Gate for Zeros {
+    fn open(&self, from: &Locator, _: &[u8], _: Reference) -> Result<Found> {
+        let source = Arc::new(Memory::new(vec![0; 1 << 20], "zeros"));
+        Ok(Found { source, locator: from.clone() })
     }
 }
 
@@ -743,7 +751,7 @@ impl Gate for Shut {
 fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<Opened> {
     let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
     let keys = Keys::default();
-    let (gate, member, spool) = (&Shut, None, None);
+    let (gate, member, spool) = (&Zeros, None, None);
     let cx =
         OpenCx { gate, locator: &locator, budget: &budget, mapper, keys: &keys, member, spool, depth: 0 };
     imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
@@ -751,19 +759,21 @@ fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<O
 
 /// Where the structures of a seed lie: its header and the first tables it names.
 fn structures(format: &str, bytes: &[u8]) -> Vec<(u64, u64)> {
-    let be64 = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
-    let le64 = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    let le32 = |at: usize| u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()));
+    let be64 = |at: u64| u64::from_be_bytes(bytes[at as usize..][..8].try_into().unwrap());
+    let le64 = |at: u64| u64::from_le_bytes(bytes[at as usize..][..8].try_into().unwrap());
     let end = bytes.len() as u64;
     match format {
         "qcow2" => {
-            let l1 = be64(40);
-            let l2 = be64(l1 as usize) & 0x00ff_ffff_ffff_fe00;
-            vec![(0, 300), (l1, 64), (l2, 1024)]
+            let (l1, snapshots) = (be64(40), be64(64));
+            let l2 = be64(l1) & 0x00ff_ffff_ffff_fe00;
+            let snapshots = if snapshots > 0 { vec![(snapshots, 256)] } else { Vec::new() };
+            [vec![(0, 300), (l1, 64), (l2, 1024)], snapshots].concat()
         }
+        "qcow" => vec![(0, 64), (be64(40), 32), (be64(be64(40)), 1024)],
+        "qed" => vec![(0, 64), (le64(40), 32), (le64(le64(40)), 1024)],
         "vmdk" => {
             let gd = le64(56) * 512;
-            vec![(0, 80), (512, 400), (gd, 64), (le32(gd as usize) * 512, 1024)]
+            vec![(0, 80), (512, 400), (gd, 64), (le32_at(bytes, gd) * 512, 1024)]
         }
         _ => vec![(0, 100), (512, 100), (1536, 32), (end - 512, 100)],
     }
@@ -789,10 +799,15 @@ fn mutants_neither_panic_nor_hang() {
         ("chs-dynamic.vhd", "vhd"),
         ("fixed.vhd", "vhd"),
     ];
+    mutants(fixtures(), &seeds);
+}
+
+/// Opens and uses images of a set in which bytes were changed, most of them in their structures.
+fn mutants(dir: &Path, seeds: &[(&str, &str)]) {
     let mapper = Mapper::new(Arc::new(Cache::new(1 << 20)));
     let mut seeded = Seeded(0xfeed);
     for (name, format) in seeds {
-        let seed = std::fs::read(fixtures().join(name)).unwrap();
+        let seed = std::fs::read(dir.join(name)).unwrap();
         let places = structures(format, &seed);
         for round in 0..140 {
             let mut bytes = seed.clone();
@@ -814,9 +829,11 @@ fn mutants_neither_panic_nor_hang() {
             let start = spent();
             let told = format!("{name}, round {round}");
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                let explicit = (round % 2 == 0).then_some(format);
+                let explicit = (round % 2 == 0).then_some(*format);
                 if let Ok(image) = open_bytes(bytes, explicit, &mapper) {
-                    use_disk(&image.disk, &mut Seeded(round + 1));
+                    for layer in image.layers.iter().take(4) {
+                        use_disk(&layer.disk, &mut Seeded(round + 1));
+                    }
                 }
             }));
             assert!(done.is_ok(), "{told}: panicked");

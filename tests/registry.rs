@@ -39,7 +39,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/image/mod.rs",
         list: "pub const FORMATS:",
         end: "\n}",
-        helpers: &["foreign", "layer", "pages", "parent", "unpack"],
+        helpers: &["backing", "clusters", "foreign", "layer", "pages", "parent", "unpack"],
     },
     Registry {
         folder: "src/volume",

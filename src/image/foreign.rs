@@ -52,7 +52,6 @@ const ROWS: &[Row] = &[
     row(0, b"\x89PNG\r\n\x1a\n", "a PNG picture", DISK),
     row(0, &[0xff, 0xd8, 0xff], "a JPEG picture", DISK),
     row(0, b"SQLite format 3\0", "an SQLite database", DISK),
-    row(0, b"QED\0", "a QED disk image", Way::Image),
     row(0, b"WithoutFreeSpace", "a Parallels disk image", Way::Image),
     row(0, b"WithouFreSpacExt", "a Parallels disk image", Way::Image),
     row(0, b"EVF\x09\x0d\x0a\xff\0", "an E01 (EWF) evidence file", Way::Image),

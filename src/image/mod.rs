@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 pub use layer::Layer;
 
+mod backing;
+mod clusters;
 mod foreign;
 mod layer;
 mod pages;
@@ -24,6 +26,8 @@ registry! {
     /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
     pub const FORMATS: &[&Format];
     pub mod qcow2 => FORMAT;
+    pub mod qcow => FORMAT;
+    pub mod qed => FORMAT;
     pub mod vmdk => FORMAT;
     pub mod vhd => FORMAT;
     pub mod vhdx => FORMAT;

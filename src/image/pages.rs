@@ -170,11 +170,6 @@ pub(super) fn held(len: u64, host_offset: u64, file_len: u64, at: &At) -> Result
     }
 }
 
-/// The big-endian 64-bit entries of a window.
-pub(super) fn entries_be64(window: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    window.chunks_exact(8).map(|bytes| bytes.first_chunk().copied().map_or(0, u64::from_be_bytes))
-}
-
 /// The little-endian 32-bit entries of a window.
 pub(super) fn entries_le32(window: &[u8]) -> impl Iterator<Item = u32> + '_ {
     window.chunks_exact(4).map(|bytes| bytes.first_chunk().copied().map_or(0, u32::from_le_bytes))

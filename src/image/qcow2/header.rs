@@ -2,6 +2,7 @@
 //!
 //! Specification: qemu, `docs/interop/qcow2.txt`, sections "Header", "Header extensions", "Feature name table".
 
+use super::super::clusters::L1;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::{narrow, round_up, wide};
 use crate::ondisk::{be32, be64, get_be32, get_be64, parse_struct};
@@ -62,15 +63,23 @@ const DATA_FILE: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
+/// Compatible features: whoever does not know a set bit may ignore it.
+pub(super) const LAZY_REFCOUNTS: u64 = 1 << 0;
+
+/// Autoclear features: as compatible ones, for a reader.
+pub(super) const BITMAPS: u64 = 1 << 0;
+const RAW_DATA_FILE: u64 = 1 << 1;
+
 /// A checked header.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub(super) version: u32,
     pub(super) cluster_bits: u32,
     pub(super) size: u64,
-    pub(super) l1_entries: u64,
-    pub(super) l1_offset: u64,
+    pub(super) l1: L1,
     pub(super) incompatible: u64,
+    pub(super) compatible: u64,
+    pub(super) autoclear: u64,
     pub(super) refcount_bits: u64,
     pub(super) compression: Compression,
     pub(super) encryption: Encryption,
@@ -86,11 +95,11 @@ pub(super) struct Header {
 pub(super) struct Extensions {
     pub(super) backing_format: Option<Vec<u8>>,
     pub(super) bitmaps: Option<u32>,
-    data_file: Option<Vec<u8>>,
+    pub(super) data_file: Option<Vec<u8>>,
     /// Byte and length of the LUKS header ("Full disk encryption header pointer").
     luks: Option<(u64, u64)>,
-    /// Name of incompatible feature bits.
-    names: Vec<(u8, Vec<u8>)>,
+    /// Kind (0 incompatible, 1 compatible, 2 autoclear), bit and name of features.
+    names: Vec<(u8, u8, Vec<u8>)>,
 }
 
 fn corrupt(byte: u64, why: impl Into<String>) -> Error {
@@ -109,7 +118,10 @@ impl Header {
         let version = raw.version.get();
         match version {
             2 | 3 => {}
-            1 => return Err(Error::unsupported("qcow version 1").help(CONVERT)),
+            1 => {
+                return Err(Error::unsupported("qcow version 1 as qcow2")
+                    .help("it has a reader of its own: --format qcow"));
+            }
             other => return Err(Error::unsupported(format!("qcow2 version {other}"))),
         }
         let cluster_bits = raw.cluster_bits.get();
@@ -121,6 +133,8 @@ impl Header {
         } else {
             (be64(head, 72, &at)?, be32(head, 96, &at)?, be32(head, 100, &at)?)
         };
+        let (compatible, autoclear) =
+            if version == 2 { (0, 0) } else { (be64(head, 80, &at)?, be64(head, 88, &at)?) };
         let cluster = 1_u64 << cluster_bits;
         if version == 3 && (header_length < 104 || u64::from(header_length) > cluster) {
             return Err(corrupt(
@@ -135,7 +149,13 @@ impl Header {
         // The extensions lie between the header and the backing file's name, or the end of the first cluster.
         let end = backing.map_or(cluster, |(offset, _)| offset.min(cluster)).min(wide(head.len()));
         let extensions = Extensions::parse(head, u64::from(header_length), end)?;
-        check_features(incompatible, &extensions)?;
+        check_features(incompatible, autoclear, &extensions)?;
+        if incompatible & EXTENDED_L2 != 0 && cluster_bits < 14 {
+            return Err(corrupt(
+                0x14,
+                format!("cluster_bits is {cluster_bits}, extended L2 entries need at least 14"),
+            ));
+        }
         let encryption = match raw.crypt_method.get() {
             0 => Encryption::None,
             1 => Encryption::Aes,
@@ -167,9 +187,10 @@ impl Header {
             version,
             cluster_bits,
             size: raw.size.get(),
-            l1_entries: u64::from(raw.l1_size.get()),
-            l1_offset: raw.l1_table_offset.get(),
+            l1: L1 { offset: raw.l1_table_offset.get(), entries: raw.l1_size.get().into() },
             incompatible,
+            compatible,
+            autoclear,
             refcount_bits: 1 << refcount_order,
             compression,
             encryption,
@@ -178,7 +199,7 @@ impl Header {
             backing: backing.filter(|(_, len)| *len > 0),
             extensions,
         };
-        header.check_l1()?;
+        header.check_l1(header.l1, header.size, at)?;
         Ok(header)
     }
 
@@ -199,34 +220,66 @@ impl Header {
         1 << self.cluster_bits
     }
 
-    fn check_l1(&self) -> Result<()> {
+    /// Bits of the index into an L2 table: it fills a cluster with entries of 8 bytes, or 16 ("Extended L2 Entries").
+    pub(super) fn l2_bits(&self) -> u32 {
+        self.cluster_bits.saturating_sub(if self.has_extended_l2() { 4 } else { 3 })
+    }
+
+    /// Do bitmaps of subclusters follow the descriptors?
+    pub(super) const fn has_extended_l2(&self) -> bool {
+        self.incompatible & EXTENDED_L2 != 0
+    }
+
+    /// Do the clusters lie in a file of their own?
+    pub(super) const fn has_data_file(&self) -> bool {
+        self.incompatible & DATA_FILE != 0
+    }
+
+    /// Is that file the disk as it is?
+    pub(super) const fn has_raw_data_file(&self) -> bool {
+        self.autoclear & RAW_DATA_FILE != 0
+    }
+
+    /// Checks an L1 table of a disk of `size` bytes: the image's own or a snapshot's.
+    ///
+    /// # Errors
+    /// `Corrupt` at `at` when it is not aligned or too short; `Limit` over 32 MiB.
+    pub(super) fn check_l1(&self, l1: L1, size: u64, at: At) -> Result<L1> {
         /// As qemu (`QCOW_MAX_L1_SIZE`); at 64 KiB clusters it is enough for 2 PiB.
         const MAX_L1: u64 = 32 << 20;
-        let entries = self.l1_entries;
+        let L1 { offset, entries } = l1;
         if entries.saturating_mul(8) > MAX_L1 {
-            return Err(Error::limit(format!("an L1 table of {entries} entries, over {} MiB", MAX_L1 >> 20))
-                .at(At::new("qcow2", "header").byte(0x24)));
+            return Err(
+                Error::limit(format!("an L1 table of {entries} entries, over {} MiB", MAX_L1 >> 20)).at(at)
+            );
         }
-        if self.l1_offset & self.cluster().saturating_sub(1) != 0 {
-            return Err(corrupt(
-                0x28,
-                format!("the L1 table at {:#x} is not cluster-aligned", self.l1_offset),
-            ));
+        if offset & self.cluster().saturating_sub(1) != 0 {
+            return Err(
+                Error::corrupt(at).because(format!("the L1 table at {offset:#x} is not cluster-aligned"))
+            );
         }
-        // An L2 table fills a cluster with 8-byte entries, each for one cluster.
-        let per_l1 = 1_u64 << self.cluster_bits.saturating_mul(2).saturating_sub(3);
-        let needed = self.size.div_ceil(per_l1);
+        let needed = size.div_ceil(1_u64 << self.cluster_bits.saturating_add(self.l2_bits()));
         if entries < needed {
-            return Err(corrupt(
-                0x24,
-                format!("the L1 table has {entries} entries, a disk of {} bytes needs {needed}", self.size),
-            ));
+            return Err(Error::corrupt(at).because(format!(
+                "the L1 table has {entries} entries, a disk of {size} bytes needs {needed}"
+            )));
         }
-        Ok(())
+        Ok(l1)
+    }
+
+    /// Compatible and autoclear features that nobody knows: a reader may ignore them, and a person may want to know.
+    pub(super) fn ignored_features(&self) -> Vec<String> {
+        let known = [
+            (1_u8, "compatible", self.compatible & !LAZY_REFCOUNTS),
+            (2, "autoclear", self.autoclear & !(BITMAPS | RAW_DATA_FILE)),
+        ];
+        let named = known.into_iter().flat_map(|(kind, word, bits)| {
+            let set = (0..64_u8).filter(move |bit| bits >> bit & 1 == 1);
+            set.map(move |bit| format!("{word} bit {bit}{}", self.extensions.feature_name(kind, bit)))
+        });
+        named.collect()
     }
 }
-
-const CONVERT: &str = "qemu-img convert -O qcow2 OLD NEW makes an image that can be read";
 
 fn encrypted(method: &str) -> Error {
     Error::new(ErrorKind::Encrypted, format!("the disk is encrypted ({method}), and no key can be given yet"))
@@ -234,28 +287,27 @@ fn encrypted(method: &str) -> Error {
 }
 
 /// Refuses what the specification says must not be opened without being understood, by its own name.
-fn check_features(bits: u64, extensions: &Extensions) -> Result<()> {
-    let unknown = bits & !(DIRTY | CORRUPT | DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2);
+fn check_features(incompatible: u64, autoclear: u64, extensions: &Extensions) -> Result<()> {
+    let unknown = incompatible & !(DIRTY | CORRUPT | DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2);
     if unknown != 0 {
-        let bit = unknown.trailing_zeros();
-        let name = extensions.names.iter().find(|(known, _)| u32::from(*known) == bit);
-        let name =
-            name.map_or_else(|| "without a name".to_owned(), |(_, name)| format!("'{}'", escape(name)));
-        return Err(Error::unsupported(format!("incompatible feature bit {bit} ({name})"))
+        let bit = u8::try_from(unknown.trailing_zeros()).unwrap_or(u8::MAX);
+        let name = extensions.feature_name(0, bit);
+        return Err(Error::unsupported(format!("incompatible feature bit {bit}{name}"))
             .at(At::new("qcow2", "header").byte(0x48)));
     }
-    if bits & DATA_FILE != 0 {
-        let name = extensions.data_file.as_ref();
-        let name = name.map(|name| format!(" '{}'", escape(name))).unwrap_or_default();
-        return Err(Error::unsupported(format!("an external data file{name}")).help(CONVERT));
-    }
-    if bits & EXTENDED_L2 != 0 {
-        return Err(Error::unsupported("extended L2 entries (subclusters)").help(CONVERT));
+    if autoclear & RAW_DATA_FILE != 0 && incompatible & DATA_FILE == 0 {
+        return Err(corrupt(0x58, "says that its external data file is raw, but has no external data file"));
     }
     Ok(())
 }
 
 impl Extensions {
+    /// The name that the image gives a feature, in brackets.
+    fn feature_name(&self, kind: u8, bit: u8) -> String {
+        let name = self.names.iter().find(|(k, b, _)| (*k, *b) == (kind, bit));
+        name.map_or_else(|| " (without a name)".to_owned(), |(.., name)| format!(" ('{}')", escape(name)))
+    }
+
     fn parse(head: &[u8], start: u64, end: u64) -> Result<Self> {
         let mut found = Self::default();
         let mut at = start;
@@ -292,30 +344,15 @@ impl Extensions {
     }
 }
 
-/// Entries of 48 bytes: kind (0 = incompatible), bit, name padded with NUL.
-fn feature_names(table: &[u8]) -> Vec<(u8, Vec<u8>)> {
+/// Entries of 48 bytes: kind, bit, name padded with NUL.
+fn feature_names(table: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     let entries = table.chunks_exact(48).filter_map(|entry| match entry {
-        [0, bit, name @ ..] => {
-            Some((*bit, name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()))
+        [kind, bit, name @ ..] => {
+            Some((*kind, *bit, name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()))
         }
         _ => None,
     });
     entries.collect()
-}
-
-/// The identifying data of a snapshot, for `info`: id and name.
-pub(super) fn snapshot(entry: &[u8]) -> Option<(u64, String)> {
-    // Snapshot table entry: l1 offset 8, l1 size 4, id length 2, name length 2, seconds 4, nanoseconds 4,
-    // clock 8, state size 4, extra length 4, extra, id, name; padded to 8.
-    let id_len = usize::from(crate::ondisk::get_be16(entry, 12)?);
-    let name_len = usize::from(crate::ondisk::get_be16(entry, 14)?);
-    let extra = usize::try_from(get_be32(entry, 36)?).ok()?;
-    let id_at = 40_usize.checked_add(extra)?;
-    let name_at = id_at.checked_add(id_len)?;
-    let end = name_at.checked_add(name_len)?;
-    get_be64(entry, 0)?;
-    let (id, name) = (entry.get(id_at..name_at)?, entry.get(name_at..end)?);
-    Some((round_up(wide(end), 8)?, format!("{} '{}'", escape(id), escape(name))))
 }
 
 #[cfg(test)]

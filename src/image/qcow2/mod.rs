@@ -2,78 +2,86 @@
 //!
 //! ```text
 //! header ─ extensions ─ backing file name
-//!    └─ L1 table ─▶ L2 table ─▶ cluster: standard │ zlib or zstd │ zero │ none → backing file, or a hole
+//!    ├─ L1 table ─▶ L2 table ─▶ cluster: standard │ zlib or zstd │ zero │ none → backing file, or a hole
+//!    └─ snapshot table ─▶ an L1 table for each snapshot, of the same clusters
 //! ```
-//! Reference counts, bitmaps and snapshots are no part of the active disk and are not followed.
+//! A standard cluster lies in the image or, where there is one, in the external data file; with extended L2 entries each
+//! of its 32 subclusters is allocated by itself. A snapshot becomes a layer. Reference counts and bitmaps are no part of
+//! any disk and are not followed.
+//!
 //! Specification: qemu, `docs/interop/qcow2.txt`.
 
+use super::backing::{self, Stated};
+use super::clusters::{ClusterMap, L1};
 use super::{Confidence, Format, Layer, OpenCx, Opened, unpack};
-use crate::block::{BlockSource, Layout, Place, Probe, Run};
+use crate::block::{BlockSource, Layout, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::locator::{Found, Reference};
-use crate::num::narrow;
+use crate::locator::Reference;
+use crate::num::{narrow, wide};
 use crate::ondisk::read_table;
 use crate::text::escape;
-use header::{CORRUPT, Compression, DIRTY, HEAD, Header};
+use header::{BITMAPS, CORRUPT, Compression, DIRTY, HEAD, Header, LAZY_REFCOUNTS};
+use snapshot::Snapshot;
 use std::sync::Arc;
-use tables::{Cluster, Tables};
+use tables::Descriptors;
 
 mod header;
+mod snapshot;
 mod tables;
 
 /// The format.
 pub const FORMAT: Format = Format {
     name: "qcow2",
-    aliases: &["qcow"],
-    about: "qemu's copy-on-write image: versions 2 and 3, zlib and zstd clusters, backing files",
+    aliases: &[],
+    about: "qemu's copy-on-write image: versions 2 and 3, zlib and zstd clusters, subclusters, backing and data files, snapshots",
     probe,
     open,
 };
 
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
-    probe.has(0, b"QFI\xfb").then_some(Confidence::Signature)
+    let version = probe.bytes(4).map(u32::from_be_bytes);
+    (probe.has(0, b"QFI\xfb") && version != Some(1)).then_some(Confidence::Signature)
 }
 
-/// An open image.
+/// What the image's own disk and its snapshots share.
 #[derive(Debug)]
-struct Qcow2 {
-    size: u64,
-    cluster_bits: u32,
+struct Image {
+    map: ClusterMap<Descriptors>,
     compression: Compression,
-    tables: Tables,
-    files: [Arc<dyn BlockSource>; 1],
+    /// The image and, where there is one, its external data file.
+    files: Vec<Arc<dyn BlockSource>>,
     parent: Option<Arc<dyn BlockSource>>,
 }
 
-impl Layout for Qcow2 {
+/// One disk of an image: its own, or a snapshot's.
+#[derive(Debug)]
+struct Disk {
+    image: Arc<Image>,
+    size: u64,
+    /// What is wrong with a snapshot's table is told to whoever reads that snapshot.
+    l1: Result<L1>,
+}
+
+impl Layout for Disk {
     fn size(&self) -> u64 {
         self.size
     }
 
     fn files(&self) -> &[Arc<dyn BlockSource>] {
-        &self.files
+        &self.image.files
     }
 
     fn run_at(&self, offset: u64) -> Result<Run> {
-        let mapping = self.tables.lookup(offset)?;
-        let place = match mapping.cluster {
-            Cluster::Unallocated if self.parent.is_some() => Place::Parent,
-            Cluster::Unallocated => Place::Hole,
-            Cluster::Zero => Place::Zero,
-            Cluster::Standard(offset) => Place::Stored { file: 0, offset },
-            Cluster::Compressed(at, stored) => {
-                let unit = offset >> self.cluster_bits;
-                let skip = offset.saturating_sub(unit << self.cluster_bits);
-                Place::Packed { file: 0, offset: at, stored, unit, skip }
-            }
-        };
-        Ok(Run { len: mapping.len, place })
+        match &self.l1 {
+            Ok(l1) => self.image.map.run_at(*l1, offset),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
         let at = At::new("qcow2", "compressed cluster").index(unit);
-        let size = 1_u64 << self.cluster_bits;
-        match self.compression {
+        let size = self.image.map.cluster();
+        match self.image.compression {
             Compression::Zlib => {
                 let plain = unpack::inflate(stored, size, false, &at)?;
                 if plain.len() == narrow(size) {
@@ -86,11 +94,11 @@ impl Layout for Qcow2 {
     }
 
     fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
-        self.parent.as_ref()
+        self.image.parent.as_ref()
     }
 
     fn unit_size(&self) -> u32 {
-        1 << self.cluster_bits
+        1 << self.image.map.cluster_bits
     }
 }
 
@@ -105,13 +113,59 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     }
     let header = Header::parse(&head)?;
     header.refuse_encryption()?;
-    let l1_end = header.l1_offset.saturating_add(header.l1_entries.saturating_mul(8));
-    if l1_end > source.len() {
-        return Err(Error::corrupt(At::new("qcow2", "L1 table").byte(header.l1_offset)).because(format!(
-            "ends at {l1_end:#x}, but the file ends at {:#x}: it was cut off",
-            source.len()
-        )));
+    let l1 = header.l1.within(source.len(), At::new("qcow2", "L1 table"))?;
+    let mut warnings = Vec::new();
+    let mut facts = facts(&header, &mut warnings);
+    let snapshots = snapshots(&*source, &header, &mut facts, &mut warnings)?;
+    let mut map = ClusterMap::new(
+        Arc::clone(&source),
+        (header.cluster_bits, header.l2_bits()),
+        header.backing.is_some(),
+        Descriptors::new(&header),
+    );
+    if header.has_extended_l2() {
+        map.entry_len = 16;
     }
+    let data = if header.has_data_file() { Some(data_file(&header, cx)?) } else { None };
+    if let Some(data) = &data {
+        map.data = (1, data.len());
+    }
+    let parent = match header.backing {
+        Some((offset, len)) => {
+            let at = At::new("qcow2", "backing file name");
+            let cap = u64::from(header::MAX_BACKING_NAME);
+            let name = read_table(&*source, offset, u64::from(len), cap, at, cx.budget)?;
+            facts.push(("backing file", escape(&name).to_string()));
+            let format = header.extensions.backing_format.as_deref().filter(|format| !format.is_empty());
+            if let Some(format) = format {
+                facts.push(("backing format", escape(format).to_string()));
+            }
+            Some(backing::open(&name, format.map_or(Stated::Forgotten, Stated::As), cx)?)
+        }
+        None => None,
+    };
+    let image = Arc::new(Image {
+        map,
+        compression: header.compression,
+        files: [source].into_iter().chain(data).collect(),
+        parent: parent.as_ref().map(|parent| Arc::clone(&parent.disk)),
+    });
+    let disk = cx.mapper.map(Disk { image: Arc::clone(&image), size: header.size, l1: Ok(l1) });
+    let mut opened = Opened::single(disk, FORMAT.name, cx);
+    (opened.subformat, opened.facts, opened.warnings) =
+        (Some(format!("v{}", header.version)), facts, warnings);
+    if let Some(parent) = parent {
+        backing::put_below(&mut opened, parent);
+    }
+    for (number, snapshot) in (0..).zip(snapshots) {
+        opened.layers.push(layer(&image, &header, number, &snapshot, cx));
+    }
+    Ok(opened)
+}
+
+/// What `info` says of a header, and what is odd about it.
+fn facts(header: &Header, warnings: &mut Vec<String>) -> Vec<(&'static str, String)> {
+    let yes = || "yes".to_owned();
     let mut facts = vec![
         ("version", header.version.to_string()),
         ("cluster size", header.cluster().to_string()),
@@ -124,96 +178,97 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         ),
         ("refcount bits", header.refcount_bits.to_string()),
     ];
-    let mut warnings = Vec::new();
+    if header.has_extended_l2() {
+        facts.push(("extended L2 entries", yes()));
+        facts.push(("subcluster size", (header.cluster() / 32).to_string()));
+    }
+    if header.compatible & LAZY_REFCOUNTS != 0 {
+        facts.push(("lazy refcounts", yes()));
+    }
     if header.incompatible & DIRTY != 0 {
-        facts.push(("dirty", "yes".to_owned()));
+        facts.push(("dirty", yes()));
         warnings.push(
             "the image is marked dirty: its writer did not close it; clusters are read as its tables say"
                 .to_owned(),
         );
     }
     if header.incompatible & CORRUPT != 0 {
-        facts.push(("corrupt", "yes".to_owned()));
+        facts.push(("corrupt", yes()));
         warnings.push("the image is marked corrupt by its writer; what its tables still say is read, 'qemu-img check' shows the damage".to_owned());
     }
-    if header.snapshots > 0 {
-        facts.push(("snapshots", snapshots(&*source, &header, cx)));
-    }
     if let Some(bitmaps) = header.extensions.bitmaps {
-        facts.push(("bitmaps", bitmaps.to_string()));
+        let state = if header.autoclear & BITMAPS == 0 { " (inconsistent)" } else { "" };
+        facts.push(("bitmaps", format!("{bitmaps}{state}")));
     }
-    let parent = match header.backing {
-        Some((offset, len)) => {
-            let at = At::new("qcow2", "backing file name");
-            let cap = u64::from(header::MAX_BACKING_NAME);
-            let name = read_table(&*source, offset, u64::from(len), cap, at, cx.budget)?;
-            facts.push(("backing file", escape(&name).to_string()));
-            if let Some(format) = &header.extensions.backing_format {
-                facts.push(("backing format", escape(format).to_string()));
-            }
-            Some(open_backing(&name, header.extensions.backing_format.as_deref(), cx)?)
-        }
-        None => None,
-    };
-    let layout = Qcow2 {
-        size: header.size,
-        cluster_bits: header.cluster_bits,
-        compression: header.compression,
-        tables: Tables::new(Arc::clone(&source), &header),
-        files: [source],
-        parent: parent.as_ref().map(|parent| Arc::clone(&parent.disk)),
-    };
-    let disk = cx.mapper.map(layout);
-    let mut layers = vec![Layer::file(cx.locator, FORMAT.name, Arc::clone(&disk))];
-    if let Some(parent) = parent {
-        let name = parent.layers.first().map(|layer| layer.name.clone()).unwrap_or_default();
-        warnings.extend(parent.warnings.iter().map(|warning| format!("{name}: {warning}")));
-        layers.extend(parent.layers);
+    if let Some(name) = header.extensions.data_file.as_ref().filter(|_| header.has_data_file()) {
+        facts.push(("data file", escape(name).to_string()));
+        facts.push(("data file raw", if header.has_raw_data_file() { yes() } else { "no".to_owned() }));
     }
-    let subformat = Some(format!("v{}", header.version));
-    Ok(Opened { subformat, facts, layers, warnings, ..Opened::single(disk, FORMAT.name, cx) })
+    let ignored = header.ignored_features();
+    if !ignored.is_empty() {
+        facts.push(("ignored features", ignored.join(", ")));
+    }
+    facts
 }
 
-/// Opens the layer below through the gate.
-fn open_backing(name: &[u8], format: Option<&[u8]>, cx: &OpenCx<'_>) -> Result<Opened> {
-    let shown = escape(name);
-    let Found { source, locator } = cx.gate.open(cx.locator, name, Reference::Backing)?;
-    let below = cx.below(&locator);
-    let format = match format.filter(|format| !format.is_empty()) {
-        Some(named) => {
-            let named = escape(named).to_string();
-            let known = super::by_name(&named);
-            known.map_err(|_| Error::unsupported(format!("the backing format '{named}' of '{shown}'")))?.name
-        }
-        // To guess raw would be to trust the guest: it can write any header into a raw disk, and with it name files.
-        None => match super::signed(&*source, &locator.file_name())?.as_slice() {
-            [one] => one.name,
-            _ => {
-                let error = Error::new(
-                    ErrorKind::Ambiguous,
-                    format!("names no format for its backing file '{shown}', which does not show one itself"),
-                );
-                return Err(error.help(
-                    "say it in a copy of the overlay: qemu-img rebase -u -b NAME -F raw COPY (or -F with the right format)",
-                ));
-            }
-        },
-    };
-    super::open(source, Some(format), &below)
-        .map_err(|error| error.context(format!("backing file '{shown}'")))
+/// Opens the external data file through the gate. It is raw by definition.
+fn data_file(header: &Header, cx: &OpenCx<'_>) -> Result<Arc<dyn BlockSource>> {
+    if header.has_raw_data_file() && header.backing.is_some() {
+        let at = At::new("qcow2", "header").byte(0x58);
+        return Err(Error::corrupt(at)
+            .because("says that its data file alone is the whole disk, and names a backing file"));
+    }
+    let name = header.extensions.data_file.as_ref().ok_or_else(|| {
+        Error::unsupported("an external data file whose name the image does not say")
+            .help("write the name into a copy of the image: qemu-img amend -f qcow2 -o data_file=NAME COPY")
+    })?;
+    cx.gate.open(cx.locator, name, Reference::DataFile).map(|found| found.source)
 }
 
-/// The snapshots, for `info`: as many as a bounded look at the table shows. Trouble here spoils nothing else.
-fn snapshots(source: &dyn BlockSource, header: &Header, cx: &OpenCx<'_>) -> String {
-    const LOOK: u64 = 64 << 10;
-    let len = LOOK.min(source.len().saturating_sub(header.snapshots_offset));
-    let at = At::new("qcow2", "snapshot table");
-    let table = read_table(source, header.snapshots_offset, len, LOOK, at, cx.budget).unwrap_or_default();
-    let (mut names, mut rest) = (Vec::new(), table.as_slice());
-    for _ in 0..header.snapshots.min(256) {
-        let Some((len, name)) = header::snapshot(rest) else { break };
-        names.push(name);
-        rest = rest.get(narrow(len)..).unwrap_or_default();
+/// The entries of the snapshot table.
+fn snapshots(
+    source: &dyn BlockSource,
+    header: &Header,
+    facts: &mut Vec<(&'static str, String)>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Snapshot>> {
+    /// Names in the line of `info`; the list of layers has them all.
+    const NAMES: usize = 16;
+    if header.snapshots == 0 {
+        return Ok(Vec::new());
     }
-    format!("{}: {}", header.snapshots, names.join(", "))
+    let found = snapshot::load(source, header)?;
+    let mut names: Vec<String> =
+        found.iter().take(NAMES).map(|s| format!("{} '{}'", escape(&s.id), escape(&s.name))).collect();
+    if found.len() > NAMES {
+        names.push("...".to_owned());
+    }
+    facts.push(("snapshots", format!("{}: {}", header.snapshots, names.join(", "))));
+    if wide(found.len()) < u64::from(header.snapshots) {
+        warnings.push(format!(
+            "of {} snapshots only the first {} can be listed: the snapshot table is damaged or larger than any that is accepted",
+            header.snapshots,
+            found.len()
+        ));
+    }
+    if header.has_data_file() {
+        // "Neither compressed clusters nor internal snapshots are supported": their clusters would be those of today.
+        warnings.push(
+            "the image has snapshots and an external data file, which holds one disk only: they are not read"
+                .to_owned(),
+        );
+        return Ok(Vec::new());
+    }
+    Ok(found)
+}
+
+/// A snapshot as a layer. Nothing of it is read before its disk is.
+fn layer(image: &Arc<Image>, header: &Header, number: u64, snapshot: &Snapshot, cx: &OpenCx<'_>) -> Layer {
+    let at = || At::new("qcow2", "snapshot table").index(number);
+    let size = snapshot.size.unwrap_or(header.size);
+    let l1 = L1 { offset: snapshot.l1_offset, entries: snapshot.l1_entries };
+    let l1 = header.check_l1(l1, size, at()).and_then(|l1| l1.within(image.map.pages.file_len(), at()));
+    let disk = cx.mapper.map(Disk { image: Arc::clone(image), size, l1 });
+    let name = escape(&snapshot.name).to_string();
+    Layer { name, snapshot: Some(escape(&snapshot.id).to_string()), format: FORMAT.name, size, disk }
 }

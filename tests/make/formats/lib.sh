@@ -4,7 +4,7 @@
 #   tests/make/formats/NAME.sh DIR
 #
 # DIR/cases.tsv lists what must be read: image, format in our word, reference, format in qemu-img's word ('-' where
-# qemu-img does not read it), key if it is locked. Images that name others need DIR allowed.
+# qemu-img does not read it), key if it is locked, layer if not the image's own disk is meant. Images that name others need DIR allowed.
 # DIR/refused.tsv lists what must be refused: image, a word of the reason.
 # shellcheck shell=bash
 set -euo pipefail
@@ -28,8 +28,8 @@ make_disk() {
     seq 500000 590000 | put $(( (5 << 20) - 1234 ))
 }
 
-is() { # image, format in our word, reference, [qemu-img's word or -], [key]
-    printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-$2}" "${5:-}" >> cases.tsv
+is() { # image, format in our word, reference, [qemu-img's word or -], [key], [layer]
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-$2}" "${5:-}" "${6:-}" >> cases.tsv
 }
 case_of() { # image, its format in qemu's word, [in ours]: the reference is what qemu-img reads
     qemu-img convert -f "$2" -O raw "$1" "$1.ref"
