@@ -215,6 +215,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("debian.qcow2", "qcow2"),
     ("debian-zlib.qcow2", "qcow2"),
     ("debian-zstd.qcow2", "qcow2"),
+    ("debian.qcow", "qcow"),
+    ("debian.qed", "qed"),
     ("debian.vmdk", "vmdk"),
     ("debian-stream.vmdk", "vmdk"),
     ("debian-flat.vmdk", "vmdk"),

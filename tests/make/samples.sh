@@ -198,6 +198,8 @@ convert debian.vhd -O vpc -o subformat=dynamic,force_size=on
 convert debian-fixed.vhd -O vpc -o subformat=fixed,force_size=on
 convert debian.vhdx -O vhdx -o subformat=dynamic
 convert debian.vdi -O vdi
+convert debian.qcow -O qcow
+convert debian.qed -O qed
 
 # The same disk as a machine's: an envelope with the disk beside it, both in one archive; and an archive without one.
 cat > debian.ovf <<T
