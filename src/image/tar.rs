@@ -395,9 +395,8 @@ impl Archive {
             Some(Some(at)) => Ok(Some(*at)),
             Some(None) => {
                 let shown = escape(name);
-                Err(Error::new(ErrorKind::Ambiguous, format!("holds two members called '{shown}'")).help(
-                    "tar itself would keep the last one: unpack the archive, and open what is meant",
-                ))
+                Err(Error::new(ErrorKind::Ambiguous, format!("holds two members called '{shown}'"))
+                    .help("tar itself would keep the last one: unpack the archive, and open what is meant"))
             }
         }
     }
@@ -614,6 +613,10 @@ pub(super) fn disk_in(
             .help("take the inner one out (tar xf), and open it"));
     }
     disk.member = Some(name.to_owned());
+    // A wrapper calls it as it would be called unpacked, beside the archive.
+    if let Some(layer) = disk.layers.first_mut() {
+        layer.name = found.locator.to_string();
+    }
     for sum in &mut disk.sums {
         sum.of = if sum.of == "disk" { name.to_owned() } else { format!("{name}//{}", sum.of) };
     }
