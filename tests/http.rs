@@ -997,6 +997,44 @@ fn the_program_says_the_same_of_a_url_as_of_the_file() {
     }
 }
 
+#[test]
+fn the_disks_of_an_ova_on_a_server_are_read_in_place() {
+    requires!("qemu-img", "tar");
+    let dir = common::tempdir();
+    // Members of 2 MiB stand between the disks: their headers are read, and nothing else of them.
+    common::sh(&format!(
+        "cd '{}'; for n in 1 2 3 4 5 6; do head -c 2M /dev/urandom > filler$n; done\n\
+         truncate -s 8M a.raw b.raw; head -c 1M /dev/urandom | dd of=a.raw bs=1M seek=2 conv=notrunc status=none\n\
+         head -c 1M /dev/urandom | dd of=b.raw bs=1M seek=5 conv=notrunc status=none\n\
+         qemu-img convert -f raw -O vmdk -o subformat=streamOptimized a.raw a.vmdk\n\
+         qemu-img convert -f raw -O qcow2 b.raw b.qcow2\n\
+         cat > x.ovf <<T\n\
+         <Envelope xmlns='http://schemas.dmtf.org/ovf/envelope/1'><References><File id='1' href='a.vmdk'/><File id='2' href='b.qcow2'/>\n\
+         </References><DiskSection><Disk diskId='a' fileRef='1'/><Disk diskId='b' fileRef='2'/></DiskSection></Envelope>\nT\n\
+         tar --format=ustar -cf x.ova x.ovf filler1 filler2 filler3 a.vmdk filler4 filler5 filler6 b.qcow2",
+        dir.path().display()
+    ));
+    let local = dir.path().join("x.ova");
+    let server = Server::serving(&Arc::new(std::fs::read(&local).unwrap()));
+    let url = format!("http://{}/x.ova", server.address);
+    assert_same(&["hash", "IMAGE"], &local, &url);
+    assert_same(&["hash", "IMAGE//b.qcow2"], &local, &url);
+    let signed = common::imgmount(["hash", &format!("{url}//b.qcow2?sig=s3cr3t")]);
+    let expected = sha256(&std::fs::read(dir.path().join("b.raw")).unwrap());
+    assert_eq!(common::stdout(&signed), format!("{expected}  {url}//b.qcow2?...\n"));
+    let before = server.requests().len();
+    let output = common::imgmount(["map", "--json", &format!("{url}//a.vmdk")]);
+    assert!(output.status.success(), "{}", common::stderr(&output));
+    let took = &server.requests()[before..];
+    // Nine headers, the two ends of the file to know it by, and the disk's tables.
+    assert!(
+        took.len() <= 9 + 6,
+        "{} requests: {:?}",
+        took.len(),
+        took.iter().map(Request::range).collect::<Vec<_>>()
+    );
+}
+
 /// Runs the program on a URL with one variable of the environment set, and gives the sum that it prints.
 fn hash_with(variable: (&str, &str), url: &str) -> Result<String, String> {
     let mut program = Command::new(common::IMGMOUNT);

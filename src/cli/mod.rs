@@ -79,7 +79,8 @@ verbs! {
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "IMAGE is a path or a URL; for verbs, IMAGE:PATH names a file of the guest. IMAGE//MEMBER is one disk of \
-                  an OVA, an OVF or a tar archive. See man imgmount."
+                  an OVA, an OVF or a tar archive; without it, all of them: disk2 is the second disk, disk2/p1 its first \
+                  partition. See man imgmount."
 )]
 struct Cli {
     #[command(flatten)]

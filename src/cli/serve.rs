@@ -34,7 +34,8 @@ const REMOTE_THREADS: usize = 32;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exports: '' and 'disk' are the whole disk, p1... the partitions; with several images \
+    after_help = "Exports: '' and 'disk' are the whole disk, p1... the partitions; disk2, disk2/p1... \
+                        those of an OVA's second disk; with several images \
                         NAME, NAME/p1... Example: imgmount serve disk.vmdk --run 'nbdinfo --list $uri'"
 )]
 pub(super) struct Args {

@@ -16,9 +16,10 @@ use crate::budget::Budget;
 use crate::engine::Slice;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::locator::{Found, Gate, Locator, Reference};
-use crate::num::narrow;
+use crate::num::{narrow, wide};
 use crate::ondisk::{parse_struct, read_struct, read_table};
 use crate::text::escape;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -36,6 +37,8 @@ const BLOCK: u64 = 512;
 const MAX_MEMBERS: usize = 65_536;
 /// Bytes of pax records or of a long name in front of one member; libarchive accepts as many of the former.
 const MAX_EXTENDED: u64 = 1 << 20;
+/// Bytes of a member's name: Linux's `PATH_MAX`.
+const MAX_NAME: u64 = 4096;
 /// Disks opened together; a machine has fewer.
 pub(super) const MAX_DISKS: usize = 64;
 /// Names of members shown where one is not there.
@@ -190,6 +193,8 @@ pub(super) struct Archive {
     /// Why there may be more members than were found: damage, or the archive's end came early.
     pub(super) trouble: Option<Error>,
     pub(super) warnings: Vec<String>,
+    /// Where in `members` each name is; `None` of one that is there twice.
+    names: HashMap<Vec<u8>, Option<usize>>,
     /// Members that others named, by their place in `members`.
     used: Mutex<Vec<usize>>,
 }
@@ -220,6 +225,7 @@ impl Archive {
             members: Vec::new(),
             trouble: None,
             warnings: Vec::new(),
+            names: HashMap::new(),
             used: Mutex::default(),
         };
         if let Err(error) = archive.walk(cx.budget) {
@@ -269,21 +275,25 @@ impl Archive {
                 let shown = member.shown();
                 let size = member.size;
                 // Its header is sound, so it is known by name; whoever asks for it hears why it cannot be had.
-                self.push(member)?;
+                self.push(member, budget)?;
                 return Err(cut(
                     at,
                     &format!("'{shown}' has {size} bytes, of which the archive holds {has}"),
                 ));
             }
-            self.push(member)?;
+            self.push(member, budget)?;
             offset = end;
         }
     }
 
-    fn push(&mut self, member: Member) -> Result<()> {
+    fn push(&mut self, member: Member, budget: &Budget) -> Result<()> {
         if self.members.len() >= MAX_MEMBERS {
             return Err(Error::limit(format!("tar: more than {MAX_MEMBERS} members")));
         }
+        // Paid for, though it is in memory already.
+        drop(budget.buffer("tar: a member's name", wide(member.name.len()), MAX_NAME)?);
+        let at = self.members.len();
+        self.names.entry(member.name.clone()).and_modify(|place| *place = None).or_insert(Some(at));
         self.members.push(member);
         Ok(())
     }
@@ -380,15 +390,15 @@ impl Archive {
 
     /// The place of the only member of this name.
     fn position(&self, name: &[u8]) -> Result<Option<usize>> {
-        let mut all =
-            self.members.iter().enumerate().filter(|(_, member)| member.name == name).map(|(at, _)| at);
-        let first = all.next();
-        if all.next().is_some() {
-            let shown = escape(name);
-            return Err(Error::new(ErrorKind::Ambiguous, format!("holds two members called '{shown}'"))
-                .help("tar itself would keep the last one: unpack the archive, and open what is meant"));
+        match self.names.get(name) {
+            None => Ok(None),
+            Some(Some(at)) => Ok(Some(*at)),
+            Some(None) => {
+                let shown = escape(name);
+                Err(Error::new(ErrorKind::Ambiguous, format!("holds two members called '{shown}'"))
+                    .help("tar itself would keep the last one: unpack the archive, and open what is meant"))
+            }
         }
-        Ok(first)
     }
 
     /// A member's bytes.
@@ -603,6 +613,10 @@ pub(super) fn disk_in(
             .help("take the inner one out (tar xf), and open it"));
     }
     disk.member = Some(name.to_owned());
+    // A wrapper calls it as it would be called unpacked, beside the archive.
+    if let Some(layer) = disk.layers.first_mut() {
+        layer.name = found.locator.to_string();
+    }
     for sum in &mut disk.sums {
         sum.of = if sum.of == "disk" { name.to_owned() } else { format!("{name}//{}", sum.of) };
     }

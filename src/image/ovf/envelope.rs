@@ -17,6 +17,10 @@ use roxmltree::{Document, Node, ParsingOptions};
 pub(super) const MAX_ENVELOPE: u64 = 4 << 20;
 /// Elements, attributes and texts of an envelope.
 const MAX_NODES: u32 = 200_000;
+/// Attributes of one element, and declarations of namespaces altogether. The parser compares each with all others: tens of
+/// thousands would keep it busy for minutes. Real envelopes have about ten of either.
+const MAX_ATTRIBUTES: usize = 256;
+const MAX_NAMESPACES: usize = 256;
 /// Virtual systems of an envelope, and items of hardware of one: a large machine has some hundred of these.
 const MAX_SYSTEMS: usize = 64;
 const MAX_ITEMS: usize = 1024;
@@ -75,6 +79,7 @@ impl Envelope {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let text = std::str::from_utf8(text)
             .map_err(|error| Error::corrupt(at()).because("is not UTF-8").caused_by(error))?;
+        bounded(text)?;
         let options =
             ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
         let document = Document::parse_with_options(text, options).map_err(|error| match error {
@@ -125,6 +130,23 @@ impl Envelope {
         }
         Ok(found)
     }
+}
+
+/// Refuses what the parser would take too long for. Counts a little too much, in comments and texts, and never too little:
+/// no `<` may stand inside of a tag.
+fn bounded(text: &str) -> Result<()> {
+    let at = || At::new("ovf", "envelope");
+    let values = |tag: &str| {
+        let quoted = |rest: &&str| rest.trim_start().starts_with(['"', '\'']);
+        tag.split('=').skip(1).filter(quoted).count()
+    };
+    if text.split('<').any(|tag| values(tag) > MAX_ATTRIBUTES) {
+        return Err(Error::limit(format!("more than {MAX_ATTRIBUTES} attributes of one element")).at(at()));
+    }
+    if text.matches("xmlns").count() > MAX_NAMESPACES {
+        return Err(Error::limit(format!("more than {MAX_NAMESPACES} declarations of namespaces")).at(at()));
+    }
+    Ok(())
 }
 
 /// Text of the document, cut to what fits on a line.
@@ -417,6 +439,16 @@ mod tests {
         assert!(Envelope::parse(&deep.concat()).unwrap().disks.is_empty());
         let many = [b"<Envelope>".to_vec(), b"<a/>".repeat(200_001), b"</Envelope>".to_vec()];
         assert_eq!(Envelope::parse(&many.concat()).unwrap_err().kind(), crate::error::ErrorKind::Limit);
+    }
+
+    #[test]
+    fn what_keeps_a_parser_busy_is_bounded() {
+        let many: String = (0..100_000).map(|n| format!("a{n} = '' ")).collect();
+        let error = Envelope::parse(format!("<Envelope {many}/>").as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Limit);
+        let nested: String = (0..30_000).map(|n| format!("<a xmlns:b{n}='{n}'>")).collect();
+        let nested = format!("<Envelope>{nested}{}</Envelope>", "</a>".repeat(30_000));
+        assert_eq!(Envelope::parse(nested.as_bytes()).unwrap_err().kind(), crate::error::ErrorKind::Limit);
     }
 
     #[test]
