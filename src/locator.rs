@@ -40,7 +40,7 @@ impl Locator {
         }
     }
 
-    /// The last component without directories, host or query: `disk.vmdk`. A hint for probers.
+    /// The last component without directories, host, query and percent-encoding: `my disk.vmdk`. A hint for probers.
     #[must_use]
     pub fn file_name(&self) -> String {
         match self {
@@ -49,7 +49,8 @@ impl Locator {
             }
             Self::Url(url) => {
                 let path = url.split(['?', '#']).next().unwrap_or_default();
-                path.rsplit('/').next().unwrap_or_default().to_owned()
+                let name = path.rsplit('/').next().unwrap_or_default();
+                String::from_utf8_lossy(&decode(name)).into_owned()
             }
         }
     }
@@ -72,6 +73,26 @@ impl Locator {
         }
     }
 
+    /// What is called `name` beside what this URL leads to. `None` when the URL has a query, which most often is a
+    /// signature and then good for one object only, or no path.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Option<Self> {
+        let Self::Url(url) = self else { return None };
+        let url = url.split('#').next().unwrap_or_default();
+        let (scheme, rest) = url.split_once("://").filter(|(_, rest)| !rest.contains('?'))?;
+        let (place, _) = rest.rsplit_once('/')?;
+        let mut encoded = String::new();
+        for byte in name.bytes() {
+            // RFC 3986, section 2.3: what never needs encoding. Everything else is data here, also a slash.
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                encoded.push(char::from(byte));
+            } else {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        Some(Self::Url(format!("{scheme}://{place}/{encoded}")))
+    }
+
     /// The path, if it is one.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
@@ -80,6 +101,28 @@ impl Locator {
             Self::Url(_) => None,
         }
     }
+}
+
+/// Undoes percent-encoding; a lone `%` stays.
+#[must_use]
+pub fn decode(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let hex = hex.filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match hex.filter(|_| *byte == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(value) => {
+                out.push(value);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    out
 }
 
 impl fmt::Display for Locator {
@@ -208,6 +251,20 @@ mod tests {
         assert_eq!(url.file_name(), "disk 2.vmdk");
         let path = Locator::parse("a/x.ova".as_ref()).member("d.vmdk");
         assert_eq!((path.to_string().as_str(), path.file_name().as_str()), ("a/x.ova//d.vmdk", "d.vmdk"));
+    }
+
+    #[test]
+    fn a_sibling_lies_in_the_same_directory_under_its_own_name() {
+        let url = |text: &str| Locator::Url(text.to_owned());
+        let disk = url("https://me:pw@h:8443/a%20b/my%20disk.vmdk#x");
+        assert_eq!(disk.file_name(), "my disk.vmdk");
+        assert_eq!(
+            disk.sibling("my disk-s001.vmdk"),
+            Some(url("https://me:pw@h:8443/a%20b/my%20disk-s001.vmdk"))
+        );
+        assert_eq!(disk.sibling("../x?y/é"), Some(url("https://me:pw@h:8443/a%20b/..%2Fx%3Fy%2F%C3%A9")));
+        assert_eq!(url("https://h/disk.vmdk?sig=1").sibling("disk-s001.vmdk"), None);
+        assert_eq!(url("https://h").sibling("x"), None);
     }
 
     #[test]

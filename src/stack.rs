@@ -109,7 +109,8 @@ pub fn open_image(given: Arc<Given>, options: &Options) -> Result<Opened> {
 /// When the image cannot be opened.
 pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Options) -> Result<Opened> {
     let (locator, member) = (given.locator.clone(), given.member.clone());
-    let gate = FileGate::new(given);
+    let spool = given.spool(&options.source)?;
+    let gate = FileGate::new(given, options.source_cx());
     let budget = Budget::new(Limits::OPEN);
     let mapper = Mapper::new(Arc::clone(&options.cache));
     let cx = OpenCx {
@@ -119,7 +120,7 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
         mapper: &mapper,
         keys: &options.keys,
         member: member.as_deref(),
-        spool: options.source.spool.as_deref(),
+        spool: spool.as_deref(),
         depth: 0,
     };
     let image = crate::image::open(source, options.format.as_deref(), &cx);

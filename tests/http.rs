@@ -8,13 +8,23 @@
     clippy::as_conversions,
     reason = "a test panics where something is wrong"
 )]
+#[path = "http/cache_dir.rs"]
+mod cache_dir;
 mod common;
+#[path = "http/renew.rs"]
+mod renew;
+#[path = "http/siblings.rs"]
+mod siblings;
+#[path = "http/spool.rs"]
+mod spool;
 
 use imgmount::block::BlockSource;
 use imgmount::cache::Cache;
 use imgmount::error::{Error, ErrorKind};
 use imgmount::locator::Locator;
+use imgmount::source::gate::Given;
 use imgmount::source::http::{Tuning, open_url};
+use imgmount::source::{Options, SourceCx};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -252,11 +262,23 @@ fn quick() -> Tuning {
         opening: Duration::from_millis(400),
         pause: Duration::from_millis(5),
         roots: None,
+        command: Duration::from_secs(5),
+        interval: Duration::from_millis(600),
+        ..Tuning::default()
     }
 }
 
 fn open_with(url: &str, tuning: &Tuning, cache: u64) -> Result<Arc<dyn BlockSource>, Error> {
-    open_url(&Locator::parse(url.as_ref()), tuning, Arc::new(Cache::new(cache)))
+    let given = Given::open(Locator::parse(url.as_ref()), &[]).unwrap();
+    let cx = SourceCx { cache: Arc::new(Cache::new(cache)), options: Arc::default() };
+    open_url(&given, tuning, &cx)
+}
+
+/// With what the user said about sources.
+fn open_as(url: &str, options: Options) -> Result<Arc<dyn BlockSource>, Error> {
+    let given = Given::open(Locator::parse(url.as_ref()), &[]).unwrap();
+    let cx = SourceCx { options: Arc::new(options), ..SourceCx::default() };
+    open_url(&given, &quick(), &cx)
 }
 
 fn open(url: &str) -> Result<Arc<dyn BlockSource>, Error> {
@@ -392,7 +414,7 @@ fn a_server_without_ranges_is_unsupported_with_help() {
     let server = Server::start(|_| Reply::new(200).body(|body| body.extend_from_slice(&[7; 100_000])));
     let error = open(&server.url()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.help_text().unwrap().contains("download"), "{error}");
+    assert!(error.help_text().unwrap().contains("--spool"), "{error}");
 }
 
 #[test]
@@ -414,10 +436,10 @@ fn an_unknown_length_is_unsupported() {
 
 #[test]
 fn a_status_that_says_no_is_named() {
-    for status in [401, 403, 404] {
+    for (status, kind) in [(401, ErrorKind::Source), (403, ErrorKind::Source), (404, ErrorKind::NotFound)] {
         let server = Server::start(move |_| Reply::new(status));
         let error = open(&server.url()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Source);
+        assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(&status.to_string()), "{error}");
         assert_eq!(server.requests().len(), 1, "and not asked again");
     }

@@ -2,7 +2,7 @@
 //!
 //! Plain local bytes never enter it: the kernel's page cache holds them already, and a second copy was measured slower.
 //!
-//! Remote blocks have a storey of their own on top, [`remote::Remote`].
+//! Remote blocks have a storey of their own on top, [`remote::Remote`], and may be kept between runs, [`disk`].
 //!
 //! ```text
 //! get_or_load(key, load) ── shard by hash ── Ready   → the bytes (hit)
@@ -22,6 +22,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+pub mod disk;
 pub mod remote;
 
 /// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
@@ -63,6 +64,12 @@ pub struct Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cache({} bytes)", self.shard_bytes.saturating_mul(SHARDS))
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new(DEFAULT_BYTES)
     }
 }
 

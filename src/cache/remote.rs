@@ -1,15 +1,19 @@
 //! A remote source: something that gives any range of itself for the price of a round trip ([`Fetch`]), made into a
-//! [`BlockSource`] by [`Remote`], which keeps aligned blocks in the process's cache.
+//! [`BlockSource`] by [`Remote`], which keeps aligned blocks in the process's cache, and on disk if the user wants that.
 //!
 //! ```text
 //! read_at ─▶ claim each block ─┬─ ready            → copy
 //!                              ├─ somebody's        → wait (after fetching one's own)
-//!                              └─ ours, in a row    → one ranged request, several at a time
+//!                              ├─ ours, on disk     → read, check, copy                        (`--cache-dir`)
+//!                              └─ ours, in a row    → one ranged request, several at a time; each block is there for
+//!         │                                           everyone as soon as it has arrived
 //!         └▶ reads in a row?   ─▶ the next blocks are fetched in the background; the distance doubles
 //! ```
-//! A request grows with the measured speed, so that it takes about a second: a slow line is not held up by read-ahead.
-//! With a cache too small for one block (`--cache 0`) exactly the bytes asked for are fetched.
+//! Requests and read-ahead grow with the measured speed, so that a request takes about a second and a slow line is not
+//! held up by what nobody may want. With a cache too small for one block (`--cache 0`) exactly the bytes asked for are
+//! fetched.
 
+use super::disk::Shelf;
 use super::{Bytes, Cache, Claim, Key, Landing};
 use crate::block::{BlockSource, check_range};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,24 +27,39 @@ use std::time::Instant;
 
 /// Bytes of a block: at 50 ms a round trip and 40 Mbit/s, waiting and receiving take equally long.
 pub const BLOCK: u64 = 256 << 10;
-/// The longest request, in blocks.
-const MAX_REQUEST: u64 = 16;
+/// The longest request, in blocks: 50 ms of waiting are then a tenth of the time that it takes at 2 Gbit/s.
+const MAX_REQUEST: u64 = 64;
 /// A request's length in blocks before the speed is known.
 const FIRST_REQUEST: u64 = 4;
 /// Blocks that one pass of a large read holds at a time; 16 MiB.
 const MAX_PASS: u64 = 64;
-/// The farthest read-ahead in bytes.
-const MAX_AHEAD: u64 = 8 << 20;
+/// The farthest read-ahead in bytes, where the user said nothing: the longest requests, and as many on their way again.
+const MAX_AHEAD: u64 = 192 << 20;
 /// A reader must have read this much in a row before anything is read ahead of it.
 const SEQUENTIAL: u64 = 128 << 10;
 /// Readers told apart by the read-ahead.
 const STREAMS: usize = 16;
 /// Requests that wait for a background thread; more are forgotten.
 const MAX_QUEUE: usize = 64;
-/// Threads that read ahead, of the [`PARALLEL`] requests there may be: a reader always finds a free one soon.
-const MAX_BACKGROUND: usize = 4;
-/// Requests to one source at a time.
-pub const PARALLEL: usize = 8;
+/// Requests to one source at a time, where the user said nothing.
+pub const CONNECTIONS: usize = 8;
+
+/// How a remote source is read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Requests at a time, at least 1.
+    pub connections: usize,
+    /// Bytes read ahead of a reader that goes through it in order: at most so many; `None` for what the line bears.
+    pub readahead: Option<u64>,
+    /// Where its blocks are kept between runs.
+    pub shelf: Option<Shelf>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { connections: CONNECTIONS, readahead: None, shelf: None }
+    }
+}
 
 /// Something far away.
 pub trait Fetch: Send + Sync + fmt::Debug + 'static {
@@ -52,11 +71,12 @@ pub trait Fetch: Send + Sync + fmt::Debug + 'static {
         self.len() == 0
     }
 
-    /// Exactly the bytes of `range`, which lies inside; with whatever patience the source deserves.
+    /// Hands over exactly the bytes of `range`, which lies inside, in order and as they arrive: in pieces of [`BLOCK`]
+    /// bytes, only the last of which may be shorter. With whatever patience the source deserves.
     ///
     /// # Errors
     /// `Changed` when it is not what it was: this is remembered, and nothing is read any more. Anything else may pass.
-    fn fetch(&self, range: Range<u64>) -> Result<Vec<u8>>;
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()>;
 
     /// What people call it.
     fn label(&self) -> String;
@@ -69,6 +89,9 @@ struct Shared<F> {
     far: F,
     cache: Arc<Cache>,
     owner: u64,
+    shelf: Option<Shelf>,
+    readahead: Option<u64>,
+    connections: usize,
     /// Set once it changed under us; then every read fails, also of what is cached.
     changed: OnceLock<Error>,
     permits: Permits,
@@ -87,12 +110,16 @@ impl<F: Fetch> fmt::Debug for Remote<F> {
 impl<F: Fetch> Remote<F> {
     /// Puts `far` behind `cache`. `head` are its first bytes, if they came along with opening it.
     #[must_use]
-    pub fn new(far: F, cache: Arc<Cache>, head: &[u8]) -> Self {
-        let shared = Shared {
+    pub fn new(far: F, cache: Arc<Cache>, head: &[u8], how: Reading) -> Self {
+        let connections = how.connections.max(1);
+        let mut shared = Shared {
             owner: cache.new_owner(),
             far,
+            shelf: how.shelf,
+            readahead: how.readahead,
+            connections,
             changed: OnceLock::new(),
-            permits: Permits::new(PARALLEL),
+            permits: Permits::new(connections),
             speed: AtomicU64::new(0),
             streams: Mutex::default(),
             queue: Mutex::default(),
@@ -100,8 +127,20 @@ impl<F: Fetch> Remote<F> {
         };
         for (number, bytes) in (0..).zip(head.chunks(narrow(BLOCK))) {
             let block = shared.block_range(number);
-            let whole = block.start.saturating_add(wide(bytes.len())) == block.end;
-            if let Some(landing) = shared.cache.claim_absent(shared.key(number)).filter(|_| whole) {
+            if block.start.saturating_add(wide(bytes.len())) != block.end {
+                continue;
+            }
+            // Bytes just received against bytes kept: where they differ, the validators tell nothing.
+            let kept = shared.shelf.as_ref().and_then(|shelf| shelf.get(number, bytes.len()));
+            match kept {
+                Some(kept) if kept != bytes => {
+                    tracing::warn!("{}: is another than the one in the cache directory", shared.far.label());
+                    shared.shelf = None;
+                }
+                Some(_) => {}
+                None => shared.keep(number, bytes),
+            }
+            if let Some(landing) = shared.cache.claim_absent(shared.key(number)) {
                 drop(landing.land(Ok(bytes.to_vec())));
             }
         }
@@ -154,7 +193,9 @@ impl<F: Fetch> BlockSource for Remote<F> {
     fn advise(&self, ranges: &[Range<u64>]) {
         if self.0.cache.keeps(BLOCK) {
             for range in ranges {
-                self.enqueue(range.start..range.end.min(self.len()));
+                let range = range.start..range.end.min(self.len());
+                let blocks = range.end.saturating_sub(range.start).div_ceil(BLOCK);
+                self.enqueue(range, self.0.request_blocks(blocks));
             }
         }
     }
@@ -201,30 +242,43 @@ impl<F: Fetch> Shared<F> {
     fn request_blocks(&self, blocks: u64) -> u64 {
         let speed = self.speed.load(Ordering::Relaxed);
         let most = if speed == 0 { FIRST_REQUEST } else { (speed / BLOCK).clamp(1, MAX_REQUEST) };
-        let share = blocks.div_ceil(wide(PARALLEL));
+        let share = blocks.div_ceil(wide(self.connections).max(1));
         share.max(FIRST_REQUEST).min(most)
     }
 
+    /// How far to read ahead at most: what the line brings in a second, and less than the cache can hold.
+    fn most_ahead(&self) -> u64 {
+        let speed = self.speed.load(Ordering::Relaxed);
+        let line = speed.saturating_mul(wide(self.connections)).max(BLOCK.saturating_mul(FIRST_REQUEST));
+        let line = if speed == 0 { MAX_AHEAD } else { line.min(MAX_AHEAD) };
+        let room = self.cache.capacity();
+        self.readahead.unwrap_or(line).min(room.saturating_sub(room / 4))
+    }
+
     /// One request. A range that it does not fill is the fetcher's fault.
-    fn fetch(&self, range: Range<u64>) -> Result<Vec<u8>> {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
         self.check_unchanged()?;
         let want = range.end.saturating_sub(range.start);
+        let mut got = 0_u64;
         let permit = self.permits.take();
         let start = Instant::now();
-        let result = self.far.fetch(range);
+        let result = self.far.fetch(range, &mut |piece| {
+            got = got.saturating_add(wide(piece.len()));
+            take(piece);
+        });
         drop(permit);
         match result {
-            Ok(bytes) if wide(bytes.len()) == want => {
+            Ok(()) if got == want => {
                 let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
                 let now = want.saturating_mul(1_000_000).checked_div(took).unwrap_or(0);
                 let before = self.speed.load(Ordering::Relaxed);
                 let smooth = if before == 0 { now } else { before.saturating_mul(3).saturating_add(now) / 4 };
                 self.speed.store(smooth.max(1), Ordering::Relaxed);
-                Ok(bytes)
+                Ok(())
             }
-            Ok(bytes) => Err(Error::new(
+            Ok(()) => Err(Error::new(
                 ErrorKind::Internal,
-                format!("{} bytes were fetched where {want} were asked for", bytes.len()),
+                format!("{got} bytes were fetched where {want} were asked for"),
             )),
             Err(error) => {
                 if error.kind() == ErrorKind::Changed {
@@ -239,35 +293,69 @@ impl<F: Fetch> Shared<F> {
         let mut at = offset;
         for part in buf.chunks_mut(narrow(BLOCK.saturating_mul(FIRST_REQUEST))) {
             let end = at.saturating_add(wide(part.len()));
-            part.copy_from_slice(&self.fetch(at..end)?);
+            let mut rest = part;
+            self.fetch(at..end, &mut |piece| {
+                let (now, later) =
+                    std::mem::take(&mut rest).split_at_mut_checked(piece.len()).unwrap_or_default();
+                now.copy_from_slice(piece.get(..now.len()).unwrap_or_default());
+                rest = later;
+            })?;
             at = end;
         }
         Ok(())
     }
 
-    /// Fetches a row and lands each block of it, or the error on each.
+    /// Keeps a block on disk, if the user wants that.
+    fn keep(&self, number: u64, bytes: &[u8]) {
+        if let Some(shelf) = &self.shelf {
+            shelf.put(number, bytes);
+        }
+    }
+
+    /// Fetches a row and lands each block of it as it arrives; those that do not, with the error.
     fn fetch_row(&self, row: Row<'_>) -> Vec<Result<Bytes>> {
         let Some(last) = row.first.checked_add(wide(row.landings.len())).and_then(|end| end.checked_sub(1))
         else {
             return Vec::new();
         };
         let range = self.block_range(row.first).start..self.block_range(last).end;
-        match self.fetch(range) {
-            Ok(bytes) => {
-                let blocks = bytes.chunks(narrow(BLOCK));
-                row.landings
-                    .into_iter()
-                    .zip(blocks)
-                    .map(|(landing, block)| landing.land(Ok(block.to_vec())))
-                    .collect()
+        let mut landings = row.landings.into_iter();
+        let mut landed = Vec::new();
+        let done = self.fetch(range, &mut |block| {
+            if let Some(landing) = landings.next() {
+                landed.push(landing.land(Ok(block)));
             }
-            Err(error) => row.landings.into_iter().map(|landing| landing.land(Err(error.clone()))).collect(),
+        });
+        for (number, block) in (row.first..).zip(&landed) {
+            if let Ok(block) = block {
+                self.keep(number, block);
+            }
         }
+        let missing = done.err().unwrap_or_else(|| Error::new(ErrorKind::Internal, "a block did not arrive"));
+        landed.extend(landings.map(|landing| landing.land(Err(missing.clone()))));
+        landed
     }
 
-    /// Cuts claimed blocks into rows: neighbours together, none longer than a request should be.
-    fn rows<'a>(&self, claimed: Vec<(u64, Landing<'a>)>) -> Vec<Row<'a>> {
-        let longest = self.request_blocks(wide(claimed.len()));
+    /// Lands what lies on disk; what is left has to be fetched.
+    fn land_kept<'a>(
+        &self,
+        claimed: Vec<(u64, Landing<'a>)>,
+        mut found: impl FnMut(u64, Result<Bytes>),
+    ) -> Vec<(u64, Landing<'a>)> {
+        let Some(shelf) = &self.shelf else { return claimed };
+        let mut absent = Vec::new();
+        for (number, landing) in claimed {
+            let block = self.block_range(number);
+            match shelf.get(number, narrow(block.end.saturating_sub(block.start))) {
+                Some(bytes) => found(number, landing.land(Ok(bytes))),
+                None => absent.push((number, landing)),
+            }
+        }
+        absent
+    }
+
+    /// Cuts claimed blocks into rows: neighbours together, none longer than `longest`.
+    fn rows<'a>(claimed: Vec<(u64, Landing<'a>)>, longest: u64) -> Vec<Row<'a>> {
         let mut rows: Vec<Row<'a>> = Vec::new();
         for (number, landing) in claimed {
             match rows.last_mut() {
@@ -294,11 +382,17 @@ impl<F: Fetch> Shared<F> {
                 Claim::Mine(landing) => ours.push((number, landing)),
             }
         }
-        found.extend(self.fetch_rows(self.rows(ours)));
+        let ours = self.land_kept(ours, |number, bytes| found.push((number, bytes)));
+        let longest = self.request_blocks(wide(ours.len()));
+        found.extend(self.fetch_rows(Self::rows(ours, longest)));
         for (number, flight) in theirs {
             // Their failure is not ours: it may have been read-ahead's, with nobody there to try again.
             let bytes = flight.wait().or_else(|_| {
-                self.cache.get_or_load(self.key(number), || self.fetch(self.block_range(number)))
+                self.cache.get_or_load(self.key(number), || {
+                    let mut block = Vec::new();
+                    self.fetch(self.block_range(number), &mut |piece| block = piece)?;
+                    Ok(block)
+                })
             });
             found.push((number, bytes));
         }
@@ -365,6 +459,8 @@ struct Stream {
     /// Up to where was read ahead.
     ahead: u64,
     window: u64,
+    /// The window doubles when the reader gets here.
+    grow: u64,
 }
 
 /// The latest readers, the most recent at the end.
@@ -372,34 +468,52 @@ struct Stream {
 struct Streams(Vec<Stream>);
 
 impl Streams {
-    /// Notes a read; the range that should be read ahead because of it, if any.
-    fn note(&mut self, read: &Range<u64>, most: u64) -> Option<Range<u64>> {
-        // Readers with several threads (FUSE, nbdcopy) arrive a little out of order.
+    /// Notes a read; the range that should be read ahead because of it, if any, and in requests of how many bytes.
+    /// `request` tells that from how far is read ahead, which is at most `most`.
+    fn note(
+        &mut self,
+        read: &Range<u64>,
+        most: u64,
+        request: impl Fn(u64) -> u64,
+    ) -> Option<(Range<u64>, u64)> {
+        // Readers with several threads (FUSE, nbdcopy) arrive out of order: by a read or two, or, when much is read ahead
+        // of them, somewhere in that.
+        let loose = SEQUENTIAL.max(read.end.saturating_sub(read.start).saturating_mul(2));
         let follows = |stream: &Stream| {
-            read.start <= stream.next.saturating_add(SEQUENTIAL)
-                && read.end >= stream.next.saturating_sub(SEQUENTIAL).max(stream.start)
+            let behind = loose.max(stream.window);
+            read.start <= stream.next.saturating_add(loose).max(stream.ahead)
+                && read.end >= stream.next.saturating_sub(behind).max(stream.start)
         };
         let Some(at) = self.0.iter().rposition(follows) else {
             if self.0.len() >= STREAMS {
                 self.0.remove(0);
             }
-            self.0.push(Stream { start: read.start, next: read.end, ahead: read.end, window: BLOCK });
+            let (start, next) = (read.start, read.end);
+            // Who reads much at once wants much.
+            let window = BLOCK.max(next.saturating_sub(start));
+            self.0.push(Stream { start, next, ahead: next, window, grow: next });
             return None;
         };
         let mut stream = self.0.remove(at);
         stream.next = stream.next.max(read.end);
         stream.ahead = stream.ahead.max(stream.next);
-        let far_enough = stream.next.saturating_sub(stream.start) >= SEQUENTIAL;
-        // Half of what was read ahead is used up: twice as much again.
-        let due = stream.ahead.saturating_sub(stream.next) <= stream.window / 2;
-        let wanted = (far_enough && due).then(|| {
-            stream.window = stream.window.saturating_mul(2).min(most).max(BLOCK);
-            let from = stream.ahead;
-            stream.ahead = stream.next.saturating_add(stream.window).max(from);
-            from..stream.ahead
-        });
+        let mut wanted = None;
+        if stream.next.saturating_sub(stream.start) >= SEQUENTIAL {
+            if stream.next >= stream.grow {
+                stream.window = stream.window.saturating_mul(2);
+                stream.grow = stream.next.saturating_add(stream.window / 2);
+            }
+            stream.window = stream.window.min(most);
+            let end = stream.next.saturating_add(stream.window);
+            let due = end.saturating_sub(stream.ahead);
+            let request = request(stream.window);
+            if due > 0 && due >= request.min(stream.window / 2) {
+                wanted = Some((stream.ahead..end, request));
+                stream.ahead = end;
+            }
+        }
         self.0.push(stream);
-        wanted.filter(|range| !range.is_empty())
+        wanted
     }
 }
 
@@ -412,17 +526,16 @@ struct Queue {
 
 impl<F: Fetch> Remote<F> {
     fn read_ahead_of(&self, read: &Range<u64>) {
-        let most = MAX_AHEAD.min(self.0.cache.capacity() / 8);
-        let wanted = super::lock(&self.0.streams).note(read, most);
-        if let Some(range) = wanted.filter(|range| range.start < self.len()) {
-            self.enqueue(range.start..range.end.min(self.len()));
+        let request = |window: u64| self.0.request_blocks(window.div_ceil(BLOCK)).saturating_mul(BLOCK);
+        let wanted = super::lock(&self.0.streams).note(read, self.0.most_ahead(), request);
+        if let Some((range, request)) = wanted.filter(|(range, _)| range.start < self.len()) {
+            self.enqueue(range.start..range.end.min(self.len()), request / BLOCK);
         }
     }
 
-    /// Hands a range to the background, cut into requests. What does not fit is forgotten: it is a hint.
-    fn enqueue(&self, range: Range<u64>) {
+    /// Hands a range to the background, cut into requests of `step` blocks. What does not fit is forgotten: it is a hint.
+    fn enqueue(&self, range: Range<u64>, step: u64) {
         let blocks = blocks_of(&range);
-        let step = self.0.request_blocks(blocks.end.saturating_sub(blocks.start));
         let mut queue = super::lock(&self.0.queue);
         for first in blocks.clone().step_by(narrow(step.max(1))) {
             if queue.rows.len() >= MAX_QUEUE {
@@ -433,7 +546,9 @@ impl<F: Fetch> Remote<F> {
                 queue.rows.push_back(row);
             }
         }
-        while queue.threads < MAX_BACKGROUND.min(queue.rows.len()) {
+        // One connection stays free, so that a reader who wants something else gets it soon.
+        let most = self.0.connections.saturating_sub(1).max(1);
+        while queue.threads < most.min(queue.rows.len()) {
             let shared = Arc::clone(&self.0);
             let thread = std::thread::Builder::new().name("read-ahead".to_owned());
             if thread.spawn(move || shared.work_off_queue()).is_err() {
@@ -463,10 +578,17 @@ impl<F: Fetch> Shared<F> {
             let Some(row) = row else { return };
             let claimed: Vec<_> =
                 row.filter_map(|number| Some((number, self.cache.claim_absent(self.key(number))?))).collect();
-            for row in self.rows(claimed) {
+            for row in Self::rows(self.land_kept(claimed, |_, _| {}), MAX_REQUEST) {
                 drop(self.fetch_row(row));
             }
         }
+    }
+}
+
+impl<F> Drop for Remote<F> {
+    /// What nobody will read any more is not fetched.
+    fn drop(&mut self) {
+        super::lock(&self.0.queue).rows.clear();
     }
 }
 
@@ -502,7 +624,7 @@ mod tests {
         fn len(&self) -> u64 {
             self.len
         }
-        fn fetch(&self, range: Range<u64>) -> Result<Vec<u8>> {
+        fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
             self.asked.lock().unwrap().push(range.clone());
             std::thread::sleep(Duration::from_millis(2));
             if self.changed.load(Ordering::SeqCst) {
@@ -511,7 +633,8 @@ mod tests {
             if self.broken.load(Ordering::SeqCst) {
                 return Err(Error::new(ErrorKind::Io, "broken"));
             }
-            Ok(bytes(range))
+            bytes(range).chunks(BLOCK as usize).for_each(|piece| take(piece.to_vec()));
+            Ok(())
         }
         fn label(&self) -> String {
             "far".to_owned()
@@ -523,7 +646,7 @@ mod tests {
     }
 
     fn remote(len: u64, cache: u64) -> Remote<Far> {
-        Remote::new(far(len), Arc::new(Cache::new(cache)), &[])
+        Remote::new(far(len), Arc::new(Cache::new(cache)), &[], Reading::default())
     }
 
     fn asked(remote: &Remote<Far>) -> Vec<Range<u64>> {
@@ -571,7 +694,7 @@ mod tests {
     #[test]
     fn the_head_that_came_with_opening_is_not_fetched_again() {
         let head = bytes(0..BLOCK + 100);
-        let remote = Remote::new(far(10 << 20), Arc::new(Cache::new(64 << 20)), &head);
+        let remote = Remote::new(far(10 << 20), Arc::new(Cache::new(64 << 20)), &head, Reading::default());
         assert!(read(&remote, 0..BLOCK).unwrap() == bytes(0..BLOCK));
         assert!(asked(&remote).is_empty());
         assert!(read(&remote, BLOCK..BLOCK + 200).unwrap() == bytes(BLOCK..BLOCK + 200));

@@ -194,14 +194,13 @@ fn sums(args: &Args, target: &Target, images: &mut Images<'_>, common: &Common) 
         let size = tree.stat(node).map_err(said)?.size;
         return Ok(vec![Sum { sha256, name: target.shown(), size }]);
     }
-    let (given, opened) = open(target, common)?;
+    let (given, own, opened) = open(target, common)?;
     let disks = || std::iter::once(&opened).chain(&opened.others);
     if !args.container {
         let name = |disk: &Opened| disk_name(&given.name(), given.member.is_some(), disk);
         return disks().map(|disk| source_sum(&*disk.disk, name(disk))).collect();
     }
     let name = given.locator.to_string();
-    let own = crate::source::open(&given, &plan::options(common).source_cx())?;
     let mut found = vec![source_sum(&*own, name.clone())?];
     let mut known = vec![name];
     for disk in disks() {
@@ -216,12 +215,16 @@ fn sums(args: &Args, target: &Target, images: &mut Images<'_>, common: &Common) 
     Ok(found)
 }
 
-fn open(target: &Target, common: &Common) -> Result<(Arc<Given>, Opened)> {
+/// What was given, the file as it lies, and the image in it. The file is opened once: a link may be good for one request.
+fn open(target: &Target, common: &Common) -> Result<(Arc<Given>, Arc<dyn BlockSource>, Opened)> {
     let given = plan::given(&target.image, common)?;
-    // Each unit is read once, so there is nothing to keep: room for what is unpacked at the moment will do.
-    let options = plan::options(&Common { cache: common.cache.min(CACHE), ..common.clone() });
-    let opened = crate::stack::open_image(Arc::clone(&given), &options)?;
-    Ok((given, opened))
+    // Each unit is read once, so there is nothing to keep: room for what is unpacked at the moment will do, and for what
+    // is read ahead of a remote image.
+    let cache = if given.file.is_some() { common.cache.min(CACHE) } else { common.cache };
+    let options = plan::options(&Common { cache, ..common.clone() });
+    let own = crate::source::open(&given, &options.source_cx())?;
+    let opened = crate::stack::open_source(Arc::clone(&own), Arc::clone(&given), &options)?;
+    Ok((given, own, opened))
 }
 
 /// Checks the sums that an image carries. What several of them are of is read once.
@@ -231,7 +234,7 @@ fn verify(target: &Target, common: &Common) -> Result<Answer> {
             Error::new(ErrorKind::Usage, format!("{}: a guest's file carries no sum", target.shown()));
         return Err(error.help("imgmount hash --verify SHA256 IMAGE:/PATH compares with one that you have"));
     }
-    let (given, opened) = open(target, common)?;
+    let (given, _, opened) = open(target, common)?;
     let (name, archive) = (given.name(), given.locator.to_string());
     let mut answer = Answer { undecided: opened.sums.is_empty(), ..Answer::default() };
     for warning in &opened.warnings {

@@ -106,6 +106,37 @@ pub struct Common {
     /// Memory for unpacked and remote blocks: 64M, 1G, 0
     #[arg(long, value_name = "SIZE", global = true, env = "IMGMOUNT_CACHE", default_value = "256M", value_parser = plan::size, help_heading = "Image")]
     pub cache: u64,
+    /// Read a remote image at most so far ahead; 0 for not at all [default: what the line bears]
+    #[arg(long, value_name = "SIZE", global = true, env = "IMGMOUNT_READAHEAD", value_parser = plan::size, help_heading = "Remote images")]
+    pub readahead: Option<u64>,
+    /// Requests to one remote image at a time
+    #[arg(long, value_name = "N", global = true, env = "IMGMOUNT_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Remote images")]
+    pub connections: u16,
+    /// Keep blocks of remote images in DIR for the next run; those of an image whose server names its version (ETag, or an old Last-Modified)
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "IMGMOUNT_CACHE_DIR",
+        help_heading = "Remote images"
+    )]
+    pub cache_dir: Option<std::path::PathBuf>,
+    /// What the cache directory may take, by all processes together; what was not used for longest goes first
+    #[arg(long, value_name = "SIZE", global = true, env = "IMGMOUNT_CACHE_DIR_SIZE", default_value = "10G", value_parser = plan::cache_dir_size, help_heading = "Remote images")]
+    pub cache_dir_size: u64,
+    /// Fetch a remote image by one request from start to end, and unpack what cannot be read in place, into a temporary file in DIR [default: the cache directory, $TMPDIR or /var/tmp]
+    #[arg(long, value_name = "DIR", global = true, env = "IMGMOUNT_SPOOL", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Remote images")]
+    pub spool: Option<OsString>,
+    /// When a signed link has expired, run CMD by sh and go on with the URL it prints: the same object, named without its signature by $IMGMOUNT_OBJECT
+    #[arg(
+        long,
+        value_name = "CMD",
+        global = true,
+        env = "IMGMOUNT_URL_COMMAND",
+        hide_env_values = true,
+        help_heading = "Remote images"
+    )]
+    pub url_command: Option<String>,
     /// Answer in JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,

@@ -1,15 +1,17 @@
 //! From what was typed to what is meant: sizes, `IMAGE:PATH`, and an opened stack.
 
 use super::Common;
-use crate::cache::Cache;
+use crate::cache::{Cache, disk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::{Follow, Node, Tree};
 use crate::locator::Locator;
-use crate::source::gate::Given;
+use crate::source;
+use crate::source::gate::{AllowedDir, Given};
 use crate::stack::{Options, Stack};
 use crate::text::escape;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,18 @@ pub fn size(text: &str) -> std::result::Result<u64, String> {
     number
         .and_then(|number| number.checked_mul(unit))
         .ok_or_else(|| format!("'{text}' is not a size; write 4096, 64K, 256M or 1G"))
+}
+
+/// Reads the limit of the cache directory.
+///
+/// # Errors
+/// A line for clap to show.
+pub fn cache_dir_size(text: &str) -> std::result::Result<u64, String> {
+    let least = disk::MIN_BYTES;
+    match size(text)? {
+        size if size < least => Err(format!("at least {}M, or it would keep nothing", least >> 20)),
+        size => Ok(size),
+    }
 }
 
 /// Reads a time: `500ms`, `30s`, `5m`, `2h`; a bare number is seconds.
@@ -76,7 +90,15 @@ pub fn edits(a: &str, b: &str) -> usize {
 #[must_use]
 pub fn options(common: &Common) -> Options {
     let cache = Arc::new(Cache::new(common.cache));
-    Options { format: common.format.clone(), layer: common.layer.clone(), cache, ..Options::default() }
+    let source = source::Options {
+        connections: usize::from(common.connections),
+        readahead: common.readahead,
+        url_command: common.url_command.clone(),
+        cache_dir_size: common.cache_dir_size,
+        spool: None,
+    };
+    let (format, layer) = (common.format.clone(), common.layer.clone());
+    Options { format, layer, cache, source: Arc::new(source), ..Options::default() }
 }
 
 /// Opens everything that parsing the image may touch.
@@ -85,8 +107,19 @@ pub fn options(common: &Common) -> Options {
 /// `Source` when a file or directory cannot be opened.
 pub fn given(image: &OsStr, common: &Common) -> Result<Arc<Given>> {
     let (archive, member) = split_member(image);
-    let given = Given::open(Locator::parse(&archive), &common.allow_parent)?;
-    Ok(Arc::new(Given { member, ..given }))
+    let mut given = Given::open(Locator::parse(&archive), &common.allow_parent)?;
+    given.member = member;
+    if given.file.is_none()
+        && let Some(path) = &common.cache_dir
+    {
+        let dir = disk::open_dir(path)?;
+        given.cache_dir = Some(Arc::new(AllowedDir { path: path.clone(), dir }));
+    }
+    if let Some(named) = &common.spool {
+        let dir = AllowedDir::open(&spool_dir(named, common)).map_err(|error| error.context("--spool"))?;
+        given.spool_dir = Some(Arc::new(dir));
+    }
+    Ok(Arc::new(given))
 }
 
 /// What archives are called; of a URL nobody knows without asking whether `//` is part of its path.
@@ -145,6 +178,16 @@ pub fn shown(image: &OsStr) -> String {
     let (archive, member) = split_member(image);
     let archive = Locator::parse(&archive);
     member.map_or_else(|| archive.to_string(), |member| archive.member(&member).to_string())
+}
+
+/// The directory of `--spool`. Of those nobody named, /var/tmp comes last: /tmp is often in memory, and an image is large.
+fn spool_dir(named: &OsStr, common: &Common) -> PathBuf {
+    if !named.is_empty() {
+        return PathBuf::from(named);
+    }
+    let own = common.cache_dir.clone().filter(|dir| dir.is_dir());
+    let temporary = || std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    own.or_else(temporary).unwrap_or_else(|| PathBuf::from("/var/tmp"))
 }
 
 /// Opens the whole tower over an image.

@@ -32,6 +32,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Descriptors in one message; the kernel's own bound is 253 (`SCM_MAX_FD`).
@@ -63,6 +64,8 @@ struct WireGiven {
     beside: Option<Vec<u8>>,
     parents: Vec<Vec<u8>>,
     member: Option<String>,
+    cache_dir: Option<Vec<u8>>,
+    spool_dir: Option<Vec<u8>>,
 }
 
 /// What the worker says back.
@@ -389,6 +392,7 @@ fn pack<'a>(given: &'a Given, descriptors: &mut Vec<BorrowedFd<'a>>) -> WireGive
     let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
     descriptors.extend(given.file.as_ref().map(|file| file.as_fd()));
     descriptors.extend(given.beside.iter().chain(&given.parents).map(|dir| dir.dir.as_fd()));
+    descriptors.extend(given.cache_dir.iter().chain(&given.spool_dir).map(|dir| dir.dir.as_fd()));
     let (url, path) = match &given.locator {
         Locator::Url(url) => (Some(url.clone()), None),
         Locator::Path(path) => (None, Some(bytes(path))),
@@ -396,7 +400,9 @@ fn pack<'a>(given: &'a Given, descriptors: &mut Vec<BorrowedFd<'a>>) -> WireGive
     let beside = given.beside.as_ref().map(|dir| bytes(&dir.path));
     let parents = given.parents.iter().map(|dir| bytes(&dir.path)).collect();
     let member = given.member.clone();
-    WireGiven { url, path, has_file: given.file.is_some(), beside, parents, member }
+    let shared = |dir: &Option<Arc<AllowedDir>>| dir.as_ref().map(|dir| bytes(&dir.path));
+    let (cache_dir, spool_dir) = (shared(&given.cache_dir), shared(&given.spool_dir));
+    WireGiven { url, path, has_file: given.file.is_some(), beside, parents, member, cache_dir, spool_dir }
 }
 
 fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Given> {
@@ -414,8 +420,10 @@ fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> R
     let mut dir =
         |bytes: Vec<u8>| -> Result<AllowedDir> { Ok(AllowedDir { path: path(bytes), dir: next()? }) };
     let beside = wire.beside.map(&mut dir).transpose()?;
-    let parents = wire.parents.into_iter().map(dir).collect::<Result<_>>()?;
-    Ok(Given { locator, file, beside, parents, member: wire.member })
+    let parents = wire.parents.into_iter().map(&mut dir).collect::<Result<_>>()?;
+    let cache_dir = wire.cache_dir.map(&mut dir).transpose()?.map(Arc::new);
+    let spool_dir = wire.spool_dir.map(dir).transpose()?.map(Arc::new);
+    Ok(Given { locator, file, beside, parents, member: wire.member, cache_dir, spool_dir })
 }
 
 #[cfg(test)]

@@ -15,14 +15,12 @@ use std::sync::Arc;
 pub use layer::Layer;
 
 mod backing;
-mod checkpoint;
 mod clusters;
 mod foreign;
 mod layer;
 mod pages;
 mod parent;
 mod unpack;
-mod wrapper;
 
 registry! {
     /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
@@ -37,10 +35,6 @@ registry! {
     pub mod ova => FORMAT;
     pub mod ovf => FORMAT;
     pub mod tar => FORMAT;
-    pub mod gzip => FORMAT;
-    pub mod xz => FORMAT;
-    pub mod zstd => FORMAT;
-    pub mod bzip2 => FORMAT;
     pub mod raw => FORMAT;
 }
 

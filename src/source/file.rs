@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Paths.
-pub const SCHEME: Scheme = Scheme { names: &["file"], open };
+pub const SCHEME: Scheme = Scheme { names: &["file"], siblings: false, open };
 
 fn open(given: &Given, _cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
     let file = given.open_file()?;

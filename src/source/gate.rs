@@ -9,14 +9,17 @@
 //! | a VMDK extent `STEM-flat.vmdk`, `STEM-s001.vmdk`, `STEM-f001.vmdk` beside it | opened | opened |
 //! | a later segment of a split image: the same name but for the number behind the dot | opened | opened |
 //! | a disk that an OVF lists, beside it, called like one and with a disk's first bytes; `STEM.mf` | opened | opened |
+//! | the same of an image behind a URL without a query | opened, from the same server and directory | opened |
 //! | anything else that lies beneath DIR, relative or absolute | refused | opened |
 //! | its parent by a UUID alone (VDI) | refused | looked for in the image's directory, if beneath DIR, and in DIR |
 //! | `../x`, a URL, `json:…`, a symbolic link, a FIFO, a device | refused | refused |
 
+use super::SourceCx;
 use super::file::{FileSource, open_path};
+use super::spool::SpoolDir;
 use crate::block::BlockSource;
 use crate::error::{Error, ErrorKind, Result};
-use crate::locator::{Found, Gate, Locator, Reference};
+use crate::locator::{Found, Gate, Locator, Reference, Spooler};
 use crate::text::escape;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::HashSet;
@@ -56,6 +59,10 @@ pub struct Given {
     pub parents: Vec<AllowedDir>,
     /// The member of an archive that is wanted: `disk2.vmdk` of `x.ova//disk2.vmdk`.
     pub member: Option<String>,
+    /// `--cache-dir`, if the image is remote: from [`crate::cache::disk::open_dir`].
+    pub cache_dir: Option<Arc<AllowedDir>>,
+    /// `--spool`: where what comes only in order is poured.
+    pub spool_dir: Option<Arc<AllowedDir>>,
 }
 
 impl AllowedDir {
@@ -90,7 +97,24 @@ impl Given {
             }
             None => (None, None),
         };
-        Ok(Self { locator, file, beside, parents, member: None })
+        Ok(Self { locator, file, beside, parents, member: None, cache_dir: None, spool_dir: None })
+    }
+
+    /// Where to pour what comes only in order, if the user gave room for it: what the program that embeds us says, else
+    /// the directory of `--spool`.
+    ///
+    /// # Errors
+    /// `Host` when descriptors have run out.
+    pub fn spool(&self, options: &super::Options) -> Result<Option<Arc<dyn Spooler>>> {
+        if let Some(spool) = &options.spool {
+            return Ok(Some(Arc::clone(spool)));
+        }
+        let Some(dir) = &self.spool_dir else { return Ok(None) };
+        let own = dir
+            .dir
+            .try_clone()
+            .map_err(|error| Error::new(ErrorKind::Host, "no descriptor left").caused_by(error))?;
+        Ok(Some(Arc::new(SpoolDir::new(own, &dir.path, u64::MAX))))
     }
 
     /// What was given, for people: escaped and redacted, with the member.
@@ -120,6 +144,8 @@ impl Given {
 #[derive(Debug)]
 pub struct FileGate {
     given: Arc<Given>,
+    /// For files of a remote image.
+    cx: SourceCx,
     seen: Mutex<Seen>,
 }
 
@@ -129,15 +155,25 @@ struct Seen {
     chain: HashSet<(u64, u64)>,
 }
 
+/// Is `name` a file of the image at `from` itself, of which it consists?
+fn is_part(from: &Locator, name: &Path, why: Reference) -> bool {
+    match why {
+        Reference::Extent => is_own_extent(from, name),
+        Reference::Segment => is_own_segment(from, name),
+        Reference::Member => is_own_member(from, name),
+        Reference::Backing | Reference::DataFile | Reference::Parent => false,
+    }
+}
+
 impl FileGate {
-    /// For what was given.
+    /// For what was given; remote files are opened with `cx`, as the image was.
     #[must_use]
-    pub fn new(given: Arc<Given>) -> Self {
+    pub fn new(given: Arc<Given>, cx: SourceCx) -> Self {
         let mut seen = Seen::default();
         if let Some(stat) = given.file.as_ref().and_then(|file| rustix::fs::fstat(file).ok()) {
             seen.chain.insert((stat.st_dev, stat.st_ino));
         }
-        Self { given, seen: Mutex::new(seen) }
+        Self { given, cx, seen: Mutex::new(seen) }
     }
 
     /// Opens a file beneath an allowed directory, whatever it is.
@@ -177,14 +213,7 @@ impl FileGate {
     ) -> Vec<(&'a AllowedDir, PathBuf)> {
         let mut found = Vec::new();
         // Beside *it*: what a backing file names lies beside the backing file, not beside the image that was given.
-        let is_given = *from == self.given.locator;
-        let own = match why {
-            Reference::Extent => is_own_extent(from, name),
-            Reference::Segment => is_own_segment(from, name),
-            Reference::Member => is_own_member(from, name),
-            Reference::Backing | Reference::DataFile | Reference::Parent => false,
-        };
-        if is_given && own {
+        if *from == self.given.locator && is_part(from, name, why) {
             found.extend(self.given.beside.iter().map(|dir| (dir, name.to_owned())));
         }
         let from_dir = Self::dir_of(from);
@@ -205,6 +234,42 @@ impl FileGate {
         found
     }
 
+    /// Opens a part of a remote image: on the same server, in the same directory.
+    fn open_remote(&self, name: &str, label: &str, why: Reference) -> Result<Found> {
+        let locator = self.given.locator.sibling(name).ok_or_else(|| {
+            let what = format!("consists of several files, the {why} '{label}' for one, but the link is good for one only");
+            Error::new(ErrorKind::ExternalRef, what)
+                .help("a URL with a query is taken for a signed link: download all the files, or serve them without")
+        })?;
+        self.count()?;
+        let given = Given {
+            locator: locator.clone(),
+            file: None,
+            beside: None,
+            parents: Vec::new(),
+            member: None,
+            cache_dir: self.given.cache_dir.clone(),
+            spool_dir: self.given.spool_dir.clone(),
+        };
+        let source = super::open_part(&given, &self.cx).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::NotAnImage, format!("{why} '{label}' is missing ({error})"))
+            }
+            _ => error.context(format!("{why} '{label}'")),
+        })?;
+        Ok(Found { source, locator })
+    }
+
+    /// One more file.
+    fn count(&self) -> Result<()> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.files = seen.files.saturating_add(1);
+        if seen.files > MAX_FILES {
+            return Err(Error::limit(format!("the image names more than {MAX_FILES} files")));
+        }
+        Ok(())
+    }
+
     fn admit(&self, file: &File, label: &str, why: Reference) -> Result<()> {
         let refuse = |what: &str| Err(Error::new(ErrorKind::ExternalRef, format!("{why} '{label}' {what}")));
         let stat =
@@ -212,11 +277,8 @@ impl FileGate {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return refuse("is not a regular file");
         }
+        self.count()?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.files = seen.files.saturating_add(1);
-        if seen.files > MAX_FILES {
-            return Err(Error::limit(format!("the image names more than {MAX_FILES} files")));
-        }
         if !matches!(why, Reference::Extent | Reference::Segment | Reference::Member) {
             if !seen.chain.insert((stat.st_dev, stat.st_ino)) {
                 return refuse("is a layer of the chain already");
@@ -245,6 +307,14 @@ impl Gate for FileGate {
                 .all(|part| matches!(part, Component::Normal(_) | Component::CurDir | Component::RootDir));
         if !plain {
             return Err(refused("which is never opened (only plain file names are)"));
+        }
+        let is_remote = self.given.file.is_none() && super::has_siblings(&self.given.locator);
+        if is_remote
+            && *from == self.given.locator
+            && is_part(from, name, why)
+            && let Some(name) = name.to_str()
+        {
+            return self.open_remote(name, &shown, why);
         }
         let candidates = self.candidates(from, name, why);
         if candidates.is_empty() {
@@ -397,7 +467,8 @@ mod tests {
 
     fn gate(dir: &Path, image: &str, allow: &[PathBuf]) -> FileGate {
         std::fs::write(dir.join(image), b"image").unwrap();
-        FileGate::new(Arc::new(Given::open(Locator::Path(dir.join(image)), allow).unwrap()))
+        let given = Given::open(Locator::Path(dir.join(image)), allow).unwrap();
+        FileGate::new(Arc::new(given), SourceCx::default())
     }
 
     fn open(gate: &FileGate, named: &str, why: Reference) -> Result<Found> {

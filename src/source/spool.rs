@@ -45,19 +45,28 @@ pub struct SpoolDir {
     written: Arc<AtomicU64>,
 }
 
+fn shown(path: &Path) -> String {
+    crate::text::escape(path.as_os_str().as_bytes()).to_string()
+}
+
 impl SpoolDir {
     /// Opens `path`; its spools write at most `most` bytes together (`u64::MAX` leaves it at the room there is).
     ///
     /// # Errors
     /// `Host` when it cannot be opened.
     pub fn open(path: &Path, most: u64) -> Result<Self> {
-        let shown = crate::text::escape(path.as_os_str().as_bytes()).to_string();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
-            Error::new(ErrorKind::Host, format!("the spool directory {shown}"))
+            Error::new(ErrorKind::Host, format!("the spool directory {}", shown(path)))
                 .caused_by(std::io::Error::from(errno))
         })?;
-        Ok(Self { dir, shown, most, written: Arc::default() })
+        Ok(Self::new(dir, path, most))
+    }
+
+    /// The same, of a directory that is open already.
+    #[must_use]
+    pub fn new(dir: OwnedFd, path: &Path, most: u64) -> Self {
+        Self { dir, shown: shown(path), most, written: Arc::default() }
     }
 
     /// A file of ours alone, without a name.
@@ -156,6 +165,14 @@ fn full(dir: &str, error: std::io::Error) -> Error {
         .help("name a directory with more room: --spool=DIR")
 }
 
+/// The error that a stream of ours wrapped for `Read`, or a plain one.
+fn of_stream(label: &str, error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(other) => Error::io(format!("{label}: reading it from start to end"), other),
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Result<u64>>> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,9 +201,7 @@ impl Shared {
             if self.dropped.load(Ordering::Relaxed) {
                 return Err(stop());
             }
-            let got = fill(&mut *stream, &mut chunk).map_err(|error| {
-                Error::of_reader(format!("{}: reading it from start to end", self.label), error)
-            })?;
+            let got = fill(&mut *stream, &mut chunk).map_err(|error| of_stream(&self.label, error))?;
             let bytes = chunk.get(..got).unwrap_or_default();
             let next = at.saturating_add(wide(got));
             if len.is_some_and(|len| next > len) {
@@ -434,7 +449,7 @@ mod tests {
         let (tell, stream) = told();
         let spool = dir(u64::MAX).pour("x", Some(1 << 20), stream).unwrap();
         tell.send(Ok(vec![7; CHUNK])).unwrap();
-        tell.send(Err(Error::new(ErrorKind::Corrupt, "wrong sum").into_io())).unwrap();
+        tell.send(Err(std::io::Error::other(Error::new(ErrorKind::Corrupt, "wrong sum")))).unwrap();
         for _ in 0..2 {
             let error = read(&*spool, 1 << 19, 1).unwrap_err();
             assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Corrupt, "wrong sum"));
@@ -448,7 +463,7 @@ mod tests {
         let len = wide(2 * CHUNK);
         let spool = dir(u64::MAX).pour("x", Some(len), stream).unwrap();
         tell.send(Ok(vec![7; 2 * CHUNK])).unwrap();
-        tell.send(Err(Error::new(ErrorKind::Corrupt, "wrong sum").into_io())).unwrap();
+        tell.send(Err(std::io::Error::other(Error::new(ErrorKind::Corrupt, "wrong sum")))).unwrap();
         assert_eq!(read(&*spool, 0, CHUNK).unwrap(), vec![7; CHUNK]);
         assert_eq!(read(&*spool, len - 1, 1).unwrap_err().kind(), ErrorKind::Corrupt);
     }

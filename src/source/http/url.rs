@@ -1,7 +1,7 @@
 //! An `http` or `https` URL, taken apart: so that a redirect is followed by our rules, and the login in it goes to
 //! one host only.
 
-use crate::locator::Locator;
+use crate::locator::{Locator, decode};
 use base64::Engine as _;
 use std::fmt;
 
@@ -32,6 +32,37 @@ impl fmt::Debug for Url {
         fmt::Display::fmt(&Locator::Url(self.to_string()), f)
     }
 }
+
+/// Query parameters that sign a URL and say nothing of the object, in lower case: S3 (version 2 and CloudFront), OSS,
+/// OBS, COS, Azure, Google.
+const SIGNING: &[&str] = &[
+    "accesskeyid",
+    "awsaccesskeyid",
+    "expires",
+    "googleaccessid",
+    "key-pair-id",
+    "ossaccesskeyid",
+    "policy",
+    "security-token",
+    "se",
+    "ses",
+    "sig",
+    "sign",
+    "signature",
+    "skoid",
+    "sktid",
+    "skt",
+    "ske",
+    "sks",
+    "skv",
+    "sp",
+    "spr",
+    "sr",
+    "st",
+    "sv",
+];
+/// What the names of such parameters begin with in newer schemes.
+const SIGNING_PREFIXES: &[&str] = &["q-", "x-amz-", "x-cos-security-token", "x-goog-", "x-obs-", "x-oss-"];
 
 impl Url {
     /// Reads a URL; beside it the value of `Authorization` that its `USER:PASSWORD@` asks for.
@@ -114,6 +145,20 @@ impl Url {
         Ok(Self { target: encode(&without_dots(&target)), ..self.clone() })
     }
 
+    /// The URL without what signs it: what a fresh signature leaves as it is. Parameters that we do not know stay, for
+    /// they may say which object is meant.
+    pub(super) fn unsigned(&self) -> String {
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let signs = |parameter: &&str| {
+            let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+            SIGNING.contains(&name.as_str()) || SIGNING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let mut kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !signs(part)).collect();
+        kept.sort_unstable();
+        let bare = Self { target: format!("{path}?{}", kept.join("&")), ..self.clone() };
+        bare.to_string()
+    }
+
     /// Encrypted?
     pub(super) fn is_secure(&self) -> bool {
         self.secure
@@ -147,27 +192,6 @@ fn encode(text: &str) -> String {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-/// Undoes percent-encoding; a lone `%` stays.
-fn decode(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        let hex = hex.filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match hex.filter(|_| *byte == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(value) => {
-                out.push(value);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*byte);
-                rest = after;
-            }
         }
     }
     out
