@@ -65,7 +65,7 @@ fn all_disks_of_a_machine_come_together_in_the_order_of_its_controller() {
 #[test]
 fn one_member_is_opened_by_its_name_alone() {
     requires!("qemu-img", "qemu-io", "tar");
-    for name in ["two.ova", "two.ovf", "plain.tar"] {
+    for name in ["two.ova", "two.ovf", "plain.tar", "two.ova.gz", "two.ova.xz", "two.ova.zst"] {
         let image = open_member(&archives().join(name), "d2.qcow2").unwrap();
         assert_eq!(
             (image.format, image.others.len(), image.member.as_deref()),
@@ -181,12 +181,13 @@ fn an_ovf_opens_nothing_beside_it_but_disk_images() {
     let dir = common::tempdir();
     std::fs::write(dir.path().join("id_rsa"), "secret").unwrap();
     std::fs::write(dir.path().join("backup.img"), [7; 4096]).unwrap();
+    common::sh(&format!("gzip -k '{}'", dir.path().join("backup.img").display()));
     std::fs::write(dir.path().join("flat.vmdk"), std::fs::read(archives().join("flat.vmdk")).unwrap())
         .unwrap();
     std::fs::write(dir.path().join("flat-flat.vmdk"), [7; 4096]).unwrap();
     std::os::unix::fs::symlink(archives().join("d1.vmdk"), dir.path().join("link.vmdk")).unwrap();
     common::sh(&format!("mkfifo '{}'", dir.path().join("fifo.vmdk").display()));
-    for href in ["id_rsa", "backup.img", "flat.vmdk", "link.vmdk", "fifo.vmdk"] {
+    for href in ["id_rsa", "backup.img", "backup.img.gz", "flat.vmdk", "link.vmdk", "fifo.vmdk"] {
         std::fs::write(dir.path().join("x.ovf"), envelope(href)).unwrap();
         let error = open(&dir.path().join("x.ovf"), &[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ExternalRef, "{href}: {error:?}");
@@ -423,6 +424,20 @@ fn a_mount_shows_the_further_disks() {
         common::IMGMOUNT
     ));
     assert_eq!(listed, "dear diary\n1.raw\ndisk2-1.raw\ndisk2-2.raw\n");
+}
+
+#[test]
+fn disks_of_a_packed_archive_have_its_name() {
+    requires!("qemu-img", "qemu-io", "tar", "gzip", "xz", "zstd");
+    let expected = common::sh(&format!("cd '{}' && sha256sum s.raw t.raw", archives().display()));
+    for name in ["two.ova.gz", "two.ova.xz", "two.ova.zst"] {
+        let expected = expected
+            .replace("s.raw", &format!("{name}//d1.vmdk"))
+            .replace("t.raw", &format!("{name}//d2.qcow2"));
+        assert_eq!(run(archives(), &format!("hash {name}")).1, expected);
+        let (code, said, told) = run(archives(), &format!("hash --verify {name}"));
+        assert!(code == 0 && said.lines().count() == 3, "{said}{told}");
+    }
 }
 
 #[test]

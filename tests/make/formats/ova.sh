@@ -90,6 +90,15 @@ tar -cf empty.ova empty.ovf; is empty.ova ova zero.raw -
 split -b 100000 -d -a 9 d1.vmdk d1.vmdk.
 one d1.vmdk "ovf:chunkSize='100000' ovf:size='$(stat -c %s d1.vmdk)'" > chunks.ovf
 tar --format=ustar -cf chunks.ova chunks.ovf d1.vmdk.0*; is chunks.ova ova s.raw -
+# packed disks, with and without an ending that says so; packed archives
+gzip -9n < d1.vmdk > d1.vmdk.gz
+one d1.vmdk.gz "ovf:compression='gzip'" > gz.ovf
+tar --format=ustar -cf gz.ova gz.ovf d1.vmdk.gz; is gz.ova ova s.raw -; is gz.ovf ovf s.raw -
+mkdir bare; cp d1.vmdk.gz bare/d1.vmdk; one d1.vmdk "ovf:compression='gzip'" > bare/bare.ovf
+tar --format=ustar -C bare -cf bare.ova bare.ovf d1.vmdk; rm -r bare; is bare.ova ova s.raw -
+gzip -9n < two.ova > two.ova.gz; is two.ova.gz ova s.raw -
+xz -c two.ova > two.ova.xz; is two.ova.xz ova s.raw -
+zstd -q -c two.ova > two.ova.zst; is two.ova.zst ova s.raw -
 # beside the envelope
 is one.ovf ovf s.raw -; is two.ovf ovf s.raw -; is chunks.ovf ovf s.raw -; is empty.ovf ovf zero.raw -
 # no envelope: members are disks by their names; a flat VMDK has its extent beside it
