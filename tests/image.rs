@@ -14,6 +14,8 @@ mod common;
 mod ova;
 #[path = "image/qcow.rs"]
 mod qcow;
+#[path = "image/vmware.rs"]
+mod vmware;
 
 use imgmount::block::{Below, BlockSource};
 use imgmount::budget::Limits;

@@ -128,7 +128,7 @@ descriptor('redo.vmdk', 'vmfsSparse', [f'RW {SECTORS} VMFSSPARSE "redo-delta.vmd
 # Far apart: whole tables are missing between the two grains.
 with open('far.raw', 'wb') as file:
     put(file, 9 << 20, b'\x11' * 512)
-    file.truncate(100 << 20)
+    file.truncate(40 << 20)
 far = open('far.raw', 'rb').read()
 cowd('far-delta.vmdk', far, 1, nonzero(far, 512))
 descriptor('far.vmdk', 'vmfsSparse', [f'RW {len(far) // 512} VMFSSPARSE "far-delta.vmdk"'])
@@ -240,7 +240,7 @@ def footer(kind, ident, size, time=700000000, creator=b'win '):
                               size, 16, 12, 17, kind, 0, ident).ljust(512, b'\0'), 64)
 
 
-def differencing(name, data, base_id, names, ident, block=2 << 20, changes=CHANGES, time=0):
+def differencing(name, data, base_id, names, ident, block=2 << 20, changes=CHANGES, time=0, title='C:\\vm\\base.vhd'):
     """A block holds the changed sectors, whose bits are set, highest bit first; its other bytes are rubbish."""
     size, table, bitmap = len(data), 4096, -(-block // 512 // 8 // 512) * 512
     entries = -(-size // block)
@@ -266,7 +266,7 @@ def differencing(name, data, base_id, names, ident, block=2 << 20, changes=CHANG
             put(file, at, bytes(bits + content))
             at += bitmap + block
         header = struct.pack('>8sQQIIII16sII512s', b'cxsparse', 0xffffffffffffffff, table, 0x10000, entries, block, 0, base_id,
-                             time, 0, 'header name.vhd'.encode('utf-16-be')) + locators
+                             time, 0, title.encode('utf-16-be')) + locators
         put(file, 512, sealed(header.ljust(1024, b'\0'), 36))
         put(file, table, struct.pack(f'>{entries}I', *bat).ljust(-(-entries * 4 // 512) * 512, b'\xff'))
         for place in (0, at):
@@ -277,11 +277,16 @@ w2ru = lambda text: (b'W2ru', text.encode('utf-16-le'))
 w2ku = lambda text: (b'W2ku', text.encode('utf-16-le'))
 save('base.vhd', disk + footer(2, b'B' * 16, SIZE))
 differencing('child.vhd', child, b'B' * 16, [w2ku('C:\\vm\\base.vhd'), w2ru('.\\base.vhd')], b'C' * 16)
-differencing('absolute.vhd', child, b'B' * 16, [w2ru('..\\gone\\nowhere.vhd'), w2ku('D:\\old\\base.vhd')], b'D' * 16, block=4096)
-differencing('mac.vhd', child, b'B' * 16, [(b'MacX', b'file://localhost/Users/me/ba%73e.vhd')], b'E' * 16, block=512 << 10)
+differencing('absolute.vhd', child, b'B' * 16, [w2ru('..\\gone\\nowhere.vhd'), w2ku('D:\\old\\base.vhd')], b'D' * 16, block=4096, title='nowhere.vhd')
+differencing('title.vhd', child, b'B' * 16, [], b'I' * 16)
+differencing('mac.vhd', child, b'B' * 16, [(b'MacX', b'file://localhost/Users/me/ba%73e.vhd')], b'E' * 16, block=512 << 10, title='')
 more = [(777 * 512, b'2' * 512), (3 << 20, b'3' * 1024)]
-differencing('grandchild.vhd', changed(child, more), b'C' * 16, [w2ru('.\\child.vhd')], b'F' * 16, changes=more)
+differencing('grandchild.vhd', changed(child, more), b'C' * 16, [w2ru('.\\child.vhd')], b'F' * 16, changes=more, title='C:\\vm\\child.vhd')
 save('grandchild.raw', changed(child, more))
+# As a file system of 4 KiB clusters writes: libvhdi takes what follows a set bit in the same byte for set, too.
+even = [(64 << 10, b'8' * 8192), (2 << 20, b'9' * 4096), ((4 << 20) - 8192, b'7' * 16384)]
+differencing('even.vhd', changed(disk, even), b'B' * 16, [w2ru('.\\base.vhd')], b'J' * 16, changes=even)
+save('even.raw', changed(disk, even))
 differencing('other-id.vhd', child, b'X' * 16, [w2ru('.\\base.vhd')], b'G' * 16)
 differencing('older.vhd', child, b'B' * 16, [w2ru('.\\base.vhd')], b'H' * 16, time=600000000)
 # A footer of 511 bytes, as before Virtual PC 2004; the checksum is the same, for the byte that is missing is zero.
@@ -569,8 +574,9 @@ refused split-delta-s001.vmdk 'one sparse extent'
 
 is base.vhd vhd s.raw -
 is short.vhd vhd s.raw -
-for name in child absolute mac older; do is $name.vhd vhd child.raw -; done
+for name in child absolute title mac older; do is $name.vhd vhd child.raw -; done
 is grandchild.vhd vhd grandchild.raw -
+is even.vhd vhd even.raw -
 
 is vdi-base.vdi vdi s.raw -
 is vdi-child.vdi vdi vdi-child.raw -
