@@ -256,7 +256,8 @@ fn a_vhdx_parent_that_was_written_to_since_is_corrupt() {
 fn facts_of_the_descriptor() {
     requires!("qemu-img", "qemu-io");
     let image = made_open("hw.vmdk").unwrap();
-    let facts = ["hardware version", "tools version", "adapter type", "parent CID"].map(|key| fact(&image, key));
+    let facts =
+        ["hardware version", "tools version", "adapter type", "parent CID"].map(|key| fact(&image, key));
     assert_eq!(facts, ["11", "2147483647", "ide", ""]);
     let delta = made_open(OVER[0]).unwrap();
     let parent = made_open(OVER[1]).unwrap();
@@ -520,7 +521,11 @@ const SEEDS: &[Seed] = &[
     seed(&["over-monolithicSparse.vmdk", "monolithicSparse.vmdk"], 0, &[(0, 80, false), (512, 500, false)]),
     seed(&["over-monolithicSparse.vmdk", "monolithicSparse.vmdk"], 1, &[(0, 80, false), (512, 500, false)]),
     seed(&["stream3.vmdk"], 0, &[(0, 80, false), (512, 200, false), (65536, 64, false)]),
-    seed(&["custom.vmdk", "flat part.vmdk", "cowd2-s002.vmdk", "monolithicSparse.vmdk"], 0, &[(0, 500, false)]),
+    seed(
+        &["custom.vmdk", "flat part.vmdk", "cowd2-s002.vmdk", "monolithicSparse.vmdk"],
+        0,
+        &[(0, 500, false)],
+    ),
     seed(&["child.vhd", "base.vhd"], 0, &[(0, 100, false), (512, 900, false), (4096, 1600, false)]),
     seed(&["vdi-child.vdi", "vdi-base.vdi"], 0, &[(64, 400, false), (512, 32, false)]),
     seed(&["child.vhdx", "parent.vhdx"], 0, &[(3 << 20, 300, false), ((3 << 20) + 65536, 200, false)]),
