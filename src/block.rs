@@ -195,6 +195,8 @@ pub enum Below {
     Stored(Arc<dyn BlockSource>, u64),
     /// Stored packed, in so many bytes.
     Packed(Arc<dyn BlockSource>, u64, u64),
+    /// Stored encrypted, byte for byte as many.
+    Encrypted(Arc<dyn BlockSource>, u64),
     /// In a layer below: a backing file, a parent.
     Parent(Arc<dyn BlockSource>, u64),
 }

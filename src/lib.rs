@@ -15,6 +15,7 @@
 //!   engine   any layout becomes a readable source
 //!   cache    the block cache
 //!   source   files, objects, memory; the gate to second files
+//!   crypt    what is locked, opened with a key
 //!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  keys  confined
 //! ```
 //!
@@ -44,6 +45,7 @@ pub mod checksum;
 pub mod cli;
 pub mod confined;
 pub mod counters;
+pub mod crypt;
 pub mod engine;
 pub mod error;
 pub mod fs;

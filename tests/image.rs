@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "image/luks.rs"]
+mod luks;
 #[path = "image/ova.rs"]
 mod ova;
 #[path = "image/qcow.rs"]
@@ -270,6 +272,9 @@ fn every_step_down_ends_on_the_same_bytes() {
                 Below::Packed(source, from, stored) => {
                     assert!(from + stored <= source.len(), "{}", case.name);
                 }
+                Below::Encrypted(source, from) => {
+                    assert!(read(&source, from, len).unwrap() != expected, "{}: at {at:#x}", case.name);
+                }
                 Below::Here => {}
             }
             at += step.len;
@@ -297,7 +302,13 @@ fn encrypted_disks_are_never_handed_out_as_ciphertext() {
         for row in table(dir, "cases.tsv").iter().filter(|row| !row[4].is_empty()) {
             let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encrypted, "{}: {error:?}", row[0]);
-            let wrong = open_with(&dir.join(&row[0]), dir, "not the key", None).unwrap_err();
+            let wrong = open_with(&dir.join(&row[0]), dir, "not the key", None);
+            if row[0].contains("aes") {
+                // The old AES of qcow and qcow2 has nothing that could tell a wrong key.
+                assert!(wrong.unwrap().warnings.join("").contains("no key is refused"), "{}", row[0]);
+                continue;
+            }
+            let wrong = wrong.unwrap_err();
             assert_eq!(wrong.kind(), ErrorKind::Encrypted, "{}: {wrong:?}", row[0]);
         }
     }
@@ -632,7 +643,9 @@ fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
         let (path, feature, sum) =
             (dir.join(&row["path"]), &row["feature_and_faults"], &row["sha256_virtual_disk"]);
         let shown = path.display();
-        let ours = matches!(row["format"].as_str(), "raw" | "qcow2" | "vmdk" | "vhd" | "vhdx" | "vdi");
+        // A locked volume is no raw disk; tests/image/luks.rs opens them.
+        let ours = !feature.starts_with("LUKS")
+            && matches!(row["format"].as_str(), "raw" | "qcow2" | "vmdk" | "vhd" | "vhdx" | "vdi");
         let beside = path.parent().unwrap();
         if !ours || sum.is_empty() {
             let error = open(&path, &[]).err().unwrap_or_else(|| panic!("{shown} was read: {feature}"));
@@ -642,6 +655,7 @@ fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
                 ErrorKind::Corrupt,
                 ErrorKind::Limit,
                 ErrorKind::ExternalRef,
+                ErrorKind::Encrypted,
             ];
             assert!(kinds.contains(&error.kind()), "{shown}: {error:?}");
             continue;
@@ -661,7 +675,7 @@ fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
         }
         read_rows += 1;
     }
-    assert!(read_rows >= 31, "{read_rows}");
+    assert!(read_rows >= 29, "{read_rows}");
 }
 
 /// qemu refuses a VHDX whose log waits to be replayed, unless it may write: so a copy is mended by it, and compared.
@@ -751,11 +765,13 @@ impl Gate for Zeros {
 
 /// Opens bytes in memory.
 fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<Opened> {
+    unlock_bytes(bytes, format, mapper, &Keys::default())
+}
+
+fn unlock_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper, keys: &Keys) -> Result<Opened> {
     let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
-    let keys = Keys::default();
     let (gate, member, spool) = (&Zeros, None, None);
-    let cx =
-        OpenCx { gate, locator: &locator, budget: &budget, mapper, keys: &keys, member, spool, depth: 0 };
+    let cx = OpenCx { gate, locator: &locator, budget: &budget, mapper, keys, member, spool, depth: 0 };
     imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
 }
 

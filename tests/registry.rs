@@ -88,7 +88,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/cli/mod.rs",
         list: "\nverbs!",
         end: "\n}",
-        helpers: &["content", "entry", "out", "plan"],
+        helpers: &["content", "entry", "out", "plan", "unlock"],
     },
 ];
 
@@ -230,6 +230,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("debian.ova", "ova"),
     ("debian.ovf", "ovf"),
     ("debian.tar", "tar"),
+    ("locked.luks", "luks"),
     ("broken.qcow2", "qcow2"),
 ];
 

@@ -222,8 +222,7 @@ fn open(target: &Target, common: &Common) -> Result<(Arc<Given>, Arc<dyn BlockSo
     // is read ahead of a remote image.
     let cache = if given.file.is_some() { common.cache.min(CACHE) } else { common.cache };
     let options = plan::options(&Common { cache, ..common.clone() });
-    let own = crate::source::open(&given, &options.source_cx())?;
-    let opened = crate::stack::open_source(Arc::clone(&own), Arc::clone(&given), &options)?;
+    let (own, opened) = plan::open_image(&target.image, &given, &options, common)?;
     Ok((given, own, opened))
 }
 
@@ -329,12 +328,16 @@ fn ground(disk: &Arc<dyn BlockSource>) -> Result<Vec<Arc<dyn BlockSource>>> {
     while offset < disk.len() {
         let step = disk.step(offset)?;
         let below = match step.below {
-            Below::Stored(file, at) | Below::Packed(file, at, _) => Some((file, at)),
+            Below::Stored(file, at) | Below::Encrypted(file, at) | Below::Packed(file, at, _) => {
+                Some((file, at))
+            }
             Below::Here | Below::Zero | Below::Hole | Below::Parent(..) => None,
         };
         if let Some((mut file, mut at)) = below {
-            // A part of an archive is no file of its own.
-            while let Below::Stored(below, to) | Below::Packed(below, to, _) = file.step(at)?.below {
+            // A part of an archive is no file of its own, nor is what was deciphered.
+            while let Below::Stored(below, to) | Below::Encrypted(below, to) | Below::Packed(below, to, _) =
+                file.step(at)?.below
+            {
                 (file, at) = (below, to);
             }
             if !found.iter().any(|known| Arc::ptr_eq(known, &file)) {

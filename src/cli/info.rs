@@ -3,7 +3,7 @@
 use super::content::hex;
 use super::out::{Tally, human_size};
 use super::{Common, Exit, out, plan};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Content, FsFacts};
 use crate::guest::Guest;
 use crate::image::Opened;
@@ -12,7 +12,7 @@ use crate::stack::{Stack, VolumeContent};
 use crate::text::{Text, escape};
 use crate::volume::{Discovery, Partition, TableKind, Volume};
 use serde_json::{Value, json};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
 /// Arguments.
@@ -45,7 +45,13 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             Ok(stack) => stack,
             Err(error) => {
                 out::complain(&error);
-                documents.push(out::error_object(&error));
+                let mut object = out::error_object(&error);
+                if error.kind() == ErrorKind::Encrypted
+                    && let Ok(locked) = Locked::look(image, common)
+                {
+                    locked.tell(&error, &mut object, common);
+                }
+                documents.push(object);
                 tally.failed(&error);
                 continue;
             }
@@ -66,6 +72,41 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         out::json(&one.unwrap_or(Value::Array(documents)));
     }
     Ok(tally.exit())
+}
+
+/// What can be said of an image that is locked.
+struct Locked {
+    image: String,
+    format: &'static str,
+    disk_size: u64,
+}
+
+impl Locked {
+    fn look(image: &OsStr, common: &Common) -> Result<Self> {
+        let given = plan::given(image, common)?;
+        let source = crate::source::open(&given, &plan::options(common).source_cx())?;
+        let format = match &common.format {
+            Some(name) => crate::image::by_name(name)?,
+            None => crate::image::detect(&*source, &given.locator.file_name())?,
+        };
+        Ok(Self { image: given.locator.to_string(), format: format.name, disk_size: source.stored_size() })
+    }
+
+    fn tell(&self, error: &Error, object: &mut Value, common: &Common) {
+        if let (true, Some(object)) = (common.json, object.as_object_mut()) {
+            object.insert("image".to_owned(), self.image.clone().into());
+            object.insert("format".to_owned(), self.format.into());
+            object.insert("disk_size".to_owned(), self.disk_size.into());
+            object.insert("locked".to_owned(), true.into());
+        } else {
+            let (size, message) = (human_size(self.disk_size), error.to_string());
+            let reason = message.strip_prefix(&format!("{}: ", self.image)).unwrap_or(&message);
+            out::data(&format!(
+                "image: {}\nfile format: {}\ndisk size: {size}\nencrypted: yes\nopened: no, it {reason}\n",
+                self.image, self.format
+            ));
+        }
+    }
 }
 
 /// What stands on a volume, if it has been looked at.

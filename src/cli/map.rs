@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         file(target, &mut images, common, &mut stream)?;
     } else {
         let given = plan::given(&target.image, common)?;
-        let opened = crate::stack::open_image(given, &plan::options(common))?;
+        let (_, opened) = plan::open_image(&target.image, &given, &plan::options(common), common)?;
         // Of an archive's disk the variant says its format, too: "raw", "vmdk monolithicFlat".
         let variant = opened.subformat.as_ref().and_then(|name| name.rsplit(' ').next());
         let flat =
@@ -70,6 +70,8 @@ struct Landing {
     /// Layers passed: 0 is the image itself.
     depth: u32,
     end: End,
+    /// What is stored must be deciphered.
+    encrypted: bool,
     /// The byte of the disk that was passed.
     disk_offset: Option<u64>,
 }
@@ -91,7 +93,7 @@ fn descend(
     len: u64,
     disk: &Arc<dyn BlockSource>,
 ) -> Result<Landing> {
-    let mut landing = Landing { len, depth: 0, end: End::Hole, disk_offset: None };
+    let mut landing = Landing { len, depth: 0, end: End::Hole, encrypted: false, disk_offset: None };
     let (mut here, mut at) = (Arc::clone(source), offset);
     for _ in 0..MAX_STOREYS {
         if landing.disk_offset.is_none() && std::ptr::addr_eq(Arc::as_ptr(&here), Arc::as_ptr(disk)) {
@@ -115,6 +117,10 @@ fn descend(
                 return Ok(landing);
             }
             Below::Stored(below, to) => (here, at) = (below, to),
+            Below::Encrypted(below, to) => {
+                landing.encrypted = true;
+                (here, at) = (below, to);
+            }
             Below::Parent(below, to) => {
                 landing.depth = landing.depth.saturating_add(1);
                 (here, at) = (below, to);
@@ -145,6 +151,8 @@ struct Entry {
     zero: bool,
     data: bool,
     compressed: bool,
+    #[serde(skip)]
+    encrypted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,8 +162,8 @@ struct Entry {
 impl Entry {
     /// Takes the next entry in, if it goes on where this one ends.
     fn takes(&mut self, next: &Self) -> bool {
-        let same = (self.depth, self.present, self.zero, self.data, self.compressed)
-            == (next.depth, next.present, next.zero, next.data, next.compressed);
+        let same = (self.depth, self.present, self.zero, self.data, self.compressed, self.encrypted)
+            == (next.depth, next.present, next.zero, next.data, next.compressed, next.encrypted);
         let goes_on = self.offset.map(|offset| offset.saturating_add(self.length)) == next.offset;
         let merges = same && goes_on && self.filename == next.filename;
         if merges {
@@ -175,10 +183,14 @@ fn entry(disk: &Arc<dyn BlockSource>, start: u64, flat: bool) -> Result<Entry> {
         zero: false,
         data: true,
         compressed: false,
+        encrypted: false,
         offset: None,
         filename: None,
     };
+    entry.encrypted = landing.encrypted;
     match landing.end {
+        // Bytes that must be deciphered cannot be read at an offset; nor does a hole in them read as zero.
+        _ if landing.encrypted => {}
         End::Ground(file, at) => {
             if flat {
                 let extent = file.extent(at)?;
@@ -214,11 +226,11 @@ fn disk(disk: &Arc<dyn BlockSource>, flat: bool, common: &Common, stream: &mut S
                 c_hex(entry.length),
                 c_hex(offset)
             )),
-            _ if entry.compressed => stream.line(format_args!(
+            _ if entry.compressed || entry.encrypted => stream.line(format_args!(
                 "{:<15} {:<15} {:<15}",
                 c_hex(entry.start),
                 c_hex(entry.length),
-                "compressed"
+                if entry.compressed { "compressed" } else { "encrypted" }
             )),
             _ => Ok(()),
         }
@@ -255,7 +267,7 @@ fn c_hex(number: u64) -> String {
 struct FileRun {
     file_offset: u64,
     length: u64,
-    /// `data`, `zero`, `hole`, `packed`.
+    /// `data`, `zero`, `hole`, `packed`, `encrypted`.
     kind: &'static str,
     volume_offset: Option<u64>,
     disk_offset: Option<u64>,
@@ -361,6 +373,9 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
     run.length = landing.len;
     run.disk_offset = landing.disk_offset;
     run.depth = landing.depth;
+    if landing.encrypted {
+        run.kind = "encrypted";
+    }
     match landing.end {
         End::Ground(file, at) => (run.container, run.container_offset) = (Some(file.label()), Some(at)),
         End::Packed(file, at, stored) => {
@@ -368,6 +383,8 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
             run.packed = Some(stored);
             (run.container, run.container_offset) = (Some(file.label()), Some(at));
         }
+        // Nothing stored deciphers to noise, not to zeros.
+        End::Zero | End::Hole if landing.encrypted => {}
         End::Zero => run.kind = "zero",
         End::Hole => run.kind = "hole",
     }

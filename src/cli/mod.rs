@@ -1,14 +1,17 @@
 //! The command line: one file a verb. `main` parses, runs the verb, and turns its end into an exit code.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::Keys;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 mod content;
 mod entry;
 pub mod out;
 pub mod plan;
+pub mod unlock;
 
 /// Declares the verbs once: the module, the clap variant and the dispatch.
 macro_rules! verbs {
@@ -103,6 +106,18 @@ pub struct Common {
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,
+    /// What opens what is locked: VOL:file:FILE or VOL:env:VARIABLE, VOL being disk or * (repeatable) [default: asked for on a terminal]
+    #[arg(long, value_name = "VOL:HOW:NAME", global = true, help_heading = "Image")]
+    #[serde(skip)]
+    pub key: Vec<String>,
+    /// Read a key for whatever is locked from this descriptor, up to its end
+    #[arg(long, value_name = "N", global = true, help_heading = "Image")]
+    #[serde(skip)]
+    pub key_fd: Option<u32>,
+    /// The keys themselves, once they were read.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub keys: Arc<Keys>,
     /// Memory for unpacked and remote blocks: 64M, 1G, 0
     #[arg(long, value_name = "SIZE", global = true, env = "IMGMOUNT_CACHE", default_value = "256M", value_parser = plan::size, help_heading = "Image")]
     pub cache: u64,
@@ -193,7 +208,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => {
             drop(error.print());
@@ -201,15 +216,26 @@ pub fn main() -> ExitCode {
         }
     };
     out::init(&cli.common);
-    let result = match &cli.verb {
+    let result = read_keys(&mut cli.common).and_then(|()| match &cli.verb {
         Some(verb) => verb.run(&cli.common),
         None => mistyped(&matches).map_or_else(|| mount::run(&cli.mount, &cli.common), Err),
-    };
+    });
     let exit = result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
         out::report(&error, &cli.common);
         Exit::of(&error)
     });
     ExitCode::from(exit.0)
+}
+
+/// Set for a supervisor in the background, whose standard input is then the way back to the user's command.
+const IN_BACKGROUND: &str = "IMGMOUNT_IN_BACKGROUND";
+
+/// Reads the keys that the options name, in the first process alone: a pipe can be read only once.
+fn read_keys(common: &mut Common) -> Result<()> {
+    if std::env::var_os(IN_BACKGROUND).is_none() {
+        common.keys = Arc::new(unlock::resolve(common)?);
+    }
+    Ok(())
 }
 
 /// Moves a verb in front of the options that stand before it: `imgmount -q unmount DIR`. clap knows verbs in first place

@@ -171,7 +171,7 @@ fn help(error: &Error) -> &str {
         ErrorKind::NotFound => "imgmount ls IMAGE:/ shows what there is, imgmount info IMAGE the volumes",
         ErrorKind::ExternalRef => "to let an image open files it names: --allow-parent DIR",
         ErrorKind::Denied => "imgmount reads disks, folders, files and links, and writes nothing into an image",
-        ErrorKind::Encrypted => "unlock it with the program that locked it; this version takes no keys",
+        ErrorKind::Encrypted => "give its key: --key disk:file:FILE or --key disk:env:VARIABLE; on a terminal it is asked for",
         ErrorKind::Limit => "no sound image asks for so much: take it for damaged or hostile",
         ErrorKind::Changed => "copy the image, or wait until nothing writes to it",
         ErrorKind::Host => "imgmount doctor shows what this host lacks",

@@ -1,9 +1,11 @@
 //! From what was typed to what is meant: sizes, `IMAGE:PATH`, and an opened stack.
 
-use super::Common;
+use super::{Common, unlock};
+use crate::block::BlockSource;
 use crate::cache::{Cache, disk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::{Follow, Node, Tree};
+use crate::image::Opened;
 use crate::locator::Locator;
 use crate::source;
 use crate::source::gate::{AllowedDir, Given};
@@ -98,7 +100,7 @@ pub fn options(common: &Common) -> Options {
         spool: None,
     };
     let (format, layer) = (common.format.clone(), common.layer.clone());
-    Options { format, layer, cache, source: Arc::new(source), ..Options::default() }
+    Options { format, layer, cache, keys: Arc::clone(&common.keys), source: Arc::new(source) }
 }
 
 /// Opens everything that parsing the image may touch.
@@ -195,7 +197,28 @@ fn spool_dir(named: &OsStr, common: &Common) -> PathBuf {
 /// # Errors
 /// When the source or the image cannot be opened.
 pub fn open(image: &OsStr, common: &Common) -> Result<Stack> {
-    crate::stack::open(given(image, common)?, &options(common))
+    let given = given(image, common)?;
+    let (_, opened) = open_image(image, &given, &options(common), common)?;
+    Ok(crate::stack::above(given.name(), opened))
+}
+
+/// Opens an image and nothing above its disk; also the file as it lies. That is opened once, however often a person
+/// mistypes a key: a link may be good for one request.
+///
+/// # Errors
+/// When the source or the image cannot be opened.
+pub fn open_image(
+    image: &OsStr,
+    given: &Arc<Given>,
+    options: &Options,
+    common: &Common,
+) -> Result<(Arc<dyn BlockSource>, Opened)> {
+    let own = source::open(given, &options.source_cx())?;
+    let opened = unlock::with_keys(image, common, |keys| {
+        let options = Options { keys: Arc::clone(keys), ..options.clone() };
+        crate::stack::open_source(Arc::clone(&own), Arc::clone(given), &options)
+    })?;
+    Ok((own, opened))
 }
 
 /// `IMAGE:PATH`, `IMAGE:VOLUME:PATH`, or `IMAGE` alone, taken apart.

@@ -3,14 +3,14 @@
 //! Two processes: this one opens the images, binds the sockets, waits and cleans up; the worker ([`work`]) parses the
 //! images and talks to the clients, with nothing but what it was handed.
 
-use super::{Common, Exit, out, plan};
+use super::{Common, Exit, IN_BACKGROUND, out, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Content;
-use crate::host::handoff::{Channel, Task, Worker};
+use crate::host::handoff::{Channel, Task, WireKeys, Worker};
 use crate::image::Opened;
 use crate::serve::nbd::{Export, Listener, Server, Stop};
 use crate::source::gate::Given;
-use crate::stack::Stack;
+use crate::stack::{self, Stack};
 use crate::text::escape;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -179,10 +179,11 @@ fn list(args: &Args, common: &Common) -> Result<Exit> {
 
 /// `--fork`: the same command once more, in a session of its own; this one ends when that one is ready.
 fn fork(args: &Args, common: &Common) -> Result<Exit> {
-    const MARK: &str = "IMGMOUNT_IN_BACKGROUND";
     let failed = |error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error);
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os(IN_BACKGROUND).is_some() {
         let parent = Channel::from_stdin()?;
+        let Some((keys, _)) = parent.receive::<WireKeys>()? else { return Ok(Exit::OK) };
+        let common = &Common { keys: Arc::new(keys.try_into()?), ..common.clone() };
         rustix::process::setsid().map_err(failed)?;
         let mut told = false;
         let ready = |line: &str| {
@@ -205,17 +206,20 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
         let error = Error::new(ErrorKind::Usage, "--fork together with sockets that were passed in");
         return Err(error.help("leave out --fork: whoever passes sockets also waits for the server"));
     }
-    let (channel, theirs) = Channel::pair()?;
-    let null = || std::process::Stdio::null();
-    Command::new("/proc/self/exe")
-        .args(std::env::args_os().skip(1))
-        .env(MARK, "1")
-        .stdin(theirs)
-        .stdout(null())
-        .stderr(null())
-        .spawn()
-        .map_err(|error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error))?;
-    let line = channel.answer()?;
+    let line = unlock::with_keys_of(&images(args), common, |keys| {
+        let (channel, theirs) = Channel::pair()?;
+        let null = || std::process::Stdio::null();
+        Command::new("/proc/self/exe")
+            .args(std::env::args_os().skip(1))
+            .env(IN_BACKGROUND, "1")
+            .stdin(theirs)
+            .stdout(null())
+            .stderr(null())
+            .spawn()
+            .map_err(|error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error))?;
+        channel.send(&WireKeys::from(&**keys), &[])?;
+        channel.answer()
+    })?;
     out::say(common, line.as_str().unwrap_or_default());
     Ok(Exit::OK)
 }
@@ -225,7 +229,7 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]);
     let mut signals = signals
         .map_err(|error| Error::new(ErrorKind::Host, "signals cannot be received").caused_by(error))?;
-    let images = args.images.iter().map(|image| plan::given(image, common)).collect::<Result<Vec<_>>>()?;
+    let given = args.images.iter().map(|image| plan::given(image, common)).collect::<Result<Vec<_>>>()?;
     let names = names(args);
     let mut doors = Doors::open(args, &names)?;
     let order = Order {
@@ -239,16 +243,19 @@ fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Resu
     let order = serde_json::to_value(order).map_err(|error| {
         Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
     })?;
-    let images: Vec<&Given> = images.iter().map(|given| &**given).collect();
+    let given: Vec<&Given> = given.iter().map(|given| &**given).collect();
     let descriptors: Vec<BorrowedFd<'_>> = doors.listeners.iter().map(|listener| listener.as_fd()).collect();
-    let mut worker = Worker::start("serve", order, &images, &descriptors)?;
+    let mut ended_by = None;
+    let (mut worker, facts) = unlock::with_keys_of(&images(args), common, |keys| {
+        let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;
+        let facts = worker.ready(None, || {
+            ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
+            ended_by.is_some()
+        })?;
+        Ok((worker, facts))
+    })?;
     drop(descriptors);
     doors.listeners.clear();
-    let mut ended_by = None;
-    let facts = worker.ready(None, || {
-        ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
-        ended_by.is_some()
-    })?;
     let Some(facts) = facts else {
         // A clean end; but a command that never ran has not succeeded.
         return Ok(ended_by
@@ -355,18 +362,23 @@ fn shown(path: &Path) -> String {
 }
 
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
-    let images: Vec<String> = args.images.iter().map(|image| plan::shown(image)).collect();
     let exports: Vec<&str> =
         facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
     let uris: Vec<String> = doors.uris.iter().map(|uri| format!("'{uri}'")).collect();
     format!(
         "serving {} ({}) on {}; look: nbdinfo --list '{uri}'; end: kill {}",
-        images.join(", "),
+        images(args),
         exports.join(", "),
         uris.join(" and "),
         std::process::id()
     )
+}
+
+/// The images' names for people.
+fn images(args: &Args) -> String {
+    let names = args.images.iter().map(|image| plan::shown(image));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// The word for each image in the names of its exports: none for the only one, else its file's name without extension.
@@ -539,12 +551,12 @@ pub(super) fn work(task: Task) -> Result<Exit> {
     let _ = rustix::process::setpgid(None, None);
     let order: Order = serde_json::from_value(task.args)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
-    let options = plan::options(&order.common);
+    let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };
     let mut exports = Vec::new();
     let mut remote = false;
     for (given, name) in task.images.into_iter().zip(&order.names) {
         remote |= given.file.is_none();
-        exports.extend(exports_of(&crate::stack::open(Arc::new(given), &options)?, name));
+        exports.extend(exports_of(&stack::open(Arc::new(given), &options)?, name));
     }
     if let (Some(alias), Some(disk)) = (order.alias, exports.first().cloned())
         && exports.iter().all(|export| export.name != alias)

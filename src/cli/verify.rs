@@ -27,16 +27,20 @@ mod absent {
 #[cfg(feature = "second-opinion")]
 mod present {
     use crate::cli::out::Tally;
-    use crate::cli::{Common, Exit, out, plan};
+    use crate::cli::{Common, Exit, out, plan, unlock};
     use crate::error::{Error, ErrorKind, Result};
     use crate::fs::State;
-    use crate::stack::Stack;
+    use crate::host::handoff::WireKeys;
+    use crate::keys::Keys;
+    use crate::stack::{Options, Stack};
     use crate::text::escape;
     use crate::verify::{Event, Finding, READERS, Reader, Reads, Subject, Sums, Verdict, child, jobs};
     use serde_json::{Value, json};
     use std::ffi::{OsStr, OsString};
     use std::fmt::Write as _;
     use std::process::Command;
+    use std::sync::Arc;
+    use zeroize::Zeroizing;
 
     /// Arguments.
     #[derive(Debug, clap::Args)]
@@ -67,14 +71,18 @@ mod present {
             let error = Error::new(ErrorKind::Usage, format!("no reader '{}'", escape(other.as_bytes())));
             return Err(error.help(format!("one of: {}", names.join(", "))));
         }
-        let stack = plan::open(&args.image, common)?;
+        let (given, options) = (plan::given(&args.image, common)?, plan::options(common));
+        let (stack, keys) = unlock::with_keys(&args.image, common, |keys| {
+            let options = Options { keys: Arc::clone(keys), ..options.clone() };
+            Ok((crate::stack::open(Arc::clone(&given), &options)?, Arc::clone(keys)))
+        })?;
         let mut tally = Tally::default();
         let mut opinions = Vec::new();
         let mut asked = false;
         let wanted =
             |reader: &Reader| args.reader.is_empty() || args.reader.iter().any(|name| name == reader.name);
         for (reader, subject) in jobs(&stack).into_iter().filter(|(reader, _)| wanted(reader)) {
-            let opinion = ask(reader, subject, &stack, args, common)?;
+            let opinion = ask(reader, subject, &stack, &keys, args, common)?;
             asked = true;
             tally.done();
             match opinion.result() {
@@ -117,6 +125,7 @@ mod present {
         reader: &'static Reader,
         subject: String,
         stack: &Stack,
+        keys: &Keys,
         args: &Args,
         common: &Common,
     ) -> Result<Opinion> {
@@ -145,7 +154,8 @@ mod present {
         let note = (dirty && reader.reads == Reads::Files).then_some(DIRTY);
         let mut opinion =
             Opinion { reader, subject, findings: Vec::new(), sums: Sums::default(), broke: None, note };
-        child::watch(command, &mut |event| match event {
+        let keys = serde_json::to_vec(&WireKeys::from(keys)).map_err(internal)?;
+        child::watch(command, &Zeroizing::new(keys), &mut |event| match event {
             Event::Beat => {}
             Event::Found(finding) => opinion.findings.push(finding),
             Event::End(sums) => opinion.sums = sums,
@@ -230,11 +240,16 @@ mod present {
         format!("{}{range}{}{reason}", path.unwrap_or_default(), finding.verdict.words())
     }
 
-    /// The child: one reader, one subject, events on standard output.
+    fn internal(error: serde_json::Error) -> Error {
+        Error::new(ErrorKind::Internal, "a message between the two processes").caused_by(error)
+    }
+
+    /// The child: one reader, one subject, keys on standard input, events on standard output.
     fn work(reader: &str, subject: &str, args: &Args, common: &Common) -> Result<Exit> {
         let given = plan::given(OsStr::new(&args.image), common)?;
-        let options = plan::options(common);
-        let stack = crate::stack::open(std::sync::Arc::clone(&given), &options)?;
+        let keys: WireKeys = serde_json::from_reader(std::io::stdin()).map_err(internal)?;
+        let options = Options { keys: Arc::new(keys.try_into()?), ..plan::options(common) };
+        let stack = crate::stack::open(Arc::clone(&given), &options)?;
         let subject = Subject { stack: &stack, given: &given, options: &options, name: subject };
         child::work(reader, &subject, args.all, &mut |event| {
             if child::write(&event).is_err() {

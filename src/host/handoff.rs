@@ -12,8 +12,11 @@
 //! What a hostile image could take over is the worker, which holds open descriptors and needs to open nothing more.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{Key, Keys, Secret};
 use crate::locator::Locator;
 use crate::source::gate::{AllowedDir, Given};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -34,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Descriptors in one message; the kernel's own bound is 253 (`SCM_MAX_FD`).
 const MAX_DESCRIPTORS: usize = 128;
@@ -53,6 +57,51 @@ pub struct Job {
     pub args: Value,
     /// Images to open; their descriptors come first, in order.
     images: Vec<WireGiven>,
+    /// What opens those that are locked.
+    keys: WireKeys,
+}
+
+/// [`Keys`] on their way to another process of ours. They go over a socket or a pipe, and nowhere else.
+#[derive(Serialize, Deserialize)]
+pub struct WireKeys(Vec<WireKey>);
+
+#[derive(Serialize, Deserialize)]
+struct WireKey {
+    volume: String,
+    /// In base64.
+    secret: Zeroizing<String>,
+    is_file: bool,
+}
+
+impl std::fmt::Debug for WireKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WireKeys({})", self.0.len())
+    }
+}
+
+impl From<&Keys> for WireKeys {
+    fn from(keys: &Keys) -> Self {
+        let wire = keys.all().iter().map(|key| WireKey {
+            volume: key.volume.clone(),
+            secret: Zeroizing::new(STANDARD.encode(key.secret.bytes())),
+            is_file: key.is_file,
+        });
+        Self(wire.collect())
+    }
+}
+
+impl TryFrom<WireKeys> for Keys {
+    type Error = Error;
+
+    fn try_from(wire: WireKeys) -> Result<Self> {
+        let keys = wire.0.into_iter().map(|key| {
+            let secret = STANDARD.decode(key.secret.as_bytes());
+            let secret = secret
+                .map_err(|_| Error::new(ErrorKind::Internal, "a key from the other process is torn"))?;
+            Ok(Key { volume: key.volume, secret: Secret::new(secret), is_file: key.is_file })
+        });
+        keys.collect()
+    }
 }
 
 /// A [`Given`] without its descriptors.
@@ -89,8 +138,14 @@ impl Channel {
     /// # Errors
     /// `Internal` when the other process is gone.
     pub fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
-        let body = serde_json::to_vec(message).map_err(|e| broken("writing to", e))?;
-        if body.len() > MAX_MESSAGE || descriptors.len() > MAX_DESCRIPTORS {
+        let body = Zeroizing::new(serde_json::to_vec(message).map_err(|e| broken("writing to", e))?);
+        if body.len() > MAX_MESSAGE {
+            return Err(Error::limit(format!(
+                "{} bytes of names and keys, at most {MAX_MESSAGE} can be handed over",
+                body.len()
+            )));
+        }
+        if descriptors.len() > MAX_DESCRIPTORS {
             return Err(Error::limit(format!(
                 "{} descriptors, at most {MAX_DESCRIPTORS} can be handed over",
                 descriptors.len()
@@ -136,7 +191,7 @@ impl Channel {
         if length > MAX_MESSAGE {
             return Err(Error::new(ErrorKind::Internal, "an oversized message from the other process"));
         }
-        let mut body = vec![0; length];
+        let mut body = Zeroizing::new(vec![0; length]);
         (&self.0).read_exact(&mut body).map_err(|e| broken("reading from", e))?;
         let message = serde_json::from_slice(&body).map_err(|e| broken("reading from", e))?;
         Ok(Some((message, descriptors)))
@@ -272,17 +327,23 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker and hands it its job: the images, then `descriptors`.
+    /// Starts a worker and hands it its job: the images and what opens them, then `descriptors`.
     ///
     /// # Errors
     /// `Host` when it cannot be started.
-    pub fn start(door: &str, args: Value, images: &[&Given], descriptors: &[BorrowedFd<'_>]) -> Result<Self> {
+    pub fn start(
+        door: &str,
+        args: Value,
+        images: &[&Given],
+        keys: &Keys,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Self> {
         let (child, channel) = start_again("internal-worker")?;
         let worker = Self { child, channel };
         let mut all = Vec::new();
         let images = images.iter().map(|given| pack(given, &mut all)).collect();
         all.extend_from_slice(descriptors);
-        worker.channel.send(&Job { door: door.to_owned(), args, images }, &all)?;
+        worker.channel.send(&Job { door: door.to_owned(), args, images, keys: keys.into() }, &all)?;
         Ok(worker)
     }
 
@@ -367,6 +428,8 @@ pub struct Task {
     pub args: Value,
     /// The images, open.
     pub images: Vec<Given>,
+    /// What opens those that are locked.
+    pub keys: Keys,
     /// The other descriptors, in the order they were sent.
     pub descriptors: Vec<OwnedFd>,
     /// The connection to the supervisor.
@@ -384,7 +447,8 @@ impl Task {
         let mut descriptors = descriptors.into_iter();
         let images =
             job.images.into_iter().map(|wire| unpack(wire, &mut descriptors)).collect::<Result<_>>()?;
-        Ok(Self { door: job.door, args: job.args, images, descriptors: descriptors.collect(), channel })
+        let keys = job.keys.try_into()?;
+        Ok(Self { door: job.door, args: job.args, images, keys, descriptors: descriptors.collect(), channel })
     }
 }
 
@@ -440,11 +504,16 @@ mod tests {
         let images = vec![pack(&given, &mut descriptors)];
         let extra = File::open("/dev/null").unwrap();
         descriptors.push(extra.as_fd());
-        ours.send(&Job { door: "serve".to_owned(), args: Value::Null, images }, &descriptors).unwrap();
+        let mut keys = Keys::default();
+        keys.add("disk", Secret::new(vec![0, 255]));
+        let job = Job { door: "serve".to_owned(), args: Value::Null, images, keys: (&keys).into() };
+        assert_eq!(format!("{:?}", job.keys), "WireKeys(1)");
+        ours.send(&job, &descriptors).unwrap();
 
         let task = Task::receive(Channel(UnixStream::from(theirs))).unwrap();
 
         assert_eq!((task.images.len(), task.descriptors.len()), (1, 1));
+        assert_eq!(task.keys.of("disk").collect::<Vec<_>>(), [[0, 255]]);
         let mut content = String::new();
         task.images[0].open_file().unwrap().read_to_string(&mut content).unwrap();
         assert_eq!(content, "content");

@@ -35,6 +35,7 @@ registry! {
     pub mod ova => FORMAT;
     pub mod ovf => FORMAT;
     pub mod tar => FORMAT;
+    pub mod luks => FORMAT;
     pub mod raw => FORMAT;
 }
 

@@ -101,16 +101,20 @@ pub fn write(event: &Event) -> std::io::Result<()> {
     std::io::stdout().write_all(&line)
 }
 
-/// Starts the child, hands its events over, and says why it ended if it ended badly.
+/// Starts the child, writes `input` to it, hands its events over, and says why it ended if it ended badly.
 ///
 /// # Errors
 /// `Host` when it cannot be started.
-pub fn watch(mut command: Command, sink: &mut dyn FnMut(Event)) -> Result<()> {
+pub fn watch(mut command: Command, input: &[u8], sink: &mut dyn FnMut(Event)) -> Result<()> {
     let host = |error: std::io::Error| {
         Error::new(ErrorKind::Host, "cannot start the second reader's process").caused_by(error)
     };
     let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(host)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(host)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // The child reads it first thing; one that died has a reason of its own, told below.
+        drop(stdin.write_all(input));
+    }
     let stdout =
         child.stdout.take().ok_or_else(|| Error::new(ErrorKind::Internal, "the child has no output"))?;
     let (send, events) = channel();

@@ -218,6 +218,14 @@ archive() { tar --format=ustar --owner=0 --group=0 --mtime=@$SOURCE_DATE_EPOCH -
 archive debian.ova debian.ovf debian-stream.vmdk
 archive debian.tar debian.raw
 
+# A LUKS container of which all keys were destroyed and salts and digest blanked, so that it packs; for probes.
+truncate -s 4M locked.luks
+printf key | cryptsetup -q luksFormat --type luks1 --uuid 11111111-2222-3333-4444-555555555555 --key-file - --pbkdf-force-iterations 1000 locked.luks
+cryptsetup -q luksErase locked.luks
+dd if=/dev/zero of=locked.luks bs=1 seek=112 count=52 conv=notrunc status=none
+for slot in 0 1 2 3 4 5 6 7; do dd if=/dev/zero of=locked.luks bs=1 seek=$(( 216 + 48 * slot )) count=32 conv=notrunc status=none; done
+dd if=/dev/zero of=locked.luks bs=4096 seek=1 count=511 conv=notrunc status=none
+
 disk "$work/broken" "$work/broken.raw"
 qemu-img convert -f raw -O qcow2 -c "$work/broken.raw" broken.qcow2
 

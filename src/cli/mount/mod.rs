@@ -6,14 +6,15 @@
 //! ```
 //! In the foreground, with `-f` or `-- CMD`, this command is the supervisor.
 
-use super::{Common, Exit, out, plan};
+use super::{Common, Exit, IN_BACKGROUND, out, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::handoff::Channel;
+use crate::host::handoff::{Channel, WireKeys};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod options;
@@ -22,9 +23,6 @@ mod supervise;
 mod work;
 
 pub(super) use work::work;
-
-/// Set for the supervisor in the background, whose standard input is then the way back to the user's command.
-const IN_BACKGROUND: &str = "IMGMOUNT_IN_BACKGROUND";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -122,6 +120,14 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
 
 /// The user's command: starts the supervisor in the background and waits until the mount answers.
 fn before(args: &Args, common: &Common) -> Result<Exit> {
+    let image = args.image.as_deref().unwrap_or_default();
+    let ready = unlock::with_keys(image, common, |keys| attempt(args, &keys.as_ref().into()))?;
+    ready.tell(common);
+    Ok(Exit::OK)
+}
+
+/// One attempt with these keys.
+fn attempt(args: &Args, keys: &WireKeys) -> Result<Ready> {
     let failed =
         |error: std::io::Error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error);
     let log = match &args.log_file {
@@ -143,20 +149,20 @@ fn before(args: &Args, common: &Common) -> Result<Exit> {
         .spawn()
         .map_err(failed)?;
     // It keeps the time itself.
-    let ready = channel.answer();
+    let ready = channel.send(keys, &[]).and_then(|()| channel.answer());
     if ready.is_err() {
         // It has something to clean up, and only its end says that this is done.
         drop(supervisor.wait());
     }
-    let ready: Ready = serde_json::from_value(ready?)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the supervisor's answer").caused_by(error))?;
-    ready.tell(common);
-    Ok(Exit::OK)
+    serde_json::from_value(ready?)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the supervisor's answer").caused_by(error))
 }
 
 /// The supervisor in the background: in a session of its own, so that closing the terminal does not end it.
 fn behind(args: &Args, common: &Common) -> Result<Exit> {
     let before = Channel::from_stdin()?;
+    let Some((keys, _)) = before.receive::<WireKeys>()? else { return Ok(Exit::OK) };
+    let common = &Common { keys: Arc::new(keys.try_into()?), ..common.clone() };
     rustix::process::setsid()
         .map_err(|errno| Error::new(ErrorKind::Host, "cannot start a session").caused_by(errno))?;
     let mut told = false;

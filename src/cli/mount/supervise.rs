@@ -3,11 +3,12 @@
 use super::options::Flags;
 use super::work::{Found, Order};
 use super::{Args, Ready};
-use crate::cli::{Common, Exit, plan};
+use crate::cli::{Common, Exit, IN_BACKGROUND, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
 use crate::host::{mounts, namespace};
+use crate::keys::Keys;
 use crate::locator::Locator;
 use crate::source::gate::Given;
 use crate::text::escape;
@@ -53,16 +54,21 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) 
         .map_err(|error| host("signals cannot be received").caused_by(error))?;
     let mut notes = Vec::new();
     let point = Point::prepare(args, flags, &mut |note| notes.push(note))?;
-    let mut worker = start(args, common, user, &point.path)?;
     let mut ended_by = None;
     // A command that waits for us in the foreground, and is gone, wants no mount.
-    let waiting = std::env::var_os(super::IN_BACKGROUND).and_then(|_| rustix::process::getppid());
+    let waiting = std::env::var_os(IN_BACKGROUND).and_then(|_| rustix::process::getppid());
     let mut is_over = || {
         ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
         let is_gone = waiting.is_some() && rustix::process::getppid() != waiting;
         ended_by.is_some() || is_gone
     };
-    let Some(found) = worker.ready(Some(args.timeout), &mut is_over)? else {
+    let image = args.image.as_deref().unwrap_or_default();
+    let (mut worker, found) = unlock::with_keys(image, common, |keys| {
+        let worker = start(args, common, keys, user, &point.path)?;
+        let found = worker.ready(Some(args.timeout), &mut is_over)?;
+        Ok((worker, found))
+    })?;
+    let Some(found) = found else {
         return Ok(interrupted(args, ended_by));
     };
     let found: Found = serde_json::from_value(found)
@@ -115,7 +121,7 @@ fn interrupted(args: &Args, signal: Option<i32>) -> Exit {
     code.map_or(NOT_SET_UP, Exit)
 }
 
-fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result<Worker> {
+fn start(args: &Args, common: &Common, keys: &Keys, user: (u32, u32), point: &Path) -> Result<Worker> {
     let missing = || Error::new(ErrorKind::Usage, "no image was given");
     let image = args.image.as_ref().ok_or_else(missing)?;
     let given = plan::given(image, common)?;
@@ -134,7 +140,7 @@ fn start(args: &Args, common: &Common, user: (u32, u32), point: &Path) -> Result
     let order = serde_json::to_value(order).map_err(|error| {
         Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
     })?;
-    Worker::start("mount", order, &[&given], &[])
+    Worker::start("mount", order, &[&given], keys, &[])
 }
 
 /// The image's name as others see it, who look at the mount from elsewhere.

@@ -6,7 +6,7 @@ use crate::cli::{Common, Exit, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
 use crate::serve::fuse::{self, Troubles};
-use crate::stack;
+use crate::stack::{self, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,7 +53,8 @@ pub(in crate::cli) fn work(mut task: Task) -> Result<Exit> {
     let order: Order = serde_json::from_value(std::mem::take(&mut task.args)).map_err(internal)?;
     let missing = || Error::new(ErrorKind::Internal, "no image was handed over");
     let given = Arc::new(task.images.pop().ok_or_else(missing)?);
-    let stack = Arc::new(stack::open(given, &plan::options(&order.common))?);
+    let options = Options { keys: Arc::new(std::mem::take(&mut task.keys)), ..plan::options(&order.common) };
+    let stack = Arc::new(stack::open(given, &options)?);
     let troubles = Arc::new(Troubles::default());
     let status = |view| status(&order, view);
     let shown = show::view(&stack, order.view, status, &troubles);
