@@ -507,6 +507,6 @@ mod tests {
         let layout = Toy { files: [file.clone()], bad: u64::MAX, unpacked: Arc::default() };
         let disk = Mapper::new(Arc::new(Cache::new(0))).map(layout);
         disk.advise(&[UNIT..UNIT.saturating_mul(3)]);
-        assert_eq!(*file.advised.lock().unwrap(), vec![1..2, 2..3]);
+        assert_eq!(*file.advised.lock().unwrap(), [1..2, 2..3]);
     }
 }
