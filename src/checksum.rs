@@ -12,6 +12,107 @@ pub fn crc32c(parts: &[&[u8]]) -> u32 {
     !parts.iter().fold(!0, |crc, part| fold(&CASTAGNOLI, crc, part))
 }
 
+/// CRC-64 (ECMA-182, reflected polynomial 0xC96C5795D7870F42): xz. Eight bytes at a time by as many tables.
+#[must_use]
+pub fn crc64(bytes: &[u8]) -> u64 {
+    let table = |n: usize, byte: u8| ECMA.get(n).and_then(|t| t.get(usize::from(byte))).copied().unwrap_or(0);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let crc = eights.iter().fold(!0_u64, |crc, eight| {
+        let [a, b, c, d, e, f, g, h] = (crc ^ u64::from_le_bytes(*eight)).to_le_bytes();
+        table(7, a)
+            ^ table(6, b)
+            ^ table(5, c)
+            ^ table(4, d)
+            ^ table(3, e)
+            ^ table(2, f)
+            ^ table(1, g)
+            ^ table(0, h)
+    });
+    !rest.iter().fold(crc, |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        table(0, low ^ byte) ^ (crc >> 8)
+    })
+}
+
+/// XXH64 with seed 0 (xxHash specification, 0.1.1, "XXH64 algorithm description"): zstd's seek tables.
+#[must_use]
+pub fn xxh64(bytes: &[u8]) -> u64 {
+    const P1: u64 = 0x9e37_79b1_85eb_ca87;
+    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
+    const P3: u64 = 0x1656_67b1_9e37_79f9;
+    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
+    const P5: u64 = 0x27d4_eb2f_1656_67c5;
+    let round =
+        |lane: u64, input: u64| lane.wrapping_add(input.wrapping_mul(P2)).rotate_left(31).wrapping_mul(P1);
+    let (stripes, rest) = bytes.as_chunks::<32>();
+    let mut hash = if stripes.is_empty() {
+        P5
+    } else {
+        let mut lanes = [P1.wrapping_add(P2), P2, 0, 0_u64.wrapping_sub(P1)];
+        for stripe in stripes {
+            for (lane, input) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0) {
+                *lane = round(*lane, u64::from_le_bytes(*input));
+            }
+        }
+        let turned = lanes.iter().zip([1, 7, 12, 18]).map(|(lane, by)| lane.rotate_left(by));
+        let sum = turned.fold(0, u64::wrapping_add);
+        let merge = |hash: u64, lane: &u64| (hash ^ round(0, *lane)).wrapping_mul(P1).wrapping_add(P4);
+        lanes.iter().fold(sum, merge)
+    };
+    hash = hash.wrapping_add(crate::num::wide(bytes.len()));
+    let (eights, rest) = rest.as_chunks::<8>();
+    for eight in eights {
+        hash ^= round(0, u64::from_le_bytes(*eight));
+        hash = hash.rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
+    }
+    let (fours, rest) = rest.as_chunks::<4>();
+    for four in fours {
+        hash ^= u64::from(u32::from_le_bytes(*four)).wrapping_mul(P1);
+        hash = hash.rotate_left(23).wrapping_mul(P2).wrapping_add(P3);
+    }
+    for byte in rest {
+        hash ^= u64::from(*byte).wrapping_mul(P5);
+        hash = hash.rotate_left(11).wrapping_mul(P1);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(P2);
+    hash = (hash ^ (hash >> 29)).wrapping_mul(P3);
+    hash ^ (hash >> 32)
+}
+
+static ECMA: [[u64; 256]; 8] = ecma();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "evaluated at compile time, bounded by 8 and 256"
+)]
+const fn ecma() -> [[u64; 256]; 8] {
+    let mut tables = [[0; 256]; 8];
+    let mut n = 0;
+    while n < 256 {
+        let mut crc = n as u64;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xc96c_5795_d787_0f42 } else { crc >> 1 };
+            bit += 1;
+        }
+        tables[0][n] = crc;
+        n += 1;
+    }
+    let mut t = 1;
+    while t < 8 {
+        let mut n = 0;
+        while n < 256 {
+            let before = tables[t - 1][n];
+            tables[t][n] = tables[0][(before & 0xff) as usize] ^ (before >> 8);
+            n += 1;
+        }
+        t += 1;
+    }
+    tables
+}
+
 const IEEE: [u32; 256] = table(0xedb8_8320);
 const CASTAGNOLI: [u32; 256] = table(0x82f6_3b78);
 
@@ -48,9 +149,19 @@ const fn table(polynomial: u32) -> [u32; 256] {
 mod tests {
     use super::*;
 
+    /// Values that the frames of zstd 1.5.4 end with (`zstd --check`): the low halves.
+    #[test]
+    fn xxh64_is_what_zstd_ends_its_frames_with() {
+        let low = |bytes: &[u8]| xxh64(bytes) & 0xffff_ffff;
+        assert_eq!((low(b""), low(b"abc"), low(b"123456789")), (0x51d8_e999, 0xad77_0999, 0x40e6_ae83));
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!((low(&all[..47]), low(&all)), (0x3e7b_fbb8, 0x06cd_904b));
+    }
+
     #[test]
     fn check_values_of_the_catalogue_of_crc_algorithms() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
+        assert_eq!(crc64(b"123456789"), 0x995d_c9bb_df19_39fa);
     }
 }

@@ -203,6 +203,18 @@ impl Error {
         Self::new(ErrorKind::Io, doing).caused_by(source)
     }
 
+    /// The error of ours that came up through a [`std::io::Read`], or one of the reader's own with what was being done.
+    #[must_use]
+    pub fn of_reader(doing: impl Into<String>, error: std::io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|other| Self::io(doing, other))
+    }
+
+    /// As an error that a [`std::io::Read`] reports; [`Error::of_reader`] is the way back.
+    #[must_use]
+    pub fn into_io(self) -> std::io::Error {
+        std::io::Error::other(self)
+    }
+
     /// Says where.
     #[must_use]
     pub fn at(self, at: At) -> Self {

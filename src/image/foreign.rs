@@ -32,10 +32,6 @@ const fn row(at: usize, magic: &'static [u8], what: &'static str, way: Way) -> R
 
 const DISK: Way = Way::Other("name the disk image itself");
 const ROWS: &[Row] = &[
-    row(0, &[0x1f, 0x8b, 0x08], "a gzip file", Way::Unpack("gzip -dk")),
-    row(0, b"\xfd7zXZ\0", "an xz file", Way::Unpack("xz -dk")),
-    row(0, &[0x28, 0xb5, 0x2f, 0xfd], "a zstd file", Way::Unpack("zstd -dk")),
-    row(0, b"BZh", "a bzip2 file", Way::Unpack("bzip2 -dk")),
     row(0, &[0x04, 0x22, 0x4d, 0x18], "an lz4 file", Way::Unpack("lz4 -dk")),
     row(0, b"LZIP", "an lzip file", Way::Unpack("lzip -dk")),
     row(0, b"PK\x03\x04", "a zip archive", Way::Unpack("unzip")),
@@ -82,10 +78,7 @@ pub(super) fn refuse(probe: &Probe<'_>) -> Option<Error> {
 }
 
 fn name(probe: &Probe<'_>) -> Option<(&'static str, Way)> {
-    // "BZh" alone are three letters; a digit and the magic of the first block (pi) or of the end (its root) follow.
-    let bzip2 = || probe.has(4, b"1AY&SY") || probe.has(4, b"\x17rE8P\x90");
-    let fits = |row: &&Row| probe.has(row.at, row.magic) && (row.magic != b"BZh" || bzip2());
-    if let Some(row) = ROWS.iter().find(fits) {
+    if let Some(row) = ROWS.iter().find(|row| probe.has(row.at, row.magic)) {
         return Some((row.what, row.way));
     }
     // A UDIF's trailer stands at its end. Without one a .dmg is a raw disk.

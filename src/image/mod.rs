@@ -15,12 +15,14 @@ use std::sync::Arc;
 pub use layer::Layer;
 
 mod backing;
+mod checkpoint;
 mod clusters;
 mod foreign;
 mod layer;
 mod pages;
 mod parent;
 mod unpack;
+mod wrapper;
 
 registry! {
     /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
@@ -36,6 +38,10 @@ registry! {
     pub mod ovf => FORMAT;
     pub mod tar => FORMAT;
     pub mod luks => FORMAT;
+    pub mod gzip => FORMAT;
+    pub mod xz => FORMAT;
+    pub mod zstd => FORMAT;
+    pub mod bzip2 => FORMAT;
     pub mod raw => FORMAT;
 }
 

@@ -165,14 +165,6 @@ fn full(dir: &str, error: std::io::Error) -> Error {
         .help("name a directory with more room: --spool=DIR")
 }
 
-/// The error that a stream of ours wrapped for `Read`, or a plain one.
-fn of_stream(label: &str, error: std::io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(ours) => ours,
-        Err(other) => Error::io(format!("{label}: reading it from start to end"), other),
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Result<u64>>> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
@@ -201,7 +193,9 @@ impl Shared {
             if self.dropped.load(Ordering::Relaxed) {
                 return Err(stop());
             }
-            let got = fill(&mut *stream, &mut chunk).map_err(|error| of_stream(&self.label, error))?;
+            let got = fill(&mut *stream, &mut chunk).map_err(|error| {
+                Error::of_reader(format!("{}: reading it from start to end", self.label), error)
+            })?;
             let bytes = chunk.get(..got).unwrap_or_default();
             let next = at.saturating_add(wide(got));
             if len.is_some_and(|len| next > len) {
@@ -449,7 +443,7 @@ mod tests {
         let (tell, stream) = told();
         let spool = dir(u64::MAX).pour("x", Some(1 << 20), stream).unwrap();
         tell.send(Ok(vec![7; CHUNK])).unwrap();
-        tell.send(Err(std::io::Error::other(Error::new(ErrorKind::Corrupt, "wrong sum")))).unwrap();
+        tell.send(Err(Error::new(ErrorKind::Corrupt, "wrong sum").into_io())).unwrap();
         for _ in 0..2 {
             let error = read(&*spool, 1 << 19, 1).unwrap_err();
             assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Corrupt, "wrong sum"));
@@ -463,7 +457,7 @@ mod tests {
         let len = wide(2 * CHUNK);
         let spool = dir(u64::MAX).pour("x", Some(len), stream).unwrap();
         tell.send(Ok(vec![7; 2 * CHUNK])).unwrap();
-        tell.send(Err(std::io::Error::other(Error::new(ErrorKind::Corrupt, "wrong sum")))).unwrap();
+        tell.send(Err(Error::new(ErrorKind::Corrupt, "wrong sum").into_io())).unwrap();
         assert_eq!(read(&*spool, 0, CHUNK).unwrap(), vec![7; CHUNK]);
         assert_eq!(read(&*spool, len - 1, 1).unwrap_err().kind(), ErrorKind::Corrupt);
     }

@@ -117,9 +117,6 @@ refused aes.qcow2 AES
 cp v3.qcow2 bit5.qcow2
 printf '\x20' | dd of=bit5.qcow2 bs=1 seek=79 conv=notrunc status=none; refused bit5.qcow2 'bit 5'
 qemu-img convert -f raw -O parallels s.raw x.hds; refused x.hds Parallels
-gzip -c s.raw > x.raw.gz; refused x.raw.gz 'a gzip file'
-xz -c s.raw > x.raw.xz; refused x.raw.xz 'an xz file'
-bzip2 -c s.raw > x.raw.bz2; refused x.raw.bz2 'a bzip2 file'
 cp /bin/true x.elf; refused x.elf 'an ELF program'
 seq 1 100 > x.txt; refused x.txt 'a text file'
 echo '{"a": 1}' > x.json; refused x.json 'a JSON document'

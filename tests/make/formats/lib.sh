@@ -6,6 +6,7 @@
 # DIR/cases.tsv lists what must be read: image, format in our word, reference, format in qemu-img's word ('-' where
 # qemu-img does not read it), key if it is locked, layer if not the image's own disk is meant. Images that name others need DIR allowed.
 # DIR/refused.tsv lists what must be refused: image, a word of the reason.
+# A script that needs more than qemu-utils names the programs on a line of its own: '# needs: pigz, bgzip'.
 # shellcheck shell=bash
 set -euo pipefail
 dir=${1:?usage: NAME.sh DIR}
