@@ -244,8 +244,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("broken.qcow2", "qcow2"),
 ];
 
-/// Formats without a sample: the sets of `tests/make/formats` hold files of every kind of them, for tests/image.rs.
-const IN_SETS: &[&str] = &["gzip", "xz", "zstd", "bzip2"];
+/// Formats without a sample: tests/image.rs reads every kind of them, from the sets of `tests/make/formats` or made there.
+const IN_SETS: &[&str] = &["gzip", "xz", "zstd", "bzip2", "zvhd"];
 
 fn sample(name: &str) -> Vec<u8> {
     let packed = fs::read(common::root().join(format!("samples/{name}.xz"))).unwrap();

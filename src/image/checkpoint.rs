@@ -15,7 +15,7 @@ use crate::num::{narrow, wide};
 use flate2::{Compress, Compression, FlushCompress, Status};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
-    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_PARSE_ZLIB_HEADER, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
 };
 use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress};
 use std::fmt;
@@ -76,6 +76,13 @@ impl Inflater {
         }
     }
 
+    /// At the start of a zlib stream (RFC 1950), whose sum is checked when its end comes.
+    pub(super) fn zlib() -> Self {
+        let mut inflater = Self::new(false);
+        inflater.flags |= TINFL_FLAG_PARSE_ZLIB_HEADER;
+        inflater
+    }
+
     /// At a checkpoint: behind `window`, with the `bits` upper bits of the byte `first` in front of the next input.
     pub(super) fn resume(window: &[u8], first: u8, bits: u8) -> Self {
         let mut inflater = Self::new(false);
@@ -129,6 +136,11 @@ impl Inflater {
     /// The plain bytes that the last call made.
     pub(super) fn made(&self) -> &[u8] {
         self.ring.get(self.made.clone()).unwrap_or_default()
+    }
+
+    /// Has all input been used up just where a block begins?
+    pub(super) fn is_between_blocks(&self) -> bool {
+        self.state.block_boundary_state().is_some_and(|state| state.num_bits == 0)
     }
 
     /// At a block: how many bits of the byte taken last belong to it.

@@ -56,8 +56,6 @@ const ROWS: &[Row] = &[
     row(0, b"AFF10\r\n\0", "an AFF evidence file", Way::Image),
     row(0, b"Bochs Virtual HD Image", "a Bochs disk image", Way::Image),
     row(0, b"#!/bin/sh\n#V2.0 Format\n", "a cloop disk image", Way::Image),
-    row(0, b"stream\0", "a ZVHD disk image", Way::Image),
-    row(0, b"z2strm\0", "a ZVHD2 disk image", Way::Image),
     row(0, b"sprs", "an Apple sparse disk image", Way::Image),
     row(0, b"shdw", "an Apple ASIF disk image", Way::Image),
 ];

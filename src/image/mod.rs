@@ -38,6 +38,7 @@ registry! {
     pub mod ovf => FORMAT;
     pub mod tar => FORMAT;
     pub mod luks => FORMAT;
+    pub mod zvhd => FORMAT;
     pub mod gzip => FORMAT;
     pub mod xz => FORMAT;
     pub mod zstd => FORMAT;
