@@ -49,21 +49,25 @@ struct Flight {
 }
 
 struct Shard {
-    ready: LruCache<Key, Bytes>,
+    /// Each unit with the tick of its last use.
+    ready: LruCache<Key, (Bytes, u64)>,
     flying: HashMap<Key, Arc<Flight>>,
-    bytes: u64,
 }
 
 /// The cache. Shared by every layer of every image of the process.
 pub struct Cache {
     shards: Vec<Mutex<Shard>>,
-    shard_bytes: u64,
+    capacity: u64,
+    /// Bytes held in all shards. One sum, so that a unit may be larger than a shard's share.
+    held: AtomicU64,
+    /// Counts uses.
+    ticks: AtomicU64,
     owners: AtomicU64,
 }
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cache({} bytes)", self.shard_bytes.saturating_mul(SHARDS))
+        write!(f, "Cache({} bytes)", self.capacity)
     }
 }
 
@@ -82,10 +86,12 @@ impl Cache {
     /// A cache that keeps at most `bytes`; 0 keeps nothing but still loads each unit once for all who wait.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let shard = || Mutex::new(Shard { ready: LruCache::unbounded(), flying: HashMap::new(), bytes: 0 });
+        let shard = || Mutex::new(Shard { ready: LruCache::unbounded(), flying: HashMap::new() });
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            shard_bytes: bytes.checked_div(SHARDS).unwrap_or(0),
+            capacity: bytes,
+            held: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
             owners: AtomicU64::new(0),
         }
     }
@@ -99,19 +105,19 @@ impl Cache {
     /// Bytes held now.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.shards.iter().map(|shard| lock(shard).bytes).sum()
+        self.held.load(Ordering::Relaxed)
     }
 
     /// The budget in bytes.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.shard_bytes.saturating_mul(SHARDS)
+        self.capacity
     }
 
     /// Would it keep a unit of `len` bytes at all?
     #[must_use]
     pub fn keeps(&self, len: u64) -> bool {
-        len <= self.shard_bytes
+        len <= self.capacity / 2
     }
 
     fn shard(&self, key: Key) -> &Mutex<Shard> {
@@ -146,8 +152,9 @@ impl Cache {
     /// Whoever claims several units lands all of its own before it waits for those of others, so nobody waits in a circle.
     fn claim(&self, key: Key) -> Claim<'_> {
         let mut guard = lock(self.shard(key));
-        if let Some(bytes) = guard.ready.get(&key) {
+        if let Some((bytes, used)) = guard.ready.get_mut(&key) {
             COUNTERS.cache_hits.add(1);
+            *used = self.ticks.fetch_add(1, Ordering::Relaxed);
             return Claim::Ready(Arc::clone(bytes));
         }
         match guard.flying.entry(key) {
@@ -178,21 +185,32 @@ impl Cache {
         let flight = guard.flying.remove(&key);
         if let Ok(bytes) = &result {
             let size = wide(bytes.len());
-            if size <= self.shard_bytes {
-                if let Some(old) = guard.ready.put(key, Arc::clone(bytes)) {
-                    guard.bytes = guard.bytes.saturating_sub(wide(old.len()));
-                }
-                guard.bytes = guard.bytes.saturating_add(size);
-                while guard.bytes > self.shard_bytes {
-                    let Some((_, oldest)) = guard.ready.pop_lru() else { break };
-                    guard.bytes = guard.bytes.saturating_sub(wide(oldest.len()));
+            if self.keeps(size) {
+                let used = self.ticks.fetch_add(1, Ordering::Relaxed);
+                self.held.fetch_add(size, Ordering::Relaxed);
+                if let Some((old, _)) = guard.ready.put(key, (Arc::clone(bytes), used)) {
+                    self.held.fetch_sub(wide(old.len()), Ordering::Relaxed);
                 }
             }
         }
         drop(guard);
+        self.make_room();
         if let Some(flight) = flight {
             *lock(&flight.landed) = Some(result);
             flight.bell.notify_all();
+        }
+    }
+
+    /// Drops the units that were used longest ago until the budget holds. One lock is held at a time.
+    fn make_room(&self) {
+        while self.held.load(Ordering::Relaxed) > self.capacity {
+            let oldest_in = |shard: &Mutex<Shard>| lock(shard).ready.peek_lru().map(|(_, (_, used))| *used);
+            let oldest = self.shards.iter().filter_map(|shard| Some((oldest_in(shard)?, shard)));
+            let Some((_, shard)) = oldest.min_by_key(|(used, _)| *used) else { break };
+            let dropped = lock(shard).ready.pop_lru();
+            if let Some((_, (bytes, _))) = dropped {
+                self.held.fetch_sub(wide(bytes.len()), Ordering::Relaxed);
+            }
         }
     }
 }
@@ -283,6 +301,24 @@ mod tests {
         }
         assert!(cache.held() <= 16 << 10, "{}", cache.held());
         assert!(cache.held() > 0);
+    }
+
+    #[test]
+    fn the_units_used_longest_ago_are_dropped_whatever_their_size() {
+        let cache = Cache::new(1000);
+        let load = |unit, len| cache.get_or_load(Key { owner: 0, unit }, || Ok(vec![0; len])).unwrap();
+        for unit in 0..4 {
+            load(unit, 100);
+        }
+        load(0, 100);
+        // A third of the budget, and more than the share of a shard.
+        load(100, 400);
+        load(101, 400);
+        let kept = |unit| cache.claim_absent(Key { owner: 0, unit }).is_none();
+        assert_eq!((kept(0), kept(1), kept(2), kept(3)), (true, false, false, true));
+        assert_eq!((kept(100), kept(101), cache.held()), (true, true, 1000));
+        load(102, 501);
+        assert!(!kept(102));
     }
 
     #[test]

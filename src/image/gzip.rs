@@ -71,11 +71,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
 fn plain(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Plain> {
     if !may_pass(&*source, cx) {
         let why = "where its bytes lie is known only after going through all of it";
-        return if cx.spool.is_some() {
-            in_order(&WRAPPER, source, None, why, cx)
-        } else {
-            Err(too_dear(&WRAPPER, &*source, None, why, cx))
-        };
+        return Err(too_dear(WRAPPER.name, WRAPPER.with, &*source, None, why, cx));
     }
     if let Some(units) = bgzf(&*source, cx)? {
         let how = format!("gzip, read in place (bgzip, {} parts)", units.count());
@@ -109,7 +105,7 @@ fn index(source: &Arc<dyn BlockSource>) -> Result<(Option<Checkpoints>, u64, Vec
     let mut finder = Finder::new(0);
     tracing::info!("gzip: reading all {} bytes once to find their places", source.len());
     loop {
-        on_time(&budget, &WRAPPER)?;
+        on_time(&budget, WRAPPER.name)?;
         let event = members.next()?;
         finder.saw(members.plain());
         match event {

@@ -98,16 +98,13 @@ pub(super) fn pass_budget(source: &dyn BlockSource) -> Budget {
     Budget::new(Limits { time: Limits::OPEN.time.saturating_add(more), ..Limits::OPEN })
 }
 
-/// Fails when a pass has used up its time.
-pub(super) fn on_time(budget: &Budget, wrapper: &Wrapper) -> Result<()> {
+/// Fails when a pass over a file of the format `name` has used up its time.
+pub(super) fn on_time(budget: &Budget, name: &str) -> Result<()> {
     if !budget.is_late() {
         return Ok(());
     }
-    Err(Error::limit(format!(
-        "the {} file unpacks to so much that reading it once takes too long",
-        wrapper.name
-    ))
-    .help(format!("unpack it first, if that is what you want: {}", wrapper.with)))
+    Err(Error::limit(format!("the {name} file unpacks to so much that reading it once takes too long"))
+        .help("unpack it first, if that is what you want"))
 }
 
 /// What a decoder's error means: one of ours from below, or damage.
@@ -142,9 +139,10 @@ impl Wrapper {
     }
 }
 
-/// May a file be read from start to end to find its way? Of a remote one that is the download of all of it.
+/// May a file be read from start to end to find its way? Of a remote one that is the download of all of it: only if it is
+/// small, or if the user asked for just that, by giving room for it.
 pub(super) fn may_pass(source: &dyn BlockSource, cx: &OpenCx<'_>) -> bool {
-    matches!(cx.locator, Locator::Path(_)) || source.len() <= SMALL
+    matches!(cx.locator, Locator::Path(_)) || source.len() <= SMALL || cx.spool.is_some()
 }
 
 /// One part that is unpacked as a whole.
@@ -312,7 +310,7 @@ pub(super) fn in_order(
         return Ok(Plain { bytes, how, warnings: Vec::new() });
     }
     let Some(spool) = cx.spool else {
-        return Err(too_dear(wrapper, &*source, len, why, cx));
+        return Err(too_dear(wrapper.name, wrapper.with, &*source, len, why, cx));
     };
     let label = cx.locator.to_string();
     let bytes = spool.pour(&label, len, wrapper.unpacked(Box::new(InOrder::buffered(&source))))?;
@@ -326,7 +324,7 @@ fn counted(wrapper: &Wrapper, source: &Arc<dyn BlockSource>) -> Result<Option<u6
     let (mut buf, mut len) = (vec![0; 64 << 10], 0_u64);
     let budget = pass_budget(&**source);
     while len <= MAX_UNIT {
-        on_time(&budget, wrapper)?;
+        on_time(&budget, wrapper.name)?;
         match stream.read(&mut buf).map_err(|error| damage(error, &At::new(wrapper.name, "file")))? {
             0 => return Ok(Some(len)),
             got => len = len.saturating_add(wide(got)),
@@ -335,28 +333,30 @@ fn counted(wrapper: &Wrapper, source: &Arc<dyn BlockSource>) -> Result<Option<u6
     Ok(None)
 }
 
-/// What it would cost, and the two ways.
+/// What it would cost to read a file of the format `name`, and the two ways out; `with` is the other one, a command.
 pub(super) fn too_dear(
-    wrapper: &Wrapper,
+    name: &str,
+    with: &str,
     source: &dyn BlockSource,
     len: Option<u64>,
     why: &str,
     cx: &OpenCx<'_>,
 ) -> Error {
-    let name = escape(cx.locator.file_name().as_bytes()).to_string();
-    let remote = matches!(cx.locator, Locator::Url(_));
     let packed = source.len();
-    let plain = len.map_or_else(|| "an unknown number of".to_owned(), |len| len.to_string());
-    let cost = if remote {
-        format!("all {packed} bytes of it would have to be downloaded to reach any")
+    let (cost, spool) = if may_pass(source, cx) {
+        let room = len.map_or_else(String::new, |len| format!(" of {len} bytes"));
+        let spool = format!("unpacks it once into a temporary file{room}, less its zeros");
+        (format!("all {packed} bytes of it would have to be unpacked, again and again"), spool)
     } else {
-        format!("up to all {packed} bytes of it would have to be unpacked for every read")
+        let spool = "downloads it once into a temporary file".to_owned();
+        (format!("all {packed} bytes of it would have to be downloaded"), spool)
     };
-    let message = format!("cannot be read in place: {why}; {cost}");
-    Error::new(ErrorKind::Unsupported, format!("is a {} file that {message}", wrapper.name)).help(format!(
-        "--spool unpacks it once into a temporary file of {plain} bytes, less its zeros, and reads it while it arrives; or unpack it yourself: {} {name}",
-        wrapper.with
-    ))
+    let file = escape(cx.locator.file_name().as_bytes()).to_string();
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("is a {name} file that cannot be read in place: {why}; {cost}"),
+    )
+    .help(format!("--spool {spool}, and reads it while it arrives; or do it yourself: {with} {file}"))
 }
 
 /// Opens what a wrapper holds.

@@ -305,7 +305,7 @@ fn measure(source: &Arc<dyn BlockSource>, number: usize, frame: &Frame, budget: 
     let mut stream = Frames::new(InOrder::buffered(&part));
     let (mut buf, mut len) = (vec![0; STEP], 0_u64);
     loop {
-        on_time(budget, &WRAPPER)?;
+        on_time(budget, WRAPPER.name)?;
         let read = stream.read(&mut buf);
         match read.map_err(|error| super::wrapper::damage(error, &at_frame(number, frame.offset)))? {
             0 => return Ok(len),

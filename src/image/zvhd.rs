@@ -16,7 +16,7 @@
 
 use super::checkpoint::{Checkpoint, Checkpoints, Finder, Inflater, Stop};
 use super::pages::Pages;
-use super::wrapper::{InOrder, Wrapper, may_pass, on_time, pass_budget, too_dear};
+use super::wrapper::{may_pass, on_time, pass_budget, too_dear};
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
@@ -238,7 +238,11 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let (header, kind) = Header::load(&*source, 0, "header")?;
     let (disk, present, method) = match kind {
         Kind::Zvhd => {
-            let layout = Streamed::load(local(source, cx)?, &header)?;
+            if !may_pass(&*source, cx) {
+                let why = "where its blocks lie is known only after going through all of it";
+                return Err(too_dear("ZVHD", "download", &*source, None, why, cx));
+            }
+            let layout = Streamed::load(source, &header)?;
             let present = wide(layout.blocks.len());
             (cx.mapper.map(layout), present, "zlib")
         }
@@ -260,29 +264,6 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         ("uuid", guid(&header.id)),
     ];
     Ok(opened)
-}
-
-/// A ZVHD is gone through from its start to its end: a remote one comes into the spool first.
-fn local(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Arc<dyn BlockSource>> {
-    const WORDS: Wrapper = Wrapper {
-        name: FORMAT.name,
-        suffixes: &[],
-        with: "download it; or export it as",
-        stream: |packed| Box::new(packed),
-    };
-    if may_pass(&*source, cx) {
-        return Ok(source);
-    }
-    match cx.spool {
-        Some(spool) => {
-            let len = source.len();
-            spool.pour(&cx.locator.to_string(), Some(len), Box::new(InOrder::new(source)))
-        }
-        None => {
-            let why = "where its blocks lie is known only after going through all of it (ZVHD2 has an index)";
-            Err(too_dear(&WORDS, &*source, None, why, cx))
-        }
-    }
 }
 
 /// A ZVHD: one stream over all records.
@@ -319,12 +300,6 @@ fn inflate(inflater: &mut Inflater, payload: &[u8], at: &At, mut made: impl FnMu
 
 impl Streamed {
     fn load(source: Arc<dyn BlockSource>, header: &Header) -> Result<Self> {
-        const PASS: Wrapper = Wrapper {
-            name: FORMAT.name,
-            suffixes: &[],
-            with: "another export",
-            stream: |packed| Box::new(packed),
-        };
         let budget = pass_budget(&*source);
         let mut finder = Finder::new(UNIT);
         let mut inflater = Inflater::zlib();
@@ -332,7 +307,7 @@ impl Streamed {
         let mut at = UNIT;
         let mut bytes = Vec::new();
         loop {
-            on_time(&budget, &PASS)?;
+            on_time(&budget, "ZVHD")?;
             let place = At::new("zvhd", "record").index(wide(blocks.len())).byte(at);
             let mut cookie = [0; 8];
             if at.saturating_add(wide(cookie.len())) > source.len() {
