@@ -1057,6 +1057,49 @@ fn the_disks_of_an_ova_on_a_server_are_read_in_place() {
     );
 }
 
+#[test]
+fn the_disks_of_an_ovf_on_a_server_are_taken_from_beside_it() {
+    requires!("qemu-img");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd '{}'; truncate -s 4M a.raw; head -c 1M /dev/urandom | dd of=a.raw bs=1M seek=2 conv=notrunc status=none\n\
+         qemu-img convert -f raw -O vmdk -o subformat=streamOptimized a.raw a.vmdk; head -c 4M /dev/urandom > b.raw",
+        dir.path().display()
+    ));
+    let at = dir.path().to_owned();
+    let server = Server::start(move |request| {
+        let name = request.path.rsplit('/').next().unwrap();
+        let (disk, of) = name.split_once('.').unwrap();
+        let ovf = format!(
+            "<Envelope xmlns='http://schemas.dmtf.org/ovf/envelope/1'><References><File id='f' href='{disk}'/></References>\
+             <DiskSection><Disk diskId='d' fileRef='f'/></DiskSection></Envelope>"
+        );
+        let ovf = ovf
+            .replace("'one'", "'a.vmdk'")
+            .replace("'two'", "'b.raw'")
+            .replace("'three'", "'http://h/a.vmdk'");
+        match (of, std::fs::read(at.join(name))) {
+            ("ovf", _) => Reply::right(ovf.as_bytes(), request),
+            (_, Ok(file)) => Reply::right(&file, request),
+            _ => Reply::new(404),
+        }
+    });
+    let url = |name: &str| format!("http://{}/machines/{name}", server.address);
+    let output = common::imgmount(["hash", &url("one.ovf")]);
+    let expected = sha256(&std::fs::read(dir.path().join("a.raw")).unwrap());
+    assert_eq!(
+        common::stdout(&output),
+        format!("{expected}  {}//a.vmdk\n", url("one.ovf")),
+        "{}",
+        common::stderr(&output)
+    );
+    // What has no signature is not taken from a server either, nor anything from another one.
+    for name in ["two.ovf", "three.ovf"] {
+        let output = common::imgmount(["hash", &url(name)]);
+        assert_eq!(output.status.code(), Some(3), "{}", common::stderr(&output));
+    }
+}
+
 /// Runs the program on a URL with one variable of the environment set, and gives the sum that it prints.
 fn hash_with(variable: (&str, &str), url: &str) -> Result<String, String> {
     let mut program = Command::new(common::IMGMOUNT);

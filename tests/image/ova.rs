@@ -141,6 +141,20 @@ fn a_truncated_archive_says_so_and_gives_what_is_whole() {
 }
 
 #[test]
+fn a_truncated_archive_without_a_manifest_gives_what_is_whole() {
+    requires!("qemu-img", "qemu-io", "tar");
+    let dir = common::tempdir();
+    let disk = std::fs::read(archives().join("d2.qcow2")).unwrap();
+    let ovf = envelope("d.qcow2");
+    let path = tar(dir.path(), "x.ova", &[("x.ovf", ovf.as_bytes()), ("d.qcow2", &disk), ("e.qcow2", &disk)]);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(1024 + 512 + disk.len() as u64 + 512 + 4096).unwrap();
+    let image = open_member(&path, "d.qcow2").unwrap();
+    assert_disk(&image, "t.raw");
+    assert!(image.warnings.join("").contains("cut off"), "{:?}", image.warnings);
+}
+
+#[test]
 fn a_damaged_header_in_the_middle_is_named_by_its_byte() {
     requires!("qemu-img", "qemu-io", "tar");
     let dir = common::tempdir();
