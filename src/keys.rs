@@ -59,6 +59,13 @@ impl Keys {
         })
     }
 
+    /// Those for the disk `id` of a machine with several, which its driver knows as `disk`: `disk2` and `*`.
+    #[must_use]
+    pub fn of_disk(&self, id: &str) -> Self {
+        let meant = self.0.iter().filter(|key| key.volume == id || key.volume == "*");
+        meant.map(|key| Key { volume: "*".to_owned(), ..key.clone() }).collect()
+    }
+
     /// All of them, to hand them over.
     #[must_use]
     pub fn all(&self) -> &[Key] {
@@ -96,6 +103,16 @@ mod tests {
         let key = |is_file| Key { volume: "*".to_owned(), secret: Secret::new(b"a\n".to_vec()), is_file };
         let keys: Keys = [key(true), key(false)].into_iter().collect();
         assert_eq!(keys.of("disk").collect::<Vec<_>>(), [b"a\n".as_slice(), b"a", b"a\n"]);
+    }
+
+    #[test]
+    fn a_disk_of_several_has_its_own_keys() {
+        let mut keys = Keys::default();
+        keys.add("disk2", Secret::new(b"two".to_vec()));
+        keys.add("disk", Secret::new(b"one".to_vec()));
+        keys.add("*", Secret::new(b"any".to_vec()));
+        let second = keys.of_disk("disk2");
+        assert_eq!(second.of("disk").collect::<Vec<_>>(), [b"two".as_slice(), b"any"]);
     }
 
     #[test]

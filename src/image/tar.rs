@@ -562,8 +562,9 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
             .help("open one of them: ARCHIVE//MEMBER"));
     }
     let mut opened = Vec::new();
-    for member in disks {
-        let disk = open_member(&archive, member, None, cx);
+    for (number, member) in disks.into_iter().enumerate() {
+        let keys = cx.keys.of_disk(&disk_id(number));
+        let disk = open_member(&archive, member, None, &OpenCx { keys: &keys, ..*cx });
         opened.push((member, disk));
     }
     // The extents of a VMDK, the segments of an E01: parts of others are no disks of their own.
@@ -621,6 +622,11 @@ pub(super) fn disk_in(
         sum.of = if sum.of == "disk" { name.to_owned() } else { format!("{name}//{}", sum.of) };
     }
     Ok(disk)
+}
+
+/// What the disks of a machine are called in keys, and in front of the ids of their volumes.
+pub(super) fn disk_id(number: usize) -> String {
+    if number == 0 { "disk".to_owned() } else { format!("disk{}", number.saturating_add(1)) }
 }
 
 /// The disks of an archive as one image: the first, and the others with it. `None` if there are none.

@@ -155,6 +155,26 @@ fn a_truncated_archive_without_a_manifest_gives_what_is_whole() {
 }
 
 #[test]
+fn each_disk_opens_with_its_own_key() {
+    requires!("qemu-img", "tar");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd '{}'; for n in one two; do for try in $(seq 20); do qemu-img create -q -f luks --object secret,id=s,data=$n \
+         -o key-secret=s,iter-time=10 $n.img 1M && break; done; done; tar --format=ustar -cf x.tar one.img two.img",
+        dir.path().display()
+    ));
+    let open = |first: &[u8], second: &[u8]| {
+        let mut keys = Keys::default();
+        keys.add("disk", Secret::new(first.to_vec()));
+        keys.add("disk2", Secret::new(second.to_vec()));
+        let given = Given::open(Locator::Path(dir.path().join("x.tar")), &[])?;
+        open_image(Arc::new(given), &Options { keys: Arc::new(keys), ..Options::default() })
+    };
+    assert_eq!(open(b"one", b"two").unwrap().others[0].disk.len(), 1 << 20);
+    assert_eq!(open(b"two", b"one").unwrap_err().kind(), ErrorKind::Encrypted);
+}
+
+#[test]
 fn a_damaged_header_in_the_middle_is_named_by_its_byte() {
     requires!("qemu-img", "qemu-io", "tar");
     let dir = common::tempdir();

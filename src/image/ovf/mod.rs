@@ -9,7 +9,7 @@
 //! the archive, or the gate. Beside an envelope lie other people's files, too, and an envelope may come from anybody: what
 //! it lists is opened only if its name is a disk's and its first bytes are.
 
-use super::tar::{disk_in, is_ovf_name, together, unknown};
+use super::tar::{disk_id, disk_in, is_ovf_name, together, unknown};
 use super::{Confidence, Format, OpenCx, Opened, StoredSum};
 use crate::block::{BlockSource, Layout, Place, Probe, Run, check_range};
 use crate::error::{At, Error, ErrorKind, Result};
@@ -136,8 +136,9 @@ pub(super) fn machine(
         return Ok(opened);
     }
     let mut disks = Vec::new();
-    for disk in &envelope.disks {
-        let opened = open_disk(disk, folder, cx).map_err(|error| {
+    for (number, disk) in envelope.disks.iter().enumerate() {
+        let keys = cx.keys.of_disk(&disk_id(number));
+        let opened = open_disk(disk, folder, &OpenCx { keys: &keys, ..*cx }).map_err(|error| {
             let others: Vec<String> =
                 envelope.disks.iter().filter(|other| other.id != disk.id).map(title).collect();
             let hint = error.help_text().map(|help| format!("; {help}")).unwrap_or_default();
