@@ -9,6 +9,7 @@ use std::fmt;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
+mod dial;
 pub mod gate;
 pub mod memory;
 pub mod spool;
@@ -18,6 +19,7 @@ registry! {
     pub const SCHEMES: &[&Scheme];
     pub mod file => SCHEME;
     pub mod http => SCHEME;
+    pub mod nbd => SCHEME;
 }
 
 /// A kind of source.
