@@ -18,6 +18,7 @@ registry! {
     /// Every kind of source.
     pub const SCHEMES: &[&Scheme];
     pub mod file => SCHEME;
+    pub mod ftp => SCHEME;
     pub mod http => SCHEME;
     pub mod nbd => SCHEME;
 }

@@ -105,7 +105,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-type Step<T> = std::result::Result<T, Failure>;
+type Step<T> = Result<T, Failure>;
 
 fn nonsense<T>(what: &str) -> Step<T> {
     Err(Failure::Final(Error::new(ErrorKind::Source, format!("the server breaks the NBD protocol: {what}"))))
