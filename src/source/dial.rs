@@ -21,6 +21,10 @@ pub(super) struct Authority {
 impl Authority {
     /// The error is what is wrong with it, in words.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains('\\') {
+            // Some programs take it for a slash: they would not agree on the host.
+            return Err("has a backslash in front of its path");
+        }
         let (login, place) = match text.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, text),

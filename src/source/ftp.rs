@@ -289,6 +289,9 @@ impl Server {
                 Error::new(ErrorKind::Unsupported, format!("{what}: it does not tell lengths (SIZE)"))
                     .help("download the image, and open the file")
             }
+            FtpError::UnexpectedResponse(response) if response.status == Status::FileUnavailable => {
+                Error::new(ErrorKind::NotFound, what)
+            }
             _ => Error::new(ErrorKind::Source, what),
         }
     }

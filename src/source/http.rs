@@ -21,6 +21,7 @@ use crate::locator::Locator;
 use client::{Client, Trouble};
 use pieces::Pieces;
 use pin::Pin;
+use signer::Signer;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ mod pieces;
 mod pin;
 mod reach;
 mod renew;
+pub(super) mod signer;
 mod tries;
 mod url;
 
@@ -51,15 +53,25 @@ fn open(given: &Given, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
 /// `Usage` for a malformed URL; `Source` when the server cannot be reached or says no; `NotFound` when there is none; `Unsupported` when it does not
 /// serve ranges.
 pub fn open_url(given: &Given, tuning: &Tuning, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
+    open_signed(given, tuning, cx, None)
+}
+
+/// The same with links that `signer` makes.
+pub(super) fn open_signed(
+    given: &Given,
+    tuning: &Tuning,
+    cx: &SourceCx,
+    signer: Option<Arc<dyn Signer>>,
+) -> Result<Arc<dyn BlockSource>> {
     let tuning = Tuning {
         connections: cx.options.connections.max(1),
         url_command: cx.options.url_command.clone(),
         ..tuning.clone()
     };
     if let Some(spool) = given.spool(&cx.options)? {
-        return download::open(&given.locator, &tuning, &*spool);
+        return download::open(&given.locator, &tuning, &*spool, signer);
     }
-    let (object, head) = Object::open(&given.locator, &tuning)?;
+    let (object, head) = Object::open(&given.locator, &tuning, signer)?;
     let shelf = match (cx.disk_cache(given)?, object.pin.identity(&object.client.origin())) {
         (Some(disk), Some(identity)) => Some(disk.shelf(identity)),
         (Some(_), None) => {
@@ -135,8 +147,8 @@ impl fmt::Debug for Object {
 
 impl Object {
     /// Asks for the first bytes, and learns everything else from the answer.
-    fn open(locator: &Locator, tuning: &Tuning) -> Result<(Self, Vec<u8>)> {
-        let client = Client::new(locator, tuning)?;
+    fn open(locator: &Locator, tuning: &Tuning, signer: Option<Arc<dyn Signer>>) -> Result<(Self, Vec<u8>)> {
+        let client = Client::new(locator, tuning, signer)?;
         let mut tries = Tries::new(tuning.pause, Instant::now(), tuning.opening);
         loop {
             let mut head = Vec::new();

@@ -21,6 +21,7 @@ registry! {
     pub mod ftp => SCHEME;
     pub mod http => SCHEME;
     pub mod nbd => SCHEME;
+    pub mod s3 => SCHEME;
 }
 
 /// A kind of source.

@@ -8,6 +8,7 @@ use super::pieces::Pieces;
 use super::pin::{Pin, Pinned};
 use super::reach::{self, GuardedResolver, OutOfReach, Reach};
 use super::renew::{Renewal, Run};
+use super::signer::{Refusal, Signer, Verdict};
 use super::url::Url;
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ use ureq::unversioned::transport::DefaultConnector;
 
 /// Redirects that lead to one answer.
 const MAX_REDIRECTS: usize = 5;
+/// Bytes read of what a server says when it refuses.
+const MAX_REFUSAL: u64 = 64 << 10;
 
 /// Why one try failed.
 pub(super) enum Trouble {
@@ -50,6 +53,9 @@ struct Road {
     reach: Reach,
     /// Where the redirects ended last time.
     landed: Mutex<Option<Url>>,
+    made: Instant,
+    /// How long to use it.
+    lasts: Duration,
 }
 
 impl Road {
@@ -84,7 +90,8 @@ impl Road {
         }
         let resolver = GuardedResolver { reach: reach.clone(), resolver: DefaultResolver::default() };
         let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
-        Ok(Self { number, agent, origin, login, reach, landed: Mutex::default() })
+        let landed = Mutex::default();
+        Ok(Self { number, agent, origin, login, reach, landed, made: Instant::now(), lasts: Duration::MAX })
     }
 
     fn landed(&self) -> MutexGuard<'_, Option<Url>> {
@@ -107,6 +114,10 @@ pub(super) struct Client {
     road: Mutex<Arc<Road>>,
     /// `--url-command`.
     renewal: Option<Renewal>,
+    /// Makes the links, if they are not the user's.
+    signer: Option<Arc<dyn Signer>>,
+    /// Whose turn it is to have one made.
+    signing: Mutex<()>,
     /// Ranges that were given; a URL that worked once and then no more is of a special kind.
     answered: AtomicU64,
 }
@@ -119,12 +130,15 @@ pub(super) struct Heard {
 }
 
 impl Client {
-    pub(super) fn new(locator: &Locator, tuning: &Tuning) -> Result<Self> {
+    pub(super) fn new(locator: &Locator, tuning: &Tuning, signer: Option<Arc<dyn Signer>>) -> Result<Self> {
         let label = locator.to_string();
         let Locator::Url(typed) = locator else {
             return Err(Error::new(ErrorKind::Usage, format!("{label}: is not a URL")));
         };
-        let road = Road::new(0, typed, tuning).map_err(|unusable| match unusable {
+        let signed = signer.as_ref().map(|signer| signer.link()).transpose()?;
+        let (url, lasts) =
+            signed.as_ref().map_or((typed, Duration::MAX), |signed| (&signed.url, signed.lasts));
+        let mut road = Road::new(0, url, tuning).map_err(|unusable| match unusable {
             Unusable::Url(what) => Error::new(ErrorKind::Usage, format!("{label}: the URL {what}")),
             Unusable::Roots(error) => error,
         })?;
@@ -133,8 +147,10 @@ impl Client {
             let object = Locator::Url(object.to_owned()).to_string();
             Renewal::new(command, object, tuning.command, tuning.interval)
         });
+        road.lasts = lasts;
         let road = Mutex::new(Arc::new(road));
-        Ok(Self { label, tuning: tuning.clone(), road, renewal, answered: AtomicU64::new(0) })
+        let (answered, signing) = (AtomicU64::new(0), Mutex::default());
+        Ok(Self { label, tuning: tuning.clone(), road, renewal, signer, signing, answered })
     }
 
     fn road(&self) -> Arc<Road> {
@@ -184,7 +200,11 @@ impl Client {
 
     /// Sends a request, goes where redirects lead, and sorts out every answer that has none of the bytes.
     pub(super) fn ask(&self, range: &str, pin: Option<&Pin>, until: Option<Instant>) -> Tried<Heard> {
-        let road = self.road();
+        let mut road = self.road();
+        if road.made.elapsed() >= road.lasts {
+            self.sign(&road).map_err(Trouble::Final)?;
+            road = self.road();
+        }
         let mut url = road.landed().clone().unwrap_or_else(|| road.origin.clone());
         let mut shortcut = url != road.origin;
         let mut hops = 0;
@@ -198,6 +218,9 @@ impl Client {
             }
             match status {
                 200 | 206 | 416 => return Ok(Heard { answer, road, url }),
+                300..=407 | 409..=424 if self.signer.is_some() => {
+                    return Err(self.judge(&road, answer));
+                }
                 301 | 302 | 303 | 307 | 308 => {
                     hops = usize::saturating_add(hops, 1);
                     if hops > MAX_REDIRECTS {
@@ -218,6 +241,42 @@ impl Client {
                 400 | 401 | 403 | 410 if self.renewal.is_some() => return Err(self.renew(&road, &answer)),
                 _ => return Err(Trouble::Final(self.refused(&answer))),
             }
+        }
+    }
+
+    /// Has a link made in place of the one that `worn` had, unless another reader has had it made already.
+    fn sign(&self, worn: &Road) -> Result<()> {
+        let Some(signer) = &self.signer else { return Ok(()) };
+        let _turn = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.road().number != worn.number {
+            return Ok(());
+        }
+        let signed = signer.link()?;
+        let number = worn.number.saturating_add(1);
+        let mut fresh = Road::new(number, &signed.url, &self.tuning).map_err(|unusable| match unusable {
+            Unusable::Url(what) => Error::new(ErrorKind::Source, format!("{}: the URL {what}", self.label)),
+            Unusable::Roots(error) => error,
+        })?;
+        fresh.lasts = signed.lasts;
+        *self.road.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        Ok(())
+    }
+
+    /// Lets the signer say what a refusal means.
+    fn judge(&self, road: &Road, answer: Answer) -> Trouble {
+        let Some(signer) = &self.signer else { return Trouble::Final(self.refused(&answer)) };
+        let name = name_status(&answer);
+        let status = answer.status().as_u16();
+        let region = answer.headers().get("x-amz-bucket-region");
+        let region = region.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        // Without the body the status still says something.
+        let _ = answer.into_body().into_reader().take(MAX_REFUSAL).read_to_end(&mut body);
+        let worked = self.answered.load(Ordering::Relaxed) > 0;
+        let refusal = Refusal { status, name, region, body, worked, age: road.made.elapsed() };
+        match signer.refused(&refusal) {
+            Verdict::Fresh => self.sign(road).map_or_else(Trouble::Final, |()| Trouble::Renewed),
+            Verdict::Final(error) => Trouble::Final(error.context(&self.label)),
         }
     }
 

@@ -10,6 +10,7 @@ use super::Tuning;
 use super::answer::{describe, text};
 use super::client::{Client, Heard, Tried, Trouble};
 use super::pin::Pin;
+use super::signer::Signer;
 use super::tries::Tries;
 use crate::block::BlockSource;
 use crate::counters::COUNTERS;
@@ -28,8 +29,13 @@ const LEAST: u64 = 16 << 10;
 ///
 /// # Errors
 /// As for [`super::open_url`]; `Host` when there is no room.
-pub(super) fn open(locator: &Locator, tuning: &Tuning, spool: &dyn Spooler) -> Result<Arc<dyn BlockSource>> {
-    let download = Download::start(Client::new(locator, tuning)?)?;
+pub(super) fn open(
+    locator: &Locator,
+    tuning: &Tuning,
+    spool: &dyn Spooler,
+    signer: Option<Arc<dyn Signer>>,
+) -> Result<Arc<dyn BlockSource>> {
+    let download = Download::start(Client::new(locator, tuning, signer)?)?;
     let (label, len) = (download.client.label.clone(), download.len);
     spool.pour(&label, len, Box::new(download))
 }
