@@ -81,6 +81,10 @@ impl Locator {
         let url = url.split('#').next().unwrap_or_default();
         let (scheme, rest) = url.split_once("://").filter(|(_, rest)| !rest.contains('?'))?;
         let (place, _) = rest.rsplit_once('/')?;
+        if self.scheme() == "s3" {
+            // Its keys are not encoded; a question mark would only be part of a name.
+            return Some(Self::Url(format!("{scheme}://{place}/{name}")));
+        }
         let mut encoded = String::new();
         for byte in name.bytes() {
             // RFC 3986, section 2.3: what never needs encoding. Everything else is data here, also a slash.

@@ -559,7 +559,9 @@ mod tests {
         let ticket = link.read(100, 8).unwrap();
         let cookie = next(&mut server);
         for (number, (kind, payload)) in chunks.iter().enumerate() {
-            server.write_all(&chunk(cookie, number + 1 == chunks.len(), *kind, payload)).unwrap();
+            server
+                .write_all(&chunk(cookie, chunks.get(number.saturating_add(1)).is_none(), *kind, payload))
+                .unwrap();
         }
         ticket.wait(MS, MS)
     }
