@@ -166,6 +166,18 @@ impl<E: Entries> ClusterMap<E> {
     /// # Errors
     /// `Corrupt` when a table contradicts itself; what reading reports.
     pub(super) fn run_at(&self, l1: L1, offset: u64) -> Result<Run> {
+        self.run(l1, offset, MERGE)
+    }
+
+    /// As [`ClusterMap::run_at`], as long as one page of a table tells, and with neighbouring packed clusters as one.
+    ///
+    /// # Errors
+    /// As `run_at`.
+    pub(super) fn outline_at(&self, l1: L1, offset: u64) -> Result<Run> {
+        self.run(l1, offset, usize::MAX)
+    }
+
+    fn run(&self, l1: L1, offset: u64, merge: usize) -> Result<Run> {
         let in_cluster = offset & self.cluster().wrapping_sub(1);
         let number = offset >> self.cluster_bits;
         let l1_index = number >> self.l2_bits;
@@ -181,37 +193,53 @@ impl<E: Entries> ClusterMap<E> {
         let at = At::new(E::FORMAT, "L2 table").index(l1_index);
         let window = self.pages.window(entry_at, &at)?;
         let at = at.byte(entry_at);
-        let entry = |raw: &[u8], number: u64| {
+        let halves = |raw: &[u8]| {
             let half = |from: usize| {
                 raw.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |half| E::number(*half))
             };
-            self.entries.cluster(half(0), half(8), number)
+            (half(0), half(8))
+        };
+        let entry = |raw: &[u8], number: u64| {
+            let (raw, bitmap) = halves(raw);
+            self.entries.cluster(raw, bitmap, number)
         };
         let mut ahead = window.chunks_exact(self.entry_len).take(narrow(l2_left));
         let Some(first) = ahead.next() else {
             return Err(Error::corrupt(at).because("the file ends within it"));
         };
-        let (host, stored, zero) =
-            match entry(first, number).map_err(|why| Error::corrupt(at.clone()).because(why))? {
-                Cluster::Plain { host, stored, zero } => (host, stored, zero),
-                Cluster::Packed { offset, most } => {
-                    let stored = held(most, offset, self.pages.file_len(), &at)?;
-                    let place = Place::Packed { file: 0, offset, stored, unit: number, skip: in_cluster };
-                    return Ok(Run { len: self.cluster().saturating_sub(in_cluster), place });
-                }
-            };
+        let (host, stored, zero) = match entry(first, number)
+            .map_err(|why| Error::corrupt(at.clone()).because(why))?
+        {
+            Cluster::Plain { host, stored, zero } => (host, stored, zero),
+            Cluster::Packed { offset, most } => {
+                let stored = held(most, offset, self.pages.file_len(), &at)?;
+                let place = Place::Packed { file: 0, offset, stored, unit: number, skip: in_cluster };
+                let is_packed = |raw, number| matches!(entry(raw, number), Ok(Cluster::Packed { .. }));
+                let more = match merge {
+                    MERGE => 0,
+                    _ => ahead.zip(number.saturating_add(1)..).take_while(|(e, n)| is_packed(e, *n)).count(),
+                };
+                let len = self.bytes(count(more).saturating_add(1)).saturating_sub(in_cluster);
+                return Ok(Run { len, place });
+            }
+        };
         let part_bits = self.cluster_bits.saturating_sub(5);
         let part = u32::try_from(in_cluster >> part_bits).unwrap_or(31);
         let kind = Kind::of(stored, zero, part);
         let same = kind.parts(stored, zero, part);
         let mut end = u64::from(part.saturating_add(same)) << part_bits;
         if part.saturating_add(same) == 32 {
-            let most = if kind == Kind::Stored { MERGE } else { usize::MAX };
+            let most = if kind == Kind::Stored { merge } else { usize::MAX };
             let mut next = number;
+            // The entry that goes on where a whole cluster ends differs in its offset alone, and clusters that are nowhere
+            // have equal entries: to compare numbers costs a tenth of understanding an entry.
+            let step = if kind == Kind::Stored { self.cluster() } else { 0 };
+            let whole = kind.parts(stored, zero, 0) == 32;
+            let (mut expected, bitmap) = halves(first);
             for raw in ahead.take(most) {
                 next = next.saturating_add(1);
-                // Clusters that are nowhere have equal entries, mostly; to compare them is cheaper than to understand.
-                let same = if kind != Kind::Stored && same == 32 && raw == first {
+                expected = expected.wrapping_add(step);
+                let same = if whole && halves(raw) == (expected, bitmap) {
                     32
                 } else {
                     match entry(raw, next) {

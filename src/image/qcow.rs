@@ -169,6 +169,10 @@ impl Layout for Qcow {
         self.map.run_at(self.l1, offset)
     }
 
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.map.outline_at(self.l1, offset)
+    }
+
     fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
         let at = At::new("qcow", "compressed cluster").index(unit);
         let size = self.map.cluster();

@@ -194,6 +194,10 @@ impl Layout for Qed {
         self.map.run_at(self.l1, offset)
     }
 
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.map.outline_at(self.l1, offset)
+    }
+
     fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
         self.parent.as_ref()
     }

@@ -72,10 +72,11 @@ impl Layout for Disk {
     }
 
     fn run_at(&self, offset: u64) -> Result<Run> {
-        match &self.l1 {
-            Ok(l1) => self.image.map.run_at(*l1, offset),
-            Err(error) => Err(error.clone()),
-        }
+        self.image.map.run_at(self.l1.clone()?, offset)
+    }
+
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.image.map.outline_at(self.l1.clone()?, offset)
     }
 
     fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
