@@ -130,7 +130,8 @@ pub fn decode(text: &str) -> Vec<u8> {
 }
 
 impl fmt::Display for Locator {
-    /// Escaped; of a URL without user, password and query, which carry signatures.
+    /// Escaped; of a URL without user, password and query, which carry signatures. The query of a Unix socket's URL is
+    /// where the socket is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => escape(path.as_os_str().as_bytes()).fmt(f),
@@ -145,7 +146,10 @@ impl fmt::Display for Locator {
                 if let Some(path) = path {
                     write!(f, "/{}", escape(path.as_bytes()))?;
                 }
-                f.write_str(query)
+                match url.split_once("?").filter(|_| scheme.eq_ignore_ascii_case("nbd+unix")) {
+                    Some((_, socket)) => write!(f, "?{}", escape(socket.as_bytes())),
+                    None => f.write_str(query),
+                }
             }
         }
     }
@@ -246,6 +250,8 @@ mod tests {
         let locator = Locator::parse("https://user:pw@h.example/b/disk.vmdk?sign=secret".as_ref());
         assert_eq!(locator.to_string(), "https://h.example/b/disk.vmdk?...");
         assert_eq!(locator.file_name(), "disk.vmdk");
+        let socket = Locator::parse("nbd+unix:///disk?socket=/run/a".as_ref());
+        assert_eq!(socket.to_string(), "nbd+unix:///disk?socket=/run/a");
     }
 
     #[test]

@@ -432,6 +432,21 @@ mod tests {
     }
 
     #[test]
+    fn paths_stand_behind_urls_of_every_kind() {
+        for image in [
+            "nbd+unix:///disk?socket=/run/s",
+            "nbd://h:10809/a",
+            "nbd://[::1]:9/",
+            "ftp://u:p@h/d.img",
+            "s3://b/k:1.img",
+        ] {
+            let typed = format!("{image}:p2:/etc");
+            assert_eq!(Target::parse(typed.as_ref()), target(image, Some("p2"), Some("/etc")));
+            assert_eq!(Target::parse(image.as_ref()), target(image, None, None));
+        }
+    }
+
+    #[test]
     fn a_url_keeps_its_own_colons() {
         assert_eq!(Target::parse("http://h:8080/d.img".as_ref()), target("http://h:8080/d.img", None, None));
         assert_eq!(

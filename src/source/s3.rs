@@ -517,6 +517,20 @@ mod tests {
     }
 
     #[test]
+    fn expired_keys_are_looked_for_once_more() {
+        let mut store = store("s3://b/k", None, true).unwrap();
+        let expired = refusal(400, "ExpiredToken", "");
+        store.load = || Ok(profile(None, true));
+        assert!(matches!(store.refused(&expired), Verdict::Final(_)), "the same keys again");
+        store.load = || {
+            let fresh = Credentials { id: "NEW".into(), secret: "n".into(), token: Some("t".into()) };
+            Ok(Profile { credentials: Some(fresh), ..profile(None, false) })
+        };
+        assert!(matches!(store.refused(&expired), Verdict::Fresh));
+        assert!(store.link_at("20260101T000000Z").contains("X-Amz-Credential=NEW%2F"));
+    }
+
+    #[test]
     fn bodies_that_are_no_error_documents_say_nothing() {
         for body in [&b""[..], b"<html>", b"\xff\xfe", b"<Other><Code>X</Code></Other>"] {
             assert_eq!(Said::parse(body), Said::default());

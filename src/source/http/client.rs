@@ -247,10 +247,12 @@ impl Client {
     /// Has a link made in place of the one that `worn` had, unless another reader has had it made already.
     fn sign(&self, worn: &Road) -> Result<()> {
         let Some(signer) = &self.signer else { return Ok(()) };
-        let _turn = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.road().number != worn.number {
-            return Ok(());
-        }
+        let turn = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.road().number == worn.number { self.replace(worn, &**signer, &turn) } else { Ok(()) }
+    }
+
+    /// The same by who has the turn.
+    fn replace(&self, worn: &Road, signer: &dyn Signer, _turn: &MutexGuard<'_, ()>) -> Result<()> {
         let signed = signer.link()?;
         let number = worn.number.saturating_add(1);
         let mut fresh = Road::new(number, &signed.url, &self.tuning).map_err(|unusable| match unusable {
@@ -274,8 +276,15 @@ impl Client {
         let _ = answer.into_body().into_reader().take(MAX_REFUSAL).read_to_end(&mut body);
         let worked = self.answered.load(Ordering::Relaxed) > 0;
         let refusal = Refusal { status, name, region, body, worked, age: road.made.elapsed() };
+        // What the signer learns of a refusal is in the next link: until that is there, nobody else asks.
+        let turn = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.road().number != road.number {
+            return Trouble::Renewed;
+        }
         match signer.refused(&refusal) {
-            Verdict::Fresh => self.sign(road).map_or_else(Trouble::Final, |()| Trouble::Renewed),
+            Verdict::Fresh => {
+                self.replace(road, &**signer, &turn).map_or_else(Trouble::Final, |()| Trouble::Renewed)
+            }
             Verdict::Final(error) => Trouble::Final(error.context(&self.label)),
         }
     }
