@@ -27,7 +27,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use stream::{Hurried, Stream};
 
@@ -64,7 +64,7 @@ pub fn open_url(locator: &Locator, tuning: &Tuning, cx: &SourceCx) -> Result<Arc
     let server = Server::parse(locator, tuning)?;
     let link = server.connect()?;
     let size = link.agreed().size;
-    let export = Export { server, size, link: Mutex::new(Arc::new(link)) };
+    let export = Export { server, size, link: Mutex::new(Arc::new(link)), changed: OnceLock::new() };
     let how = Reading { connections: cx.options.connections, readahead: cx.options.readahead, shelf: None };
     let remote = Remote::new(export, Arc::clone(&cx.cache), &[], how);
     Ok(Arc::new(Nbd { remote, known: Mutex::default() }))
@@ -187,6 +187,8 @@ struct Export {
     server: Server,
     size: u64,
     link: Mutex<Arc<Link>>,
+    /// Set once another size was seen; there is no way back from that.
+    changed: OnceLock<Error>,
 }
 
 impl fmt::Debug for Export {
@@ -207,6 +209,9 @@ impl Export {
     /// The connection, or another one if it is broken. Whoever comes meanwhile waits for that.
     fn link(&self) -> std::result::Result<Arc<Link>, Trouble> {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = self.changed.get() {
+            return Err(Trouble::Final(error.clone()));
+        }
         if link.is_broken() {
             let fresh = self.server.connect().map_err(|error| Trouble::Passing(error.chain()))?;
             let now = fresh.agreed().size;
@@ -217,9 +222,8 @@ impl Export {
                     self.size
                 );
                 let error = Error::new(ErrorKind::Changed, what);
-                return Err(Trouble::Final(
-                    error.help("open it again; what was read so far is of the earlier version"),
-                ));
+                let error = error.help("open it again; what was read so far is of the earlier version");
+                return Err(Trouble::Final(self.changed.get_or_init(|| error).clone()));
             }
             *link = Arc::new(fresh);
         }
