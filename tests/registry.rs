@@ -70,7 +70,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/source/mod.rs",
         list: "pub const SCHEMES:",
         end: "\n}",
-        helpers: &["dial", "gate", "memory", "spool"],
+        helpers: &["dial", "gate", "memory", "spool", "turns"],
     },
     Registry {
         folder: "src/check/rules",

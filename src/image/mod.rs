@@ -21,6 +21,7 @@ mod foreign;
 mod layer;
 mod pages;
 mod parent;
+mod segments;
 mod unpack;
 mod wrapper;
 
@@ -43,6 +44,8 @@ registry! {
     pub mod xz => FORMAT;
     pub mod zstd => FORMAT;
     pub mod bzip2 => FORMAT;
+    pub mod parallels => FORMAT;
+    pub mod split => FORMAT;
     pub mod raw => FORMAT;
 }
 
@@ -53,6 +56,8 @@ pub enum Confidence {
     Fallback,
     /// A signature stands where it must.
     Signature,
+    /// The name says so, whatever the bytes are: a segment of a split image. Asked first.
+    Name,
 }
 
 /// A disk image format.
@@ -187,9 +192,21 @@ pub fn by_name(name: &str) -> Result<&'static Format> {
 /// disk; what reading reports.
 pub fn detect(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
     let bytes = ProbeBytes::read(source, name)?;
-    match claims(&bytes, Confidence::Signature).as_slice() {
+    match claims(&bytes, Confidence::Name).first() {
+        Some(by_name) => Ok(by_name),
+        None => by_content(&bytes),
+    }
+}
+
+/// As [`detect`], but by the bytes alone; the name is still shown.
+fn detect_by_content(source: &dyn BlockSource, name: &str) -> Result<&'static Format> {
+    by_content(&ProbeBytes::read(source, name)?)
+}
+
+fn by_content(bytes: &ProbeBytes) -> Result<&'static Format> {
+    match claims(bytes, Confidence::Signature).as_slice() {
         [one] => Ok(one),
-        [] => match (foreign::refuse(&bytes.view()), claims(&bytes, Confidence::Fallback).first()) {
+        [] => match (foreign::refuse(&bytes.view()), claims(bytes, Confidence::Fallback).first()) {
             (None, Some(fallback)) => Ok(fallback),
             (refused, _) => {
                 Err(refused.unwrap_or_else(|| Error::new(ErrorKind::NotAnImage, "not a disk image")))

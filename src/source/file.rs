@@ -43,7 +43,7 @@ pub fn open_path(path: &Path, label: &str) -> Result<File> {
 
 /// What must stay the same for the bytes to stay the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+pub(super) struct Identity {
     device: u64,
     inode: u64,
     size: u64,
@@ -97,6 +97,11 @@ impl FileSource {
         };
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         Ok(Self { file, label, len, blocks, identity, changed: AtomicBool::new(false) })
+    }
+
+    /// What it was when it was opened; `None` for a block device.
+    pub(super) const fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// Is it still the file we opened? Asked after every read: a byte is handed out only if the answer is yes.

@@ -17,6 +17,7 @@
 use super::SourceCx;
 use super::file::{FileSource, open_path};
 use super::spool::SpoolDir;
+use super::turns::{Turned, Turns};
 use crate::block::BlockSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locator::{Found, Gate, Locator, Reference, Spooler};
@@ -34,6 +35,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MAX_FILES: usize = 4096;
 /// Files looked at for one that is known only by what it holds.
 const MAX_SEARCHED: usize = 1024;
+/// Files that stay open; any further ones take turns.
+const KEPT_OPEN: usize = 64;
 /// Layers behind each other.
 const MAX_CHAIN: usize = 32;
 
@@ -89,6 +92,7 @@ impl Given {
     /// `Source` when one of them cannot be opened.
     pub fn open(locator: Locator, allow_parent: &[PathBuf]) -> Result<Self> {
         let parents = allow_parent.iter().map(|path| AllowedDir::open(path)).collect::<Result<_>>()?;
+        let locator = bundle(locator)?;
         let (file, beside) = match locator.as_path() {
             Some(path) => {
                 let file = open_path(path, &locator.to_string())?;
@@ -126,6 +130,11 @@ impl Given {
         }
     }
 
+    /// The directories that names of the image are looked for in.
+    fn dirs(&self) -> impl Iterator<Item = &AllowedDir> {
+        self.beside.iter().chain(&self.parents)
+    }
+
     /// The open image once more.
     ///
     /// # Errors
@@ -140,6 +149,22 @@ impl Given {
     }
 }
 
+/// A directory that is one image to its users is opened by the file in it that describes the others.
+fn bundle(locator: Locator) -> Result<Locator> {
+    let Some(dir) = locator.as_path().filter(|path| path.is_dir()) else { return Ok(locator) };
+    let descriptor = dir.join("DiskDescriptor.xml");
+    if descriptor.is_file() {
+        return Ok(Locator::Path(descriptor));
+    }
+    if dir.join("Info.plist").is_file() && dir.join("bands").is_dir() {
+        let error = Error::unsupported("an Apple sparse bundle (.sparsebundle)").context(&locator);
+        return Err(
+            error.help("'hdiutil convert -format UDZO' on a Mac makes a dmg of it, which can be read")
+        );
+    }
+    Ok(locator)
+}
+
 /// The gate of one image.
 #[derive(Debug)]
 pub struct FileGate {
@@ -147,6 +172,7 @@ pub struct FileGate {
     /// For files of a remote image.
     cx: SourceCx,
     seen: Mutex<Seen>,
+    turns: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -173,7 +199,7 @@ impl FileGate {
         if let Some(stat) = given.file.as_ref().and_then(|file| rustix::fs::fstat(file).ok()) {
             seen.chain.insert((stat.st_dev, stat.st_ino));
         }
-        Self { given, cx, seen: Mutex::new(seen) }
+        Self { given, cx, seen: Mutex::new(seen), turns: Arc::default() }
     }
 
     /// Opens a file beneath an allowed directory, whatever it is.
@@ -260,24 +286,25 @@ impl FileGate {
         Ok(Found { source, locator })
     }
 
-    /// One more file.
-    fn count(&self) -> Result<()> {
+    /// One more file; how many were before it.
+    fn count(&self) -> Result<usize> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.files = seen.files.saturating_add(1);
         if seen.files > MAX_FILES {
             return Err(Error::limit(format!("the image names more than {MAX_FILES} files")));
         }
-        Ok(())
+        Ok(seen.files.saturating_sub(1))
     }
 
-    fn admit(&self, file: &File, label: &str, why: Reference) -> Result<()> {
+    /// Lets a file through; how many were before it.
+    fn admit(&self, file: &File, label: &str, why: Reference) -> Result<usize> {
         let refuse = |what: &str| Err(Error::new(ErrorKind::ExternalRef, format!("{why} '{label}' {what}")));
         let stat =
             rustix::fs::fstat(file).map_err(|errno| Error::new(ErrorKind::Source, label).caused_by(errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return refuse("is not a regular file");
         }
-        self.count()?;
+        let number = self.count()?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(why, Reference::Extent | Reference::Segment | Reference::Member) {
             if !seen.chain.insert((stat.st_dev, stat.st_ino)) {
@@ -287,7 +314,21 @@ impl FileGate {
                 return Err(Error::limit(format!("more than {MAX_CHAIN} layers lie behind each other")));
             }
         }
-        Ok(())
+        Ok(number)
+    }
+
+    /// The open file as a source that holds its descriptor, or one that takes turns with others.
+    fn source(&self, file: FileSource, number: usize, dir: &AllowedDir, path: &Path) -> Arc<dyn BlockSource> {
+        let place = self.given.dirs().position(|known| std::ptr::eq(known, dir));
+        let (Some(place), true) = (place, number >= KEPT_OPEN) else { return Arc::new(file) };
+        let (given, path, label) = (Arc::clone(&self.given), path.to_owned(), file.label());
+        let reopen = move || {
+            let dir = given.dirs().nth(place).expect("the directories of what was given stay as they are");
+            let file = Self::beneath(dir, &path, OFlags::empty())
+                .map_err(|errno| Error::new(ErrorKind::Source, label.clone()).caused_by(errno))?;
+            FileSource::new(file, label.clone())
+        };
+        Arc::new(Turned::new(&self.turns, number, &file, Box::new(reopen)))
     }
 }
 
@@ -324,12 +365,10 @@ impl Gate for FileGate {
         for (dir, path) in &candidates {
             match Self::beneath(dir, path, OFlags::empty()) {
                 Ok(file) => {
-                    self.admit(&file, &shown, why)?;
+                    let number = self.admit(&file, &shown, why)?;
                     let locator = Locator::Path(dir.path.join(path));
-                    return Ok(Found {
-                        source: Arc::new(FileSource::new(file, locator.to_string())?),
-                        locator,
-                    });
+                    let file = FileSource::new(file, locator.to_string())?;
+                    return Ok(Found { source: self.source(file, number, dir, path), locator });
                 }
                 Err(errno) => last = errno,
             }
@@ -435,14 +474,29 @@ fn is_own_extent(from: &Locator, name: &Path) -> bool {
     one && known && !stem.is_empty()
 }
 
-/// Is `name` a segment of the same set as the image: the same name but for what counts behind the last dot (`.E01` and
-/// `.E02`, `.001` and `.002`, `.aa` and `.ab`)?
+/// Is `name` a segment of the same set as the image: the same name but for what counts behind the last dot (`.001` and
+/// `.002`, `.aa` and `.ab`, `.part9` and `.part10`, `.E99` and `.EAA`)?
 fn is_own_segment(from: &Locator, name: &Path) -> bool {
     let first = from.file_name();
-    let parts = |name: &str| name.rsplit_once('.').map(|(stem, end)| (stem.to_owned(), end.len()));
     let one = name.components().count() == 1 && name.is_relative();
-    let same = name.to_str().and_then(parts).filter(|(stem, _)| !stem.is_empty());
-    one && same.is_some() && same == parts(&first)
+    let ends = name.to_str().and_then(|name| name.rsplit_once('.')).zip(first.rsplit_once('.'));
+    let Some(((stem, end), (own_stem, own_end))) = ends else { return false };
+    one && !stem.is_empty() && stem == own_stem && counts_like(own_end, end)
+}
+
+/// Do two ends of names count the same things? Letters count with letters, digits with digits behind the same word, and
+/// EWF's two digits go on with letters (`.E99`, `.EAA`; `.Ex99`, `.ExAA`).
+fn counts_like(own: &str, end: &str) -> bool {
+    let letters = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphabetic());
+    let word = |text: &str| text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let numbered = |text: &str| word(text) < text.len() && text.is_ascii();
+    if numbered(own) && numbered(end) {
+        return own.get(..word(own)) == end.get(..word(end));
+    }
+    let ewf = numbered(own)
+        && own.len() == word(own).saturating_add(2)
+        && letters(own.get(..word(own)).unwrap_or(""));
+    letters(end) && (letters(own) || (ewf && own.len() == end.len()))
 }
 
 /// Is `name` a file that an OVF at `from` may have beside it: a disk by its name, packed or cut into chunks as OVF allows,

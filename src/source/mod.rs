@@ -13,6 +13,7 @@ mod dial;
 pub mod gate;
 pub mod memory;
 pub mod spool;
+mod turns;
 
 registry! {
     /// Every kind of source.

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Images cut into segments, and the disks of Parallels: single files and bundles. See lib.sh.
+# shellcheck source=tests/make/formats/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+make_disk
+
+# split: raw in the ways that people cut; 1 MiB + 3 sectors is no multiple of anything, the last segment is shorter
+piece=$(( (1 << 20) + 3 * 512 ))
+cut_raw() { # prefix, first suffix, options of split
+    split -b $piece "${@:3}" s.raw "$1."
+    is "$1.$2" split s.raw -
+}
+cut_raw digits 001 -d -a 3 --numeric-suffixes=1
+cut_raw zero 000 -d -a 3
+cut_raw short 00 -d -a 2
+cut_raw letters aa -a 2
+cut_raw three aaa -a 3
+split -b $piece -d -a 2 s.raw part.
+for n in 0 1 2 3 4 5 6; do mv part.0$n part.part$(( n + 1 )); done
+is part.part1 split s.raw -
+# any other format in segments is that format
+qemu-img convert -f raw -O qcow2 -c s.raw q.qcow2
+split -b 100000 -d -a 3 --numeric-suffixes=1 q.qcow2 q.qcow2.
+is q.qcow2.001 split s.raw -
+# a lone segment is what its bytes say
+cp s.raw lone.001
+is lone.001 raw s.raw -
+cp q.qcow2 lone-qcow2.001
+is lone-qcow2.001 qcow2 s.raw qcow2
+cp s.raw later.002
+is later.002 raw s.raw -
+# a later segment is refused by the first one's name, a set with a hole by the missing one's
+refused digits.003 digits.001
+refused letters.ab letters.aa
+refused zero.001 zero.000
+cp s.raw hole.001
+cp s.raw hole.003
+refused hole.001 hole.002
+
+# parallels: both versions, cluster sizes, one with more table than a page, written in places
+qemu-img convert -f raw -O parallels s.raw plain.hds; case_of plain.hds parallels
+qemu-img convert -f raw -O parallels -o cluster_size=64k s.raw small.hds; case_of small.hds parallels
+qemu-img create -q -f parallels -o cluster_size=64k wide.hds 300M
+change parallels wide.hds -c 'write -P 5 100M 3k' -c 'write -P 6 7M 2M' -c 'write -P 7 299M 512'
+case_of wide.hds parallels
+/usr/bin/python3 - << 'END'
+# Version 1 counts sectors where version 2 counts clusters.
+import struct
+image = bytearray(open("small.hds", "rb").read())
+image[:16] = b"WithoutFreeSpace"
+tracks, entries = struct.unpack_from("<II", image, 28)
+for at in range(64, 64 + 4 * entries, 4):
+    struct.pack_into("<I", image, at, struct.unpack_from("<I", image, at)[0] * tracks)
+open("first.hds", "wb").write(image)
+END
+case_of first.hds parallels
+qemu-img create -q -f parallels empty.hds 5M; case_of empty.hds parallels
+cp small.hds inuse.hds
+printf 'Ynot' | dd of=inuse.hds bs=1 seek=44 conv=notrunc status=none
+is inuse.hds parallels small.hds.ref -
+
+# bundles
+top='{5fbaabe3-6958-40ff-92a7-860e329aab41}'
+old='{11111111-2222-3333-4444-555555555555}'
+image() { printf '<Image><GUID>%s</GUID><Type>%s</Type><File>%s</File></Image>' "$@"; }
+storage() { printf '<Storage><Start>%s</Start><End>%s</End><Blocksize>128</Blocksize>%s</Storage>' "$@"; }
+shot() { printf '<Shot><GUID>%s</GUID><ParentGUID>%s</ParentGUID></Shot>' "$@"; }
+none='{00000000-0000-0000-0000-000000000000}'
+bundle() { # directory, storages, shots
+    printf "<?xml version='1.0' encoding='UTF-8'?>\n<Parallels_disk_image Version=\"1.0\">\n<Disk_Parameters><Disk_size>13288</Disk_size><Padding>0</Padding></Disk_Parameters>\n<StorageData>%s</StorageData>\n<Snapshots>%s</Snapshots>\n</Parallels_disk_image>\n" \
+        "$2" "$3" > "$1/DiskDescriptor.xml"
+}
+mkdir one.hdd two.hdd snap.hdd raw.hdd absent.hdd sparse.sparsebundle sparse.sparsebundle/bands
+cp small.hds "one.hdd/one.hdd.0.$top.hds"
+bundle one.hdd "$(storage 0 13288 "$(image "$top" Compressed "one.hdd.0.$top.hds")")" "$(shot "$top" "$none")"
+is one.hdd parallels s.raw -
+is one.hdd/DiskDescriptor.xml parallels s.raw -
+# split: two storages that meet in the middle of a cluster
+head -c $(( 8001 * 512 )) s.raw > a.raw
+tail -c +$(( 8001 * 512 + 1 )) s.raw > b.raw
+qemu-img convert -f raw -O parallels -o cluster_size=64k a.raw two.hdd/a.hds
+cp b.raw two.hdd/b.hds
+bundle two.hdd "$(storage 8001 13288 "$(image "$top" Plain b.hds)")$(storage 0 8001 "$(image "$top" Compressed a.hds)")" "$(shot "$top" "$none")"
+is two.hdd parallels s.raw -
+# snapshots: whole clusters are written in the top image, and the same bytes in the reference
+writes=(-c 'write -P 7 1M 128k' -c 'write -P 8 4M 64k' -c 'write -P 0 2M 64k')
+cp s.raw snap.ref
+change raw snap.ref "${writes[@]}"
+for kind in snap raw; do
+    qemu-img create -q -f parallels -o cluster_size=64k $kind.hdd/top.hds $(( 13288 * 512 ))
+    change parallels $kind.hdd/top.hds "${writes[@]}"
+done
+cp small.hds snap.hdd/old.hds
+cp s.raw raw.hdd/old.hds
+bundle snap.hdd "$(storage 0 13288 "$(image "$old" Compressed old.hds)$(image "$top" Compressed top.hds)")" "$(shot "$old" "$none")$(shot "$top" "$old")"
+bundle raw.hdd "$(storage 0 13288 "$(image "$old" Plain old.hds)$(image "$top" Compressed top.hds)")" "$(shot "$old" "$none")$(shot "$top" "$old")"
+is snap.hdd parallels snap.ref -
+is raw.hdd parallels snap.ref -
+bundle absent.hdd "$(storage 0 13288 "$(image "$top" Compressed gone.hds)")" "$(shot "$top" "$none")"
+refused absent.hdd "'gone.hds' is missing"
+echo '<plist/>' > sparse.sparsebundle/Info.plist
+refused sparse.sparsebundle 'sparse bundle'
