@@ -113,6 +113,23 @@ const fn ecma() -> [[u64; 256]; 8] {
     tables
 }
 
+/// Adler-32 (RFC 1950, section 9): EWF.
+#[must_use]
+pub fn adler32(bytes: &[u8]) -> u32 {
+    /// The longest piece after which neither sum can have overflowed 32 bits.
+    const PIECE: usize = 5552;
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for piece in bytes.chunks(PIECE) {
+        for byte in piece {
+            a = a.wrapping_add(u32::from(*byte));
+            b = b.wrapping_add(a);
+        }
+        a %= 65521;
+        b %= 65521;
+    }
+    (b << 16) | a
+}
+
 const IEEE: [u32; 256] = table(0xedb8_8320);
 const CASTAGNOLI: [u32; 256] = table(0x82f6_3b78);
 
@@ -163,5 +180,7 @@ mod tests {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
         assert_eq!(crc64(b"123456789"), 0x995d_c9bb_df19_39fa);
+        assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
+        assert_eq!(adler32(&[0xff; 100_000]), 0x149a_302c);
     }
 }

@@ -178,7 +178,7 @@ impl Seeded {
 
 #[test]
 fn every_variant_has_the_bytes_that_qemu_img_reads() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for case in cases() {
         let disk = &case.image.disk;
         assert_eq!(case.image.format, case.format, "{}", case.name);
@@ -196,7 +196,7 @@ fn every_variant_has_the_bytes_that_qemu_img_reads() {
 
 #[test]
 fn any_piece_of_any_variant_is_that_piece_of_the_disk() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for case in cases() {
         let mut seeded = Seeded(0x1234_5678);
         let disk = &case.image.disk;
@@ -229,7 +229,7 @@ fn qemu_map(path: &Path, format: &str) -> Vec<(u64, u64, bool)> {
 
 #[test]
 fn extents_cover_the_disk_and_say_zero_only_where_it_is_zero() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for case in cases() {
         let disk = &case.image.disk;
         let mut zeros = Vec::new();
@@ -268,7 +268,7 @@ fn extents_cover_the_disk_and_say_zero_only_where_it_is_zero() {
 
 #[test]
 fn every_step_down_ends_on_the_same_bytes() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for case in cases() {
         let mut at = 0;
         while at < case.image.disk.len().min(8 << 20) {
@@ -296,7 +296,7 @@ fn every_step_down_ends_on_the_same_bytes() {
 
 #[test]
 fn what_is_not_read_is_refused_by_its_name() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for dir in sets() {
         for row in table(dir, "refused.tsv") {
             let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
@@ -309,7 +309,7 @@ fn what_is_not_read_is_refused_by_its_name() {
 
 #[test]
 fn encrypted_disks_are_never_handed_out_as_ciphertext() {
-    requires!("qemu-img", "qemu-io");
+    requires!("qemu-img", "qemu-io", "ewfacquire");
     for dir in sets() {
         for row in table(dir, "cases.tsv").iter().filter(|row| !row[4].is_empty()) {
             let error = open(&dir.join(&row[0]), &[dir]).unwrap_err();
@@ -655,12 +655,17 @@ fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
         let (path, feature, sum) =
             (dir.join(&row["path"]), &row["feature_and_faults"], &row["sha256_virtual_disk"]);
         let shown = path.display();
+        // The manifest tells both versions of EWF apart.
+        let format = row["format"].replace("ewf2", "ewf");
         // A locked volume is no raw disk; tests/image/luks.rs opens them.
-        let ours = !feature.starts_with("LUKS")
-            && matches!(row["format"].as_str(), "raw" | "qcow2" | "vmdk" | "vhd" | "vhdx" | "vdi");
+        let ours = !feature.starts_with("LUKS") && format != "bochs";
         let beside = path.parent().unwrap();
         if !ours || sum.is_empty() {
-            let error = open(&path, &[]).err().unwrap_or_else(|| panic!("{shown} was read: {feature}"));
+            // What is incomplete may be opened, and fails where something is missing.
+            let read_all =
+                |image: Opened| read(&image.disk, 0, image.disk.len().min(64 << 20) as usize).map(|_| ());
+            let error = open(&path, &[]).and_then(read_all).err();
+            let error = error.unwrap_or_else(|| panic!("{shown} was read: {feature}"));
             let kinds = [
                 ErrorKind::Unsupported,
                 ErrorKind::NotAnImage,
@@ -673,7 +678,7 @@ fn samples_of_others_have_the_size_and_sum_that_other_readers_agree_on() {
             continue;
         }
         let image = open(&path, &[beside]).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
-        assert_eq!(image.format, row["format"], "{shown}");
+        assert_eq!(image.format, format, "{shown}");
         assert_eq!(image.disk.len().to_string(), row["virtual_size"], "{shown}");
         if sum == "ALL-ZERO" {
             let mut at = 0;

@@ -48,8 +48,6 @@ const ROWS: &[Row] = &[
     row(0, b"\x89PNG\r\n\x1a\n", "a PNG picture", DISK),
     row(0, &[0xff, 0xd8, 0xff], "a JPEG picture", DISK),
     row(0, b"SQLite format 3\0", "an SQLite database", DISK),
-    row(0, b"EVF\x09\x0d\x0a\xff\0", "an E01 (EWF) evidence file", Way::Image),
-    row(0, b"EVF2\x0d\x0a\x81", "an Ex01 (EWF2) evidence file", Way::Image),
     row(0, b"LVF\x09\x0d\x0a\xff\0", "an L01 (EWF) logical evidence file", Way::Image),
     row(0, b"AFF10\r\n\0", "an AFF evidence file", Way::Image),
     row(0, b"Bochs Virtual HD Image", "a Bochs disk image", Way::Image),

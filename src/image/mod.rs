@@ -44,6 +44,7 @@ registry! {
     pub mod xz => FORMAT;
     pub mod zstd => FORMAT;
     pub mod bzip2 => FORMAT;
+    pub mod ewf => FORMAT;
     pub mod parallels => FORMAT;
     pub mod split => FORMAT;
     pub mod raw => FORMAT;

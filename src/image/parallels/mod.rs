@@ -87,7 +87,7 @@ fn open_bundle(descriptor: &Descriptor, cx: &OpenCx<'_>) -> Result<Opened> {
             [one] => Arc::clone(one),
             parts => cx.mapper.map(Joined::new(parts.to_vec())?),
         };
-        layers.insert(0, Layer { name, format: FORMAT.name, size: disk.len(), disk });
+        layers.insert(0, Layer { name, snapshot: None, format: FORMAT.name, size: disk.len(), disk });
         below = level;
     }
     let top = layers

@@ -100,3 +100,26 @@ bundle absent.hdd "$(storage 0 13288 "$(image "$top" Compressed gone.hds)")" "$(
 refused absent.hdd "'gone.hds' is missing"
 echo '<plist/>' > sparse.sparsebundle/Info.plist
 refused sparse.sparsebundle 'sparse bundle'
+
+# ewf: what libewf writes, read back by ewfexport: both compressions, other chunk and sector sizes, segments, older
+# layouts, SMART. The last chunk is never whole (13288 sectors).
+acquire() { # name, options of ewfacquire; the disk is what ewfexport reads from it
+    local name=$1 first
+    ewfacquire -u -q -t "$name" -C case-7 -D 'a disk' -e 'A. Examiner' -E ev-3 -N notes "${@:2}" s.raw > ewf.log 2>&1 || { cat ewf.log >&2; exit 1; }
+    first=$(compgen -G "$name.[EesL]*01" | head -1)
+    ewfexport -u -q -f raw -t "$name.out" "$first" > ewf.log 2>&1 || { cat ewf.log >&2; exit 1; }
+    cmp "$name.out.raw" s.raw
+    rm "$name.out.raw"
+    is "$first" ewf s.raw -
+}
+acquire none -c none
+acquire best -c best -d sha1
+acquire empty -c empty-block
+acquire small -c fast -b 16
+acquire large -c best -b 32768
+acquire sectors -c fast -P 4096
+acquire parts -c none -S 1100000
+for format in encase1 encase3 encase5 linen5 linen7 ftk smart ewf ewfx encase7; do
+    acquire "$format" -c fast -f "$format"
+done
+acquire smart-parts -c none -f smart -S 1100000
