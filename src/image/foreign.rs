@@ -14,6 +14,8 @@ enum Way {
     Unpack(&'static str),
     /// A disk image in a format that is not read yet.
     Image,
+    /// Encrypted as a whole, by a tool that alone can undo it.
+    Locked,
     /// Something else altogether: what is meant, perhaps.
     Other(&'static str),
 }
@@ -49,10 +51,10 @@ const ROWS: &[Row] = &[
     row(0, &[0xff, 0xd8, 0xff], "a JPEG picture", DISK),
     row(0, b"SQLite format 3\0", "an SQLite database", DISK),
     row(0, b"LVF\x09\x0d\x0a\xff\0", "an L01 (EWF) logical evidence file", Way::Image),
+    row(0, b"ADCRYPT\0", "an evidence file encrypted by FTK Imager (AD encryption)", Way::Locked),
     row(0, b"AFF10\r\n\0", "an AFF evidence file", Way::Image),
     row(0, b"Bochs Virtual HD Image", "a Bochs disk image", Way::Image),
     row(0, b"#!/bin/sh\n#V2.0 Format\n", "a cloop disk image", Way::Image),
-    row(0, b"sprs", "an Apple sparse disk image", Way::Image),
     row(0, b"shdw", "an Apple ASIF disk image", Way::Image),
 ];
 
@@ -66,6 +68,8 @@ pub(super) fn refuse(probe: &Probe<'_>) -> Option<Error> {
             .help(format!("unpack it and open what is inside: {with} {shown}")),
         Way::Image => Error::unsupported(what)
             .help("'qemu-img convert -O qcow2 OLD NEW' makes one that can be read, if qemu knows the format"),
+        Way::Locked => Error::new(ErrorKind::Encrypted, format!("is {what}, and no key can be given"))
+            .help("decrypt it with the tool that wrote it"),
         Way::Other(instead) => Error::new(ErrorKind::NotAnImage, format!("is {what}, not a disk image"))
             .help(format!("{instead}; {raw}")),
     })
@@ -74,16 +78,6 @@ pub(super) fn refuse(probe: &Probe<'_>) -> Option<Error> {
 fn name(probe: &Probe<'_>) -> Option<(&'static str, Way)> {
     if let Some(row) = ROWS.iter().find(|row| probe.has(row.at, row.magic)) {
         return Some((row.what, row.way));
-    }
-    // A UDIF's trailer stands at its end. Without one a .dmg is a raw disk.
-    if probe
-        .tail
-        .len()
-        .checked_sub(512)
-        .and_then(|at| probe.tail.get(at..))
-        .is_some_and(|t| t.starts_with(b"koly"))
-    {
-        return Some(("an Apple disk image (dmg)", Way::Image));
     }
     if probe.has(0, b"MZ") {
         // "MZ" are also the first bytes of a kernel with an EFI stub: only the header it points to proves a program.

@@ -45,6 +45,8 @@ registry! {
     pub mod zstd => FORMAT;
     pub mod bzip2 => FORMAT;
     pub mod ewf => FORMAT;
+    pub mod dmg => FORMAT;
+    pub mod sparseimage => FORMAT;
     pub mod parallels => FORMAT;
     pub mod split => FORMAT;
     pub mod raw => FORMAT;

@@ -123,3 +123,112 @@ for format in encase1 encase3 encase5 linen5 linen7 ftk smart ewf ewfx encase7; 
     acquire "$format" -c fast -f "$format"
 done
 acquire smart-parts -c none -f smart -S 1100000
+
+# dmg and sparseimage: no writer but Apple's, so these are written from the descriptions that src/image/{dmg,sparseimage}
+# follow. qemu-img reads raw and zlib blocks.
+/usr/bin/python3 - << 'END'
+import base64, bz2, lzma, random, struct, zlib
+
+SECTOR = 512
+disk = open("s.raw", "rb").read()
+sectors = len(disk) // SECTOR
+
+def adc(data):
+    """Runs of a byte as copies from one before, everything else as it is."""
+    out, plain, at = bytearray(), bytearray(), 0
+    def flush():
+        for start in range(0, len(plain), 128):
+            part = plain[start:start + 128]
+            out.append(0x80 | (len(part) - 1))
+            out.extend(part)
+        plain.clear()
+    while at < len(data):
+        run = 1
+        while at + run < len(data) and data[at + run] == data[at] and run < 68:
+            run += 1
+        plain.append(data[at])
+        if run >= 5:
+            flush()
+            left = run - 1
+            out.extend(bytes([(left - 3) << 2, 0]) if left < 10 else bytes([0x40 | (left - 4), 0, 0]))
+            at += run
+        else:
+            at += 1
+    flush()
+    return bytes(out)
+
+def lzfse(data):
+    return b"bvx-" + struct.pack("<I", len(data)) + data + b"bvx$"
+
+RAW, ZLIB, BZIP2, LZMA, ADC, LZFSE = 1, 0x80000005, 0x80000006, 0x80000008, 0x80000004, 0x80000007
+PACK = {
+    RAW: lambda data: data, ZLIB: zlib.compress, BZIP2: bz2.compress, ADC: adc, LZFSE: lzfse,
+    LZMA: lambda data: lzma.compress(data, format=lzma.FORMAT_XZ, preset=1),
+}
+
+def dmg(name, kinds, block, cuts, zero=0):
+    """Blocks of so many sectors, in tables that begin at the cuts, behind 1000 bytes of something else."""
+    body, tables, count = bytearray(b"x" * 1000), [], 0
+    for number, (first, end) in enumerate(zip(cuts, cuts[1:] + [sectors])):
+        base, entries = min(24 * number, len(body) - 1000), []
+        for start in range(first, end, block):
+            length = min(block, end - start)
+            data = disk[start * SECTOR:(start + length) * SECTOR]
+            if not any(data):
+                entries.append((zero, start - first, length, 0, 0))
+                continue
+            kind = kinds[count % len(kinds)]
+            count += 1
+            packed = PACK[kind](data)
+            entries.append((kind, start - first, length, len(body) - 1000 - base, len(packed)))
+            body += packed
+            if count % 5 == 0:
+                entries.append((0x7ffffffe, start - first, 0, 0, 0))
+        entries.append((0xffffffff, end - first, 0, 0, 0))
+        table = struct.pack(">4sIQQQII24x136xI", b"mish", 1, first, end - first, base, block, number, len(entries))
+        table += b"".join(struct.pack(">IIQQQQ", entry[0], 0, *entry[1:]) for entry in entries)
+        text = base64.encodebytes(table).decode().replace("\n", "\n\t\t\t\t")
+        tables.append(f"<dict><key>Attributes</key><string>0x0050</string><key>Data</key>\n<data>\n\t\t\t\t{text}</data><key>ID</key><string>{number}</string></dict>")
+    xml = ('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
+           '<plist version="1.0"><dict><key>resource-fork</key><dict><key>blkx</key><array>' + "\n".join(tables) + "</array></dict></dict></plist>\n").encode()
+    trailer = struct.pack(">4sIIIQQQQQII16x136xQQ120x136xIQ12x", b"koly", 4, 512, 1, 0, 1000, len(body) - 1000, 0, 0, 1, 1, len(body), len(xml), 1, sectors)
+    assert len(trailer) == 512
+    open(name, "wb").write(bytes(body) + xml + trailer)
+
+dmg("raw.dmg", [RAW], 2048, [0])
+dmg("zlib.dmg", [ZLIB], 512, [0, 40, 5001])
+dmg("mixed.dmg", [ZLIB, RAW], 100, [0, 1], zero=2)
+dmg("bzip2.dmg", [BZIP2], 512, [0, 40])
+dmg("lzma.dmg", [LZMA], 2048, [0, 40])
+dmg("adc.dmg", [ADC], 512, [0])
+dmg("all.dmg", [LZFSE, ADC, LZMA, BZIP2, ZLIB, RAW], 64, [0, 40, 5001, 13000])
+
+def sparse(name, band):
+    """Bands in a random order; those of zeros are left out."""
+    parts = [number for number in range(-(-sectors // band)) if any(disk[number * band * SECTOR:(number + 1) * band * SECTOR])]
+    random.Random(7).shuffle(parts)
+    out, room, first = bytearray(), 1008, True
+    while True:
+        here, parts = parts[:room], parts[room:]
+        following = len(out) + 4096 + len(here) * band * SECTOR if parts else 0
+        page = struct.pack(">4sIIIIQQ28x", b"sprs", 3, band, 1, sectors, following, sectors) if first else struct.pack(">4sIIQ36x", b"sprs", 0, 1, following)
+        page += struct.pack(f">{len(here)}I", *[number + 1 for number in here])
+        out += page.ljust(4096, b"\0")
+        for number in here:
+            out += disk[number * band * SECTOR:(number + 1) * band * SECTOR].ljust(band * SECTOR, b"\0")
+        if not parts:
+            break
+        room, first = 1010, False
+    open(name, "wb").write(out)
+
+sparse("large.sparseimage", 2048)
+sparse("small.sparseimage", 2)
+open("locked.dmg", "wb").write(b"encrcdsa" + bytes(8192))
+open("locked-first.dmg", "wb").write(bytes(8192) + b"cdsaencr")
+END
+for name in raw zlib mixed; do case_of $name.dmg dmg; cmp $name.dmg.ref s.raw; done
+for name in bzip2 lzma adc all; do is $name.dmg dmg s.raw -; done
+is large.sparseimage sparseimage s.raw -
+is small.sparseimage sparseimage s.raw -
+refused locked.dmg 'the dmg is encrypted'
+refused locked-first.dmg 'the dmg is encrypted'
