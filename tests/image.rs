@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "image/evidence.rs"]
+mod evidence;
 #[path = "image/luks.rs"]
 mod luks;
 #[path = "image/ova.rs"]

@@ -47,6 +47,7 @@ const REGISTRIES: &[Registry] = &[
             "layer",
             "pages",
             "parent",
+            "segments",
             "unpack",
             "wrapper",
         ],
@@ -245,7 +246,8 @@ const SAMPLES: &[(&str, &str)] = &[
 ];
 
 /// Formats without a sample: tests/image.rs reads every kind of them, from the sets of `tests/make/formats` or made there.
-const IN_SETS: &[&str] = &["gzip", "xz", "zstd", "bzip2", "zvhd"];
+const IN_SETS: &[&str] =
+    &["gzip", "xz", "zstd", "bzip2", "zvhd", "ewf", "dmg", "sparseimage", "parallels", "split"];
 
 fn sample(name: &str) -> Vec<u8> {
     let packed = fs::read(common::root().join(format!("samples/{name}.xz"))).unwrap();

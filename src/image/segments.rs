@@ -15,8 +15,9 @@ use std::sync::Arc;
 /// Segments of one image; the gate's own bound on files is the same.
 pub(super) const MAX_SEGMENTS: usize = 4096;
 
-/// How far behind a missing segment a later one is looked for.
+/// How far behind a missing segment a later one is looked for; of a server, where each look is a request, not as far.
 const GAP: u64 = 8;
+const REMOTE_GAP: u64 = 2;
 
 /// How the names of a series count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ pub(super) enum Looked {
     There(Arc<dyn BlockSource>),
     /// There is none.
     Missing,
-    /// It may not be looked for: the image lies on a server.
+    /// It may not be looked for: the image lies behind a link that is good for one file.
     Barred,
 }
 
@@ -137,7 +138,8 @@ pub(super) fn look(name: &str, cx: &OpenCx<'_>) -> Result<Looked> {
     }
 }
 
-/// The segments behind `first`, which has the number `from`, up to the first that is missing.
+/// The segments behind `first`, which has the number `from`, up to the first that is missing; and whether the gate may look
+/// for them at all.
 ///
 /// # Errors
 /// `NotAnImage` with the name of one that is missing while a later one is there.
@@ -146,7 +148,7 @@ pub(super) fn behind(
     series: &Series,
     from: u64,
     cx: &OpenCx<'_>,
-) -> Result<Vec<Arc<dyn BlockSource>>> {
+) -> Result<(Vec<Arc<dyn BlockSource>>, bool)> {
     let mut files = vec![first];
     let mut number = from;
     loop {
@@ -159,7 +161,7 @@ pub(super) fn behind(
                 no_later(series, next, &name, cx)?;
                 break;
             }
-            Looked::Barred => break,
+            Looked::Barred => return Ok((files, false)),
         }
         if files.len() > MAX_SEGMENTS {
             return Err(Error::limit(format!("the image has more than {MAX_SEGMENTS} segments")));
@@ -172,12 +174,13 @@ pub(super) fn behind(
         let error = Error::unsupported(format!("a set of segments whose names grow longer ('{longer}')"));
         return Err(error.help("join them: cat, in the order of their names"));
     }
-    Ok(files)
+    Ok((files, true))
 }
 
 /// Refuses a set in which a segment is missing that has others behind it.
 fn no_later(series: &Series, missing: u64, name: &str, cx: &OpenCx<'_>) -> Result<()> {
-    for later in (missing..missing.saturating_add(GAP)).skip(1) {
+    let gap = if cx.locator.as_path().is_some() { GAP } else { REMOTE_GAP };
+    for later in (missing..missing.saturating_add(gap)).skip(1) {
         let Some(later) = series.name(later) else { break };
         if matches!(look(&later, cx)?, Looked::There(_)) {
             let error = format!("segment '{}' is missing, but '{}' is there", shown(name), shown(&later));

@@ -32,7 +32,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         return Err(Error::new(ErrorKind::NotAnImage, error));
     };
     let first_length = source.len();
-    let files = match earlier(&series, number, cx)? {
+    let (files, may_look) = match earlier(&series, number, cx)? {
         Some(first) => {
             let error = format!("is a later segment of a split image, whose first is '{}'", shown(&first));
             return Err(Error::new(ErrorKind::NotAnImage, error)
@@ -46,9 +46,9 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     if count == 1 {
         let inner = super::detect_by_content(&*source, &name)?;
         let mut opened = (inner.open)(source, cx)?;
-        if cx.locator.as_path().is_none() {
+        if !may_look {
             opened.warnings.push(format!(
-                "'{}' looks like one segment of several; of a server, only the file that is named is opened",
+                "'{}' looks like one segment of several, but its link is good for one file only",
                 shown(&name)
             ));
         }

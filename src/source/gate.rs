@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | a VMDK extent `STEM-flat.vmdk`, `STEM-s001.vmdk`, `STEM-f001.vmdk` beside it | opened | opened |
 //! | a later segment of a split image: the same name but for the number behind the dot | opened | opened |
+//! | an image `*.hds` that a Parallels bundle's `DiskDescriptor.xml` lists, beside it | opened | opened |
 //! | a disk that an OVF lists, beside it, called like one and with a disk's first bytes; `STEM.mf` | opened | opened |
 //! | the same of an image behind a URL without a query | opened, from the same server and directory | opened |
 //! | anything else that lies beneath DIR, relative or absolute | refused | opened |
@@ -149,10 +150,13 @@ impl Given {
     }
 }
 
+/// What describes the files of a Parallels bundle, which is a directory.
+const BUNDLE: &str = "DiskDescriptor.xml";
+
 /// A directory that is one image to its users is opened by the file in it that describes the others.
 fn bundle(locator: Locator) -> Result<Locator> {
     let Some(dir) = locator.as_path().filter(|path| path.is_dir()) else { return Ok(locator) };
-    let descriptor = dir.join("DiskDescriptor.xml");
+    let descriptor = dir.join(BUNDLE);
     if descriptor.is_file() {
         return Ok(Locator::Path(descriptor));
     }
@@ -499,12 +503,16 @@ fn counts_like(own: &str, end: &str) -> bool {
     letters(end) && (letters(own) || (ewf && own.len() == end.len()))
 }
 
-/// Is `name` a file that an OVF at `from` may have beside it: a disk by its name, packed or cut into chunks as OVF allows,
-/// or the OVF's own manifest and certificate? Whether a disk is in it, the driver sees by its first bytes.
+/// Is `name` a file that the description at `from` may have beside it? Of a Parallels bundle, its images; of an OVF, a disk
+/// by its name, packed or cut into chunks as OVF allows, or the OVF's own manifest and certificate. Whether a disk is in
+/// it, the driver sees by its first bytes.
 fn is_own_member(from: &Locator, name: &Path) -> bool {
     const ENDS: &[&str] = &["vmdk", "vhd", "vhdx", "vdi", "qcow2", "qcow", "qed", "img", "raw", "hds"];
     let one = name.components().count() == 1 && name.is_relative();
     let file = from.file_name();
+    if file == BUNDLE {
+        return one && name.extension().is_some_and(|end| end == "hds");
+    }
     let stem = file.rsplit_once('.').filter(|(_, end)| end.eq_ignore_ascii_case("ovf")).map(|(stem, _)| stem);
     let (Some(name), Some(stem)) = (name.to_str(), stem) else { return false };
     let chunk = name.rsplit_once('.').filter(|(_, n)| n.len() == 9 && n.bytes().all(|b| b.is_ascii_digit()));

@@ -73,8 +73,13 @@ fn is_encrypted(head: &[u8], tail: &[u8]) -> bool {
     head.starts_with(ENCRYPTED.0) || tail.ends_with(ENCRYPTED.1)
 }
 
+/// Does it end as one, whatever it begins with?
+pub(super) fn is_dmg(probe: &Probe<'_>) -> bool {
+    has_trailer(probe.tail)
+}
+
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
-    (has_trailer(probe.tail) || is_encrypted(probe.head, probe.tail)).then_some(Confidence::Signature)
+    (is_dmg(probe) || is_encrypted(probe.head, probe.tail)).then_some(Confidence::Signature)
 }
 
 impl Trailer {

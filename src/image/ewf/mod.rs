@@ -414,7 +414,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     }
     let series = Series::of_ewf(&cx.locator.file_name());
     let files = match &series {
-        Some(series) => behind(Arc::clone(&source), series, 0, cx)?,
+        Some(series) => behind(Arc::clone(&source), series, 0, cx)?.0,
         None => vec![source],
     };
     for (index, file) in files.iter().enumerate().skip(1) {

@@ -116,7 +116,6 @@ qemu-img create -q -f qcow2 --object $secret -o encrypt.format=aes,encrypt.key-s
 refused aes.qcow2 AES
 cp v3.qcow2 bit5.qcow2
 printf '\x20' | dd of=bit5.qcow2 bs=1 seek=79 conv=notrunc status=none; refused bit5.qcow2 'bit 5'
-qemu-img convert -f raw -O parallels s.raw x.hds; refused x.hds Parallels
 cp /bin/true x.elf; refused x.elf 'an ELF program'
 seq 1 100 > x.txt; refused x.txt 'a text file'
 echo '{"a": 1}' > x.json; refused x.json 'a JSON document'

@@ -166,11 +166,11 @@ PACK = {
     LZMA: lambda data: lzma.compress(data, format=lzma.FORMAT_XZ, preset=1),
 }
 
-def dmg(name, kinds, block, cuts, zero=0):
-    """Blocks of so many sectors, in tables that begin at the cuts, behind 1000 bytes of something else."""
-    body, tables, count = bytearray(b"x" * 1000), [], 0
+def dmg(name, kinds, block, cuts, zero=0, before=1000):
+    """Blocks of so many sectors, in tables that begin at the cuts, behind some bytes of something else."""
+    body, tables, count = bytearray(b"x" * before), [], 0
     for number, (first, end) in enumerate(zip(cuts, cuts[1:] + [sectors])):
-        base, entries = min(24 * number, len(body) - 1000), []
+        base, entries = min(24 * number, len(body) - before), []
         for start in range(first, end, block):
             length = min(block, end - start)
             data = disk[start * SECTOR:(start + length) * SECTOR]
@@ -180,7 +180,7 @@ def dmg(name, kinds, block, cuts, zero=0):
             kind = kinds[count % len(kinds)]
             count += 1
             packed = PACK[kind](data)
-            entries.append((kind, start - first, length, len(body) - 1000 - base, len(packed)))
+            entries.append((kind, start - first, length, len(body) - before - base, len(packed)))
             body += packed
             if count % 5 == 0:
                 entries.append((0x7ffffffe, start - first, 0, 0, 0))
@@ -191,15 +191,16 @@ def dmg(name, kinds, block, cuts, zero=0):
         tables.append(f"<dict><key>Attributes</key><string>0x0050</string><key>Data</key>\n<data>\n\t\t\t\t{text}</data><key>ID</key><string>{number}</string></dict>")
     xml = ('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
            '<plist version="1.0"><dict><key>resource-fork</key><dict><key>blkx</key><array>' + "\n".join(tables) + "</array></dict></dict></plist>\n").encode()
-    trailer = struct.pack(">4sIIIQQQQQII16x136xQQ120x136xIQ12x", b"koly", 4, 512, 1, 0, 1000, len(body) - 1000, 0, 0, 1, 1, len(body), len(xml), 1, sectors)
+    trailer = struct.pack(">4sIIIQQQQQII16x136xQQ120x136xIQ12x", b"koly", 4, 512, 1, 0, before, len(body) - before, 0, 0, 1, 1, len(body), len(xml), 1, sectors)
     assert len(trailer) == 512
     open(name, "wb").write(bytes(body) + xml + trailer)
 
 dmg("raw.dmg", [RAW], 2048, [0])
 dmg("zlib.dmg", [ZLIB], 512, [0, 40, 5001])
 dmg("mixed.dmg", [ZLIB, RAW], 100, [0, 1], zero=2)
-dmg("bzip2.dmg", [BZIP2], 512, [0, 40])
-dmg("lzma.dmg", [LZMA], 2048, [0, 40])
+# these begin as bzip2 and xz files do
+dmg("bzip2.dmg", [BZIP2], 512, [0, 40], before=0)
+dmg("lzma.dmg", [LZMA], 2048, [0, 40], before=0)
 dmg("adc.dmg", [ADC], 512, [0])
 dmg("all.dmg", [LZFSE, ADC, LZMA, BZIP2, ZLIB, RAW], 64, [0, 40, 5001, 13000])
 
