@@ -42,6 +42,7 @@ const REGISTRIES: &[Registry] = &[
         helpers: &[
             "backing",
             "checkpoint",
+            "ciphered",
             "clusters",
             "foreign",
             "layer",

@@ -16,6 +16,7 @@ pub use layer::Layer;
 
 mod backing;
 mod checkpoint;
+mod ciphered;
 mod clusters;
 mod foreign;
 mod layer;

@@ -8,6 +8,7 @@
 //! `decompress_buffer`. All numbers are big-endian. An image does not say the format of its backing file.
 
 use super::backing::{self, Stated};
+use super::ciphered::OldKey;
 use super::clusters::{Cluster, ClusterMap, Entries, L1};
 use super::{Confidence, Format, OpenCx, Opened, unpack};
 use crate::block::{BlockSource, Layout, Probe, Run};
@@ -23,7 +24,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 pub const FORMAT: Format = Format {
     name: "qcow",
     aliases: &["qcow1"],
-    about: "qemu's first copy-on-write image (version 1): deflate clusters, backing files",
+    about: "qemu's first copy-on-write image (version 1): deflate clusters, backing files, encryption",
     probe,
     open,
 };
@@ -54,7 +55,7 @@ impl Header {
     /// Checks a header.
     ///
     /// # Errors
-    /// `NotAnImage` without the signature; `Unsupported` for another version or encryption; `Encrypted`; `Corrupt` for
+    /// `NotAnImage` without the signature; `Unsupported` for another version or encryption; `Corrupt` for
     /// fields outside what qemu takes.
     fn parse(bytes: &[u8]) -> Result<Self> {
         let corrupt =
@@ -68,16 +69,8 @@ impl Header {
             return Err(Error::unsupported(format!("version {} as qcow version 1", header.version))
                 .help("later versions are called qcow2: --format qcow2"));
         }
-        match header.crypt_method.get() {
-            0 => {}
-            1 => {
-                return Err(Error::new(
-                    ErrorKind::Encrypted,
-                    "the disk is encrypted (AES), and no key can be given yet",
-                )
-                .help("qemu-img convert with the key makes a plain image"));
-            }
-            other => return Err(Error::unsupported(format!("crypt_method {other}"))),
+        if header.crypt_method.get() > 1 {
+            return Err(Error::unsupported(format!("crypt_method {}", header.crypt_method)));
         }
         if !(9..=16).contains(&header.cluster_bits) {
             return corrupt(0x20, format!("cluster_bits is {}, must be 9 to 16", header.cluster_bits));
@@ -201,6 +194,11 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let (name_at, name_len) = (header.backing_file_offset.get(), header.backing_file_size.get());
     let mut facts = vec![("version", "1".to_owned())];
     let mut warnings = Vec::new();
+    let key = if header.crypt_method.get() == 1 { Some(OldKey::given(cx.keys)?) } else { None };
+    if key.is_some() {
+        facts.push(("encryption", OldKey::METHOD.to_owned()));
+        warnings.push(OldKey::WARNING.to_owned());
+    }
     let mut parent = None;
     if name_at != 0 && name_len != 0 {
         let at = At::new("qcow", "backing file name");
@@ -216,7 +214,11 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let map = ClusterMap::new(Arc::clone(&source), bits, parent.is_some(), Offsets { cluster_bits: bits.0 });
     facts.insert(1, ("cluster size", map.cluster().to_string()));
     let below = parent.as_ref().map(|parent| Arc::clone(&parent.disk));
-    let disk = cx.mapper.map(Qcow { size: header.size.get(), l1, map, files: [source], parent: below });
+    let layout = Qcow { size: header.size.get(), l1, map, files: [source], parent: below };
+    let disk = match &key {
+        Some(key) => key.open(layout, cx.mapper)?,
+        None => cx.mapper.map(layout),
+    };
     let mut opened = Opened { facts, warnings, ..Opened::single(disk, FORMAT.name, cx) };
     if let Some(parent) = parent {
         backing::put_below(&mut opened, parent);
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!((kind(33, &[5]), kind(33, &[14])), (ErrorKind::Corrupt, ErrorKind::Corrupt));
         assert_eq!(kind(40, &49_u64.to_be_bytes()), ErrorKind::Corrupt);
         assert_eq!(kind(7, &[2]), ErrorKind::Unsupported);
-        assert_eq!((kind(39, &[1]), kind(39, &[2])), (ErrorKind::Encrypted, ErrorKind::Unsupported));
+        assert_eq!(kind(39, &[2]), ErrorKind::Unsupported);
     }
 
     #[test]

@@ -28,7 +28,9 @@ const BLOCK: u64 = 512;
 fn subjects(stack: &Stack) -> Vec<String> {
     // It opens the file itself, so it can only be asked about the file's own disk, not about a layer.
     let top = stack.image.layers.first().is_some_and(|top| Arc::ptr_eq(&top.disk, stack.disk()));
-    if stack.image.format == "qcow2" && top { vec![DISK.to_owned()] } else { Vec::new() }
+    // Encrypted clusters it hands out as they are stored.
+    let encrypted = stack.image.facts.iter().any(|(name, _)| *name == "encryption");
+    if stack.image.format == "qcow2" && top && !encrypted { vec![DISK.to_owned()] } else { Vec::new() }
 }
 
 /// The container file, as it wants to read it.

@@ -200,6 +200,33 @@ fn mutants_of_headers_neither_panic_nor_hang() {
     }
 }
 
+#[test]
+fn a_key_of_the_old_aes_is_not_refused_and_that_is_said() {
+    requires!("cryptsetup", "qemu-img", "openssl", "/usr/bin/python3");
+    for name in ["aes-1.1.qcow2", "aes.qcow"] {
+        let image = open_with(&locked().join(name), &locked(), "wrong", None).unwrap();
+        assert!(image.warnings[0].contains("no key is refused"), "{name}: {:?}", image.warnings);
+        let error = open(&locked().join(name), &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Encrypted);
+        assert!(error.help_text().unwrap().contains("--key disk:file:FILE"), "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn a_qcow2_with_luks_says_so_without_a_key() {
+    requires!("cryptsetup", "qemu-img", "openssl", "/usr/bin/python3");
+    let error = open(&locked().join("luks.qcow2"), &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encrypted);
+    assert!(error.to_string().contains("is locked (LUKS1, aes-xts-plain64, 1 key slot"), "{error}");
+    // Its header's place is a number of the image like any other.
+    let mut bytes = bytes_of("luks.qcow2");
+    let at = bytes.windows(4).position(|word| word == 0x0537_be77_u32.to_be_bytes()).unwrap();
+    bytes[at + 8..at + 16].fill(0xff);
+    let (mapper, mut keys) = (Mapper::new(Arc::new(Cache::new(1 << 20))), Keys::default());
+    keys.add("*", Secret::new(KEY.as_bytes().to_vec()));
+    assert_eq!(unlock_bytes(bytes, None, &mapper, &keys).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
 /// dfvfs' own tests open it with this passphrase (`tests/vfs/luksde_file_system.py`); qemu-img reads it, too.
 #[test]
 fn a_sample_of_others_is_what_qemu_reads_of_it() {

@@ -171,12 +171,6 @@ fn a_compressed_cluster_at_an_odd_offset_is_not_zero() {
 
 /// libqcow, imago and qcow2-rs hand out the ciphertext.
 #[test]
-fn an_encrypted_qcow_is_never_handed_out_as_ciphertext() {
-    requires!("qemu-img", "qemu-io");
-    assert_eq!(open(&family().join("aes.qcow"), &[]).unwrap_err().kind(), ErrorKind::Encrypted);
-}
-
-#[test]
 fn a_data_file_is_opened_only_where_it_is_allowed() {
     requires!("qemu-img", "qemu-io");
     let error = open(&family().join("data-on.qcow2"), &[]).unwrap_err();

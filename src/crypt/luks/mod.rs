@@ -12,6 +12,7 @@ use super::cipher::{Cipher, Spec, whole_sectors};
 use super::hash::Hash;
 use super::kdf::Kdf;
 use super::source::{Decrypted, Region};
+use super::{locked, misfit};
 use crate::block::BlockSource;
 use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
@@ -309,18 +310,4 @@ fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
             thread.map_err(|error| Error::new(ErrorKind::Host, "cannot start a thread").caused_by(error))?;
         thread.join().map_err(|_| Error::new(ErrorKind::Internal, "deriving a key failed"))
     })
-}
-
-/// What is locked by `method`, and no key was given.
-#[must_use]
-pub fn locked(method: &str) -> Error {
-    Error::new(ErrorKind::Encrypted, format!("is locked ({method}), and no key was given"))
-        .help("give its key: --key disk:file:FILE or --key disk:env:VARIABLE; on a terminal it is asked for")
-}
-
-/// What is locked by `method`, and no key that was given opens it.
-#[must_use]
-pub fn misfit(method: &str) -> Error {
-    Error::new(ErrorKind::Encrypted, format!("is locked ({method}), and no key given fits"))
-        .help("a key file is taken as it is, and once more without a newline at its end; --key disk:file:FILE, --key disk:env:VARIABLE")
 }

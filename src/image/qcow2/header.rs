@@ -3,7 +3,7 @@
 //! Specification: qemu, `docs/interop/qcow2.txt`, sections "Header", "Header extensions", "Feature name table".
 
 use super::super::clusters::L1;
-use crate::error::{At, Error, ErrorKind, Result};
+use crate::error::{At, Error, Result};
 use crate::num::{narrow, round_up, wide};
 use crate::ondisk::{be32, be64, get_be32, get_be64, parse_struct};
 use crate::text::escape;
@@ -50,10 +50,10 @@ pub(super) enum Compression {
 pub(super) enum Encryption {
     /// Not at all.
     None,
-    /// crypt_method 1: AES-256-CBC with the passphrase as the key.
+    /// crypt_method 1: AES-CBC with the passphrase as the key.
     Aes,
-    /// crypt_method 2: LUKS, whose header lies at this byte of the file and has this length, if the extension says so.
-    Luks(Option<(u64, u64)>),
+    /// crypt_method 2: LUKS, whose header lies at this byte of the file and has this length.
+    Luks((u64, u64)),
 }
 
 /// Incompatible features: whoever does not know a set bit must not open the image.
@@ -159,7 +159,9 @@ impl Header {
         let encryption = match raw.crypt_method.get() {
             0 => Encryption::None,
             1 => Encryption::Aes,
-            2 => Encryption::Luks(extensions.luks),
+            2 => Encryption::Luks(extensions.luks.ok_or_else(|| {
+                corrupt(0x20, "the disk is encrypted with LUKS, but no extension says where its header lies")
+            })?),
             other => return Err(Error::unsupported(format!("crypt_method {other}"))),
         };
         if refcount_order > 6 {
@@ -201,18 +203,6 @@ impl Header {
         };
         header.check_l1(header.l1, header.size, at)?;
         Ok(header)
-    }
-
-    /// Refuses encrypted clusters.
-    ///
-    /// # Errors
-    /// `Encrypted` with the method.
-    pub(super) fn refuse_encryption(&self) -> Result<()> {
-        match self.encryption {
-            Encryption::None => Ok(()),
-            Encryption::Aes => Err(encrypted("AES")),
-            Encryption::Luks(_) => Err(encrypted("LUKS")),
-        }
     }
 
     /// Bytes of a cluster.
@@ -279,11 +269,6 @@ impl Header {
         });
         named.collect()
     }
-}
-
-fn encrypted(method: &str) -> Error {
-    Error::new(ErrorKind::Encrypted, format!("the disk is encrypted ({method}), and no key can be given yet"))
-        .help("qemu-img convert with the key makes a plain image")
 }
 
 /// Refuses what the specification says must not be opened without being understood, by its own name.
@@ -358,6 +343,7 @@ fn feature_names(table: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     /// A sound version-3 header of a 1 MiB disk with 64 KiB clusters, and one byte to spoil.
     fn sound() -> Vec<u8> {
@@ -414,12 +400,10 @@ mod tests {
     }
 
     #[test]
-    fn encryption_is_refused_by_its_name() {
-        for (method, name) in [(1_u32, "AES"), (2, "LUKS")] {
-            let error = with(32, &method.to_be_bytes()).unwrap().refuse_encryption().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Encrypted);
-            assert!(error.to_string().contains(name));
-        }
+    fn a_crypt_method_is_known_or_refused_and_luks_has_its_header() {
+        assert_eq!(with(32, &1_u32.to_be_bytes()).unwrap().encryption, Encryption::Aes);
+        assert_eq!(with(32, &2_u32.to_be_bytes()).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(with(32, &3_u32.to_be_bytes()).unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     #[test]

@@ -6,12 +6,13 @@
 //!    └─ snapshot table ─▶ an L1 table for each snapshot, of the same clusters
 //! ```
 //! A standard cluster lies in the image or, where there is one, in the external data file; with extended L2 entries each
-//! of its 32 subclusters is allocated by itself. A snapshot becomes a layer. Reference counts and bitmaps are no part of
+//! of its 32 subclusters is allocated by itself; it may be encrypted. A snapshot becomes a layer. Reference counts and bitmaps are no part of
 //! any disk and are not followed.
 //!
 //! Specification: qemu, `docs/interop/qcow2.txt`.
 
 use super::backing::{self, Stated};
+use super::ciphered::{self, OldKey};
 use super::clusters::{ClusterMap, L1};
 use super::{Confidence, Format, Layer, OpenCx, Opened, unpack};
 use crate::block::{BlockSource, Layout, Probe, Run};
@@ -20,7 +21,7 @@ use crate::locator::Reference;
 use crate::num::{narrow, wide};
 use crate::ondisk::read_table;
 use crate::text::escape;
-use header::{BITMAPS, CORRUPT, Compression, DIRTY, HEAD, Header, LAZY_REFCOUNTS};
+use header::{BITMAPS, CORRUPT, Compression, DIRTY, Encryption, HEAD, Header, LAZY_REFCOUNTS};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use tables::Descriptors;
@@ -33,7 +34,7 @@ mod tables;
 pub const FORMAT: Format = Format {
     name: "qcow2",
     aliases: &[],
-    about: "qemu's copy-on-write image: versions 2 and 3, zlib and zstd clusters, subclusters, backing and data files, snapshots",
+    about: "qemu's copy-on-write image: versions 2 and 3, zlib and zstd clusters, subclusters, backing and data files, snapshots, encryption",
     probe,
     open,
 };
@@ -48,9 +49,22 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
 struct Image {
     map: ClusterMap<Descriptors>,
     compression: Compression,
-    /// The image and, where there is one, its external data file.
+    /// The image; where there is one, its external data file; where it is encrypted with LUKS, that in the clear.
     files: Vec<Arc<dyn BlockSource>>,
     parent: Option<Arc<dyn BlockSource>>,
+    /// Of the old encryption, whose sectors count on the disk and not in the file.
+    key: Option<OldKey>,
+}
+
+impl Image {
+    /// One of its disks.
+    fn disk(self: &Arc<Self>, size: u64, l1: Result<L1>, cx: &OpenCx<'_>) -> Result<Arc<dyn BlockSource>> {
+        let disk = Disk { image: Arc::clone(self), size, l1 };
+        match &self.key {
+            Some(key) => key.open(disk, cx.mapper),
+            None => Ok(cx.mapper.map(disk)),
+        }
+    }
 }
 
 /// One disk of an image: its own, or a snapshot's.
@@ -113,7 +127,6 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         ));
     }
     let header = Header::parse(&head)?;
-    header.refuse_encryption()?;
     let l1 = header.l1.within(source.len(), At::new("qcow2", "L1 table"))?;
     let mut warnings = Vec::new();
     let mut facts = facts(&header, &mut warnings);
@@ -127,9 +140,33 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     if header.has_extended_l2() {
         map.entry_len = 16;
     }
-    let data = if header.has_data_file() { Some(data_file(&header, cx)?) } else { None };
-    if let Some(data) = &data {
-        map.data = (1, data.len());
+    // The files behind the image itself; clusters lie in the last one.
+    let mut more = Vec::new();
+    if header.has_data_file() {
+        more.push(data_file(&header, cx)?);
+    }
+    let mut key = None;
+    match header.encryption {
+        Encryption::None => {}
+        Encryption::Aes => {
+            key = Some(OldKey::given(cx.keys)?);
+            facts.push(("encryption", OldKey::METHOD.to_owned()));
+            warnings.push(OldKey::WARNING.to_owned());
+        }
+        Encryption::Luks(place) => {
+            let data = Arc::clone(more.last().unwrap_or(&source));
+            let (plain, luks) = ciphered::luks(&*source, place, data, cx)?;
+            // The header's payload lies nowhere, and its sectors are of 512 bytes.
+            facts.extend(
+                luks.facts()
+                    .into_iter()
+                    .filter(|(name, _)| !matches!(*name, "payload offset" | "sector size")),
+            );
+            more.push(plain);
+        }
+    }
+    if let Some(data) = more.last() {
+        map.data = (more.len(), data.len());
     }
     let parent = match header.backing {
         Some((offset, len)) => {
@@ -148,10 +185,11 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let image = Arc::new(Image {
         map,
         compression: header.compression,
-        files: [source].into_iter().chain(data).collect(),
+        files: [source].into_iter().chain(more).collect(),
         parent: parent.as_ref().map(|parent| Arc::clone(&parent.disk)),
+        key,
     });
-    let disk = cx.mapper.map(Disk { image: Arc::clone(&image), size: header.size, l1: Ok(l1) });
+    let disk = image.disk(header.size, Ok(l1), cx)?;
     let mut opened = Opened::single(disk, FORMAT.name, cx);
     (opened.subformat, opened.facts, opened.warnings) =
         (Some(format!("v{}", header.version)), facts, warnings);
@@ -159,7 +197,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         backing::put_below(&mut opened, parent);
     }
     for (number, snapshot) in (0..).zip(snapshots) {
-        opened.layers.push(layer(&image, &header, number, &snapshot, cx));
+        opened.layers.push(layer(&image, &header, number, &snapshot, cx)?);
     }
     Ok(opened)
 }
@@ -264,12 +302,18 @@ fn snapshots(
 }
 
 /// A snapshot as a layer. Nothing of it is read before its disk is.
-fn layer(image: &Arc<Image>, header: &Header, number: u64, snapshot: &Snapshot, cx: &OpenCx<'_>) -> Layer {
+fn layer(
+    image: &Arc<Image>,
+    header: &Header,
+    number: u64,
+    snapshot: &Snapshot,
+    cx: &OpenCx<'_>,
+) -> Result<Layer> {
     let at = || At::new("qcow2", "snapshot table").index(number);
     let size = snapshot.size.unwrap_or(header.size);
     let l1 = L1 { offset: snapshot.l1_offset, entries: snapshot.l1_entries };
     let l1 = header.check_l1(l1, size, at()).and_then(|l1| l1.within(image.map.pages.file_len(), at()));
-    let disk = cx.mapper.map(Disk { image: Arc::clone(image), size, l1 });
+    let disk = image.disk(size, l1, cx)?;
     let name = escape(&snapshot.name).to_string();
-    Layer { name, snapshot: Some(escape(&snapshot.id).to_string()), format: FORMAT.name, size, disk }
+    Ok(Layer { name, snapshot: Some(escape(&snapshot.id).to_string()), format: FORMAT.name, size, disk })
 }

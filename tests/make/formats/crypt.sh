@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is locked: LUKS1 and LUKS2. See lib.sh.
+# What is locked: LUKS1 and LUKS2, qcow2 with LUKS, qcow2 and qcow with AES. See lib.sh.
 #
 # No kernel takes part: cryptsetup writes headers into files, and the payload is qemu's, or openssl's (tests/make/xts.py).
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -83,6 +83,60 @@ truncate -s $(( 1 << 20 )) sectors.luks
 "$here/../xts.py" volume.key 4096 < s.raw >> sectors.luks
 head -c $(( size / 4096 * 4096 )) s.raw > sectors.ref
 is sectors.luks luks sectors.ref - "$key"
+
+# qcow2 with LUKS: written, zeroed and unwritten clusters; over a plain backing file, of which nothing is deciphered; with
+# a snapshot; in small clusters
+qcow2() { # name, options
+    again qemu-img create -q -f qcow2 --object "$secret" -o "encrypt.key-secret=s,$2" "$1" "$size"
+}
+opts() { printf 'driver=qcow2,file.filename=%s,encrypt.key-secret=s' "$1"; }
+edit() { qemu-io --object "$secret" --image-opts "$(opts "$1")" "${@:2}" > /dev/null; }
+plain() { # the reference is what qemu-img reads
+    qemu-img convert --object "$secret" --image-opts "$(opts "$1")" -O raw "$1.ref"
+    is "$1" qcow2 "$1.ref" - "$key"
+}
+fill() { qemu-img convert -n --object "$secret" --target-image-opts s.raw "$(opts "$1")"; }
+qcow2 empty.qcow2 encrypt.format=luks,encrypt.iter-time=10
+plain empty.qcow2
+cp empty.qcow2 luks.qcow2
+fill luks.qcow2
+edit luks.qcow2 -c 'write -z 1M 256k' -c 'write -P 7 3M 70k'
+plain luks.qcow2
+cp luks.qcow2 luks-snapshot.qcow2
+qemu-img snapshot --object "$secret" --image-opts -c one "$(opts luks-snapshot.qcow2)"
+edit luks-snapshot.qcow2 -c 'write -P 9 2M 300k'
+plain luks-snapshot.qcow2
+is luks-snapshot.qcow2 qcow2 luks.qcow2.ref - "$key" one
+qcow2 small.qcow2 encrypt.format=luks,encrypt.iter-time=10,cluster_size=4k,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256
+fill small.qcow2
+plain small.qcow2
+over() { # name, of which
+    cp "$2" "$1"
+    qemu-img rebase -u --object "$secret" --image-opts -b s.raw -F raw "$(opts "$1")"
+    edit "$1" -c 'write -P 18 1M 33k' -c 'write -P 19 5M 512' -c 'write -z 4M 128k'
+    plain "$1"
+}
+over over-luks.qcow2 empty.qcow2
+
+# the old AES of qcow2 and qcow, whose vectors count the disk's sectors; a passphrase is the key itself, cut or padded to 16
+# bytes
+for compat in 0.10 1.1; do
+    qcow2 aes-$compat.qcow2 encrypt.format=aes,compat=$compat
+    fill aes-$compat.qcow2
+    edit aes-$compat.qcow2 -c 'write -P 7 3M 70k'
+    plain aes-$compat.qcow2
+done
+cp aes-1.1.qcow2 aes-snapshot.qcow2
+qemu-img snapshot --object "$secret" --image-opts -c one "$(opts aes-snapshot.qcow2)"
+edit aes-snapshot.qcow2 -c 'write -P 9 2M 300k'
+plain aes-snapshot.qcow2
+is aes-snapshot.qcow2 qcow2 aes-1.1.qcow2.ref - "$key" one
+qcow2 aes-empty.qcow2 encrypt.format=aes
+over over-aes.qcow2 aes-empty.qcow2
+long='longer than sixteen bytes'
+qemu-img create -q -f qcow --object "secret,id=s,data=$long" -o encrypt.format=aes,encrypt.key-secret=s aes.qcow "$size" 2> /dev/null
+qemu-img convert -n --object "secret,id=s,data=$long" --target-image-opts s.raw driver=qcow,file.filename=aes.qcow,encrypt.key-secret=s
+is aes.qcow qcow s.raw - "$long"
 
 # what we do not read
 for cipher in serpent twofish; do
