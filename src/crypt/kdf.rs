@@ -2,6 +2,7 @@
 
 use super::hash::Hash;
 use crate::error::{Error, Result};
+use crate::num::wide;
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -9,6 +10,8 @@ use zeroize::Zeroizing;
 /// Most iterations of PBKDF2 for one key. `cryptsetup` measures two seconds, which are 4 to 12 million on processors of
 /// today; five times that is about half a minute.
 pub const MAX_ITERATIONS: u64 = 64 << 20;
+/// Most iterations times hashes that a key is long: 512 bits are two of SHA-256 and four of SHA-1.
+const MAX_ROUNDS: u64 = 128 << 20;
 /// Most memory of Argon2, in KiB: what `cryptsetup` itself accepts (4 GiB). Its default is 1 GiB.
 pub const MAX_MEMORY_KIB: u64 = 4 << 20;
 /// Most memory that Argon2 fills in all its passes, in KiB: 64 GiB, half a minute or so. `cryptsetup` measures two
@@ -57,6 +60,10 @@ impl Kdf {
         match self {
             Self::Pbkdf2 { hash, iterations, salt } => {
                 let number = accepted("iterations of PBKDF2", *iterations, MAX_ITERATIONS)?;
+                // RFC 8018, section 5.2: all iterations once for each hash's length of key.
+                let blocks = wide(len.div_ceil(hash.size().max(1)));
+                let rounds = iterations.saturating_mul(blocks);
+                accepted("rounds of PBKDF2 for a key of this length", rounds, MAX_ROUNDS)?;
                 hash.pbkdf2(secret, salt, number, &mut key);
             }
             Self::Argon2 { id, time, memory, cpus, salt } => {
@@ -147,6 +154,8 @@ mod tests {
         };
         let pbkdf2 = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: u64::from(u32::MAX), salt: vec![0; 32] };
         assert!(said(pbkdf2).contains("4294967295 iterations"));
+        let long = Kdf::Pbkdf2 { hash: Hash::Sha1, iterations: 60 << 20, salt: vec![0; 32] };
+        assert!(long.derive(b"x", 768).unwrap_err().to_string().contains("rounds of PBKDF2"));
         assert!(said(argon2(1, 1 << 32, 1)).contains("4294967296 KiB of memory"));
         assert!(said(argon2(1 << 31, 1 << 20, 4)).contains("in all passes"));
         assert!(said(argon2(1, 1 << 20, 1 << 20)).contains("lanes"));

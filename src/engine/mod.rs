@@ -11,6 +11,7 @@ use crate::block::{Below, BlockSource, Extent, Layout, Place, Run, Step, check_r
 use crate::cache::{Cache, Key};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +65,41 @@ struct Inner<L> {
     owner: u64,
     /// Where the last read of packed units ended, to tell reads that follow each other.
     last_end: AtomicU64,
+}
+
+thread_local! {
+    /// Runs that the extent being asked for on this thread may still look at, in all layers together.
+    static RUNS_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// The right to look at [`EXTENT_RUNS`] runs for one answer. Who asks while answering (a layer asks the one below it) shares
+/// it: otherwise the work would multiply with every layer.
+struct Allowance {
+    is_outermost: bool,
+}
+
+impl Allowance {
+    fn take() -> Self {
+        let is_outermost = RUNS_LEFT.get().is_none();
+        if is_outermost {
+            RUNS_LEFT.set(Some(EXTENT_RUNS));
+        }
+        Self { is_outermost }
+    }
+
+    /// One run more, if there is one left.
+    fn spend(&self) -> bool {
+        let left = RUNS_LEFT.get().and_then(|left| left.checked_sub(1));
+        left.inspect(|left| RUNS_LEFT.set(Some(*left))).is_some()
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            RUNS_LEFT.set(None);
+        }
+    }
 }
 
 /// What one read has handed to the pool.
@@ -246,9 +282,10 @@ impl<L: Layout + 'static> BlockSource for Mapped<L> {
 
     fn extent_within(&self, offset: u64, most: u64) -> Result<Extent> {
         check_range(offset, 1, self.len())?;
+        let allowance = Allowance::take();
         let outline = |at| self.0.advancing(at, self.0.layout.outline_at(at)?);
         let mut whole = self.0.nature(offset, outline(offset)?)?;
-        for _ in 0..EXTENT_RUNS {
+        while allowance.spend() {
             let next = offset.saturating_add(whole.len);
             if next >= self.len() || whole.len >= most {
                 break;
@@ -499,6 +536,48 @@ mod tests {
             assert_eq!(read.is_err(), unit == 7, "unit {unit}");
         }
         assert!(disk.read_at(&mut vec![0; narrow(UNIT.saturating_mul(20))], 0).is_err());
+    }
+
+    /// Runs of one byte, all zero or all of a parent of the same size.
+    #[derive(Debug)]
+    struct Comb {
+        parent: Option<Arc<dyn BlockSource>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Layout for Comb {
+        fn size(&self) -> u64 {
+            1 << 30
+        }
+
+        fn files(&self) -> &[Arc<dyn BlockSource>] {
+            &[]
+        }
+
+        fn run_at(&self, _: u64) -> Result<Run> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let place = if self.parent.is_some() { Place::Parent } else { Place::Zero };
+            Ok(Run { len: 1, place })
+        }
+
+        fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
+            self.parent.as_ref()
+        }
+    }
+
+    #[test]
+    fn the_work_for_an_extent_does_not_multiply_with_the_layers() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mapper = Mapper::new(Arc::new(Cache::new(0)));
+        let mut disk = mapper.map(Comb { parent: None, asked: Arc::clone(&asked) });
+        for _ in 0..5 {
+            disk = mapper.map(Comb { parent: Some(disk), asked: Arc::clone(&asked) });
+        }
+        assert!(disk.extent(0).unwrap().len > 100);
+        let once = asked.swap(0, Ordering::SeqCst);
+        assert!(once < 40_000, "{once} runs");
+        disk.extent(0).unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), once);
     }
 
     #[test]

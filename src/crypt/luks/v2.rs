@@ -20,6 +20,7 @@ use crate::text::{Text, escape};
 use base64::Engine as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -376,15 +377,18 @@ fn kdf(raw: &RawKdf) -> Result<Kdf> {
     })
 }
 
+/// Bytes of a digest: from one converted from LUKS1 (20) to one of SHA-512.
+const DIGEST: RangeInclusive<usize> = 20..=64;
+
 fn digest(raw: &RawDigest) -> Result<Digest> {
     if raw.kind != "pbkdf2" {
         return Err(Error::unsupported(format!("the LUKS2 digest type '{}'", shown(&raw.kind))));
     }
     let missing = |what: &str| odd(format!("a digest without '{what}'"));
     let digest = bytes("a digest", &raw.digest)?;
-    if digest.is_empty() {
-        // Nothing would fit everything.
-        return Err(missing("digest"));
+    if !DIGEST.contains(&digest.len()) {
+        // A short one would fit many keys, and a long one cost as many times the work.
+        return Err(odd(format!("a digest of {} bytes", digest.len())));
     }
     let kdf = Kdf::Pbkdf2 {
         hash: Hash::parse(raw.hash.as_deref().ok_or_else(|| missing("hash"))?)?,
