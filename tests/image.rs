@@ -20,6 +20,8 @@ mod ova;
 mod qcow;
 #[path = "image/vmware.rs"]
 mod vmware;
+#[path = "image/wrap.rs"]
+mod wrap;
 
 use imgmount::block::{Below, BlockSource};
 use imgmount::budget::Limits;
