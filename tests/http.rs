@@ -1163,3 +1163,23 @@ fn the_program_takes_the_proxy_from_the_environment() {
     assert_eq!(hash_with(("HTTP_PROXY", &format!("http://{address}")), &server.url()), Ok(sha256(&file)));
     assert!(tunnels.load(Ordering::SeqCst) > 0);
 }
+
+#[test]
+fn packed_images_on_a_server_are_read_in_place() {
+    requires!("qemu-img", "gzip", "xz", "zstd", "pzstd");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd '{}'; truncate -s 24M s.raw; head -c 3M /dev/urandom | dd of=s.raw bs=1M seek=5 conv=notrunc status=none\n\
+         seq 400000 | dd of=s.raw bs=1M seek=17 conv=notrunc status=none; qemu-img convert -f raw -O qcow2 s.raw s.qcow2\n\
+         qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on s.raw s.vhd\n\
+         xz -kc --block-size=1MiB s.vhd > s.vhd.xz; gzip -kc s.qcow2 > s.qcow2.gz; pzstd -qkc -p 2 s.raw > s.raw.zst",
+        dir.path().display()
+    ));
+    let expected = sha256(&std::fs::read(dir.path().join("s.raw")).unwrap());
+    for name in ["s.vhd.xz", "s.qcow2.gz", "s.raw.zst"] {
+        let server = Server::serving(&Arc::new(std::fs::read(dir.path().join(name)).unwrap()));
+        let url = format!("http://{}/{name}?sig=s3cr3t", server.address);
+        let output = common::imgmount(["hash", &url]);
+        assert_eq!(common::stdout(&output).get(..64), Some(expected.as_str()), "{}", common::stderr(&output));
+    }
+}

@@ -174,3 +174,25 @@ fn more_than_was_announced_is_an_error() {
     let source = spooled(&server.url()).unwrap();
     assert_eq!(read(&source, MIB as u64 - 10, 10).unwrap_err().kind(), ErrorKind::Io);
 }
+
+/// Nobody asked for 70 MB to be downloaded.
+#[test]
+fn a_large_gzip_file_on_a_server_is_read_only_by_way_of_a_spool() {
+    requires!("gzip");
+    let dir = common::tempdir();
+    let local = dir.path().join("d.img.gz");
+    common::sh(&format!("head -c 70M /dev/urandom | gzip -1 > '{}'", local.display()));
+    let expected = common::sh(&format!("gzip -dc '{}' | sha256sum", local.display()));
+    let file = std::fs::read(&local).unwrap();
+    let server = Server::start(move |request| right(&file, request));
+    let url = format!("http://{}/d.img.gz", server.address);
+    let refused = common::imgmount(["hash", &url]);
+    assert_eq!(refused.status.code(), Some(3), "{}", common::stderr(&refused));
+    assert!(common::stderr(&refused).contains("would have to be downloaded"), "{}", common::stderr(&refused));
+    assert!(common::stderr(&refused).contains("--spool"));
+    let before = server.requests().len();
+    assert!(before < 10, "{before} requests to refuse it");
+    let spooled = common::imgmount(["hash".into(), format!("--spool={}", dir.path().display()), url]);
+    assert_eq!(common::stdout(&spooled).get(..64), expected.get(..64), "{}", common::stderr(&spooled));
+    assert_eq!(server.requests().len(), before + 1);
+}
