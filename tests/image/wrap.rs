@@ -230,7 +230,7 @@ fn a_damaged_wrapper_gives_no_wrong_byte() {
                 let len = (plain.len() - at as usize).min((image.disk.len() - at) as usize).min(50_000);
                 match read(&image.disk, at, len) {
                     Ok(got) => {
-                        assert!(got == plain[at as usize..][..len], "{name}, round {round}: byte {at}")
+                        assert!(got == plain[at as usize..][..len], "{name}, round {round}: byte {at}");
                     }
                     Err(_) => wrong = true,
                 }
