@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 BINARY, GUEST = sys.argv[1], sys.argv[2]
-WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "files"]
+WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "remote", "files"]
 RUNS = int(os.environ.get("RUNS", "5"))
 HZ = os.sysconf("SC_CLK_TCK")
 FORMATS = ["disk.raw", "disk.qcow2", "disk-zlib.qcow2", "disk-zstd.qcow2", "disk.vmdk", "disk-stream.vmdk", "disk.vhd"]
@@ -211,6 +212,51 @@ def nbd():
 
 
 @contextlib.contextmanager
+def far_away():
+    """A web server of the guest's images that waits 50 ms before each answer: its URL, and how many requests it had."""
+    argv = [sys.executable, os.path.join(os.path.dirname(__file__), "http_server.py"), GUEST, "50"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    try:
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield url, lambda: int(urllib.request.urlopen(f"{url}/requests").read())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def remote():
+    """Over HTTP with 50 ms a request: one file of the guest; and the whole image, beside curl with eight connections."""
+    first = Table("HTTP, 50 ms a request: process start to the last byte of /etc/fstab", ["imgmount cat"], "ms")
+    asked = Table("HTTP: requests for that", ["imgmount cat"], "requests")
+    speed = Table("HTTP, 50 ms a request: the whole image in a row", ["imgmount", "8 curls", "imgmount hash"], "MiB/s")
+    processor = Table("HTTP, the whole image in a row: CPU of the client", ["imgmount", "8 curls"], "s/GiB")
+    warm(*FORMATS)
+    with far_away() as (url, requests):
+        for _ in range(RUNS):
+            for name in FORMATS:
+                before = requests()
+                wall, _ = spent([BINARY, "cat", f"{url}/{name}:/etc/fstab"])
+                first.add(name, "imgmount cat", wall * 1000)
+                asked.add(name, "imgmount cat", requests() - before)
+            for name in ["disk.raw", "disk.qcow2"]:
+                size = os.path.getsize(image(name))
+                mib, part = size / (1 << 20), -(-size // 8)
+                ranges = [f"{at}-{min(at + part, size) - 1}" for at in range(0, size, part)]
+                curls = " ".join(f"curl -sf -o /dev/null -r {one} {url}/{name} &" for one in ranges)
+                # The container's own bytes, all of them, as curl gets them.
+                wall, used = spent([os.environ["READ"], f"{url}/{name}", "seq", "600", str(1 << 20), "raw"])
+                speed.add(name, "imgmount", mib / wall)
+                processor.add(name, "imgmount", used / mib * 1024)
+                wall, used = spent(["sh", "-c", curls + " wait"])
+                speed.add(name, "8 curls", mib / wall)
+                processor.add(name, "8 curls", used / mib * 1024)
+                wall, _ = spent([BINARY, "hash", "--format", "raw", f"{url}/{name}"])
+                speed.add(name, "imgmount hash", mib / wall)
+    for table in (first, asked, speed, processor):
+        table.show()
+
+
+@contextlib.contextmanager
 def kernel_mount(name, where):
     """The kernel's own reader on a raw disk's partition."""
     loop = subprocess.check_output(["losetup", "-f", "--show", "-r", "-o", str(PARTITION), image(name)], text=True).strip()
@@ -263,4 +309,4 @@ def files():
 
 
 for wanted in WANTED:
-    {"first-byte": first_byte, "library": library, "nbd": nbd, "files": files}[wanted]()
+    {"first-byte": first_byte, "library": library, "nbd": nbd, "remote": remote, "files": files}[wanted]()

@@ -1,4 +1,4 @@
-//! Reads an image at the library's own level and says how fast: `read IMAGE seq|rand SECONDS [BLOCK]`.
+//! Reads an image at the library's own level and says how fast: `read IMAGE seq|rand SECONDS [BLOCK [FORMAT]]`.
 //!
 //! `seq` reads the disk from its start in pieces of 1 MiB, `rand` reads 4 KiB at a stride that is coprime to any size, as
 //! `qemu-img bench -S` does; each again and again until the time is over. One line: bytes, operations, seconds, CPU seconds.
@@ -26,7 +26,8 @@ fn main() {
     let random = how == "rand";
     let block: u64 = args.get(4).map_or(if random { 4096 } else { 1 << 20 }, |block| block.parse().unwrap());
     let given = Given::open(Locator::parse(image.as_ref()), &[".".into()]).unwrap();
-    let disk = open_image(Arc::new(given), &Options::default()).unwrap().disk;
+    let options = Options { format: args.get(5).cloned(), ..Options::default() };
+    let disk = open_image(Arc::new(given), &options).unwrap().disk;
     let until = Duration::from_secs_f64(seconds.parse().unwrap());
     let mut buf = vec![0; usize::try_from(block).unwrap()];
     let blocks = disk.len() / block;

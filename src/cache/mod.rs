@@ -28,6 +28,9 @@ pub mod remote;
 /// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
 const SHARDS: u64 = 16;
 
+/// Buffers kept to be filled again: two for each of the usual eight connections.
+const MAX_SPARE: usize = 16;
+
 /// The default budget in bytes (`--cache`).
 pub const DEFAULT_BYTES: u64 = 256 << 20;
 
@@ -63,6 +66,8 @@ pub struct Cache {
     /// Counts uses.
     ticks: AtomicU64,
     owners: AtomicU64,
+    /// Buffers of remote blocks that were dropped, to be filled again: a fresh one costs more than to receive into it.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl fmt::Debug for Cache {
@@ -93,6 +98,7 @@ impl Cache {
             held: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
             owners: AtomicU64::new(0),
+            spare: Mutex::default(),
         }
     }
 
@@ -132,7 +138,7 @@ impl Cache {
     /// # Errors
     /// What `load` reports, to all who waited.
     pub fn get_or_load(&self, key: Key, load: impl FnOnce() -> Result<Vec<u8>>) -> Result<Bytes> {
-        match self.claim(key) {
+        match self.claim(key, Use::Again) {
             Claim::Ready(bytes) => Ok(bytes),
             Claim::Flying(flight) => flight.wait(),
             Claim::Mine(landing) => landing.land(load()),
@@ -150,12 +156,18 @@ impl Cache {
     /// Who has the unit: the cache, another reader who is loading it, or, from now on, the caller.
     ///
     /// Whoever claims several units lands all of its own before it waits for those of others, so nobody waits in a circle.
-    fn claim(&self, key: Key) -> Claim<'_> {
+    fn claim(&self, key: Key, purpose: Use) -> Claim<'_> {
         let mut guard = lock(self.shard(key));
-        if let Some((bytes, used)) = guard.ready.get_mut(&key) {
+        let found = match purpose {
+            Use::Once => guard.ready.peek(&key).map(|(bytes, _)| Arc::clone(bytes)),
+            Use::Again => guard.ready.get_mut(&key).map(|(bytes, used)| {
+                *used = self.ticks.fetch_add(1, Ordering::Relaxed);
+                Arc::clone(bytes)
+            }),
+        };
+        if let Some(bytes) = found {
             COUNTERS.cache_hits.add(1);
-            *used = self.ticks.fetch_add(1, Ordering::Relaxed);
-            return Claim::Ready(Arc::clone(bytes));
+            return Claim::Ready(bytes);
         }
         match guard.flying.entry(key) {
             Entry::Occupied(other) => {
@@ -178,6 +190,11 @@ impl Cache {
         }
         guard.flying.insert(key, Arc::default());
         Some(Landing { cache: self, key, done: false })
+    }
+
+    /// A buffer to fill, perhaps an empty one.
+    fn spare(&self) -> Vec<u8> {
+        lock(&self.spare).pop().unwrap_or_default()
     }
 
     fn publish(&self, key: Key, result: Result<Bytes>) {
@@ -210,6 +227,20 @@ impl Cache {
             let dropped = lock(shard).ready.pop_lru();
             if let Some((_, (bytes, _))) = dropped {
                 self.held.fetch_sub(wide(bytes.len()), Ordering::Relaxed);
+                self.reuse(bytes);
+            }
+        }
+    }
+
+    /// Keeps the buffer of a remote block that nobody reads any more.
+    fn reuse(&self, bytes: Bytes) {
+        if wide(bytes.len()) != remote::BLOCK {
+            return;
+        }
+        if let Ok(buffer) = Arc::try_unwrap(bytes) {
+            let mut spare = lock(&self.spare);
+            if spare.len() < MAX_SPARE {
+                spare.push(buffer);
             }
         }
     }
@@ -225,6 +256,15 @@ impl Flight {
             landed = self.bell.wait(landed).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// What a unit is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// It may well be wanted again: it becomes the last to go.
+    Again,
+    /// By one who goes through everything in order: what was just read must not drive out what is read next.
+    Once,
 }
 
 /// Who has a unit.

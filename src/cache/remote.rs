@@ -14,10 +14,10 @@
 //! fetched.
 
 use super::disk::Shelf;
-use super::{Bytes, Cache, Claim, Key, Landing};
+use super::{Bytes, Cache, Claim, Key, Landing, Use};
 use crate::block::{BlockSource, check_range};
 use crate::error::{Error, ErrorKind, Result};
-use crate::num::{narrow, wide};
+use crate::num::{narrow, round_up, wide};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
@@ -33,8 +33,8 @@ const MAX_REQUEST: u64 = 64;
 const FIRST_REQUEST: u64 = 4;
 /// Blocks that one pass of a large read holds at a time; 16 MiB.
 const MAX_PASS: u64 = 64;
-/// The farthest read-ahead in bytes, where the user said nothing: the longest requests, and as many on their way again.
-const MAX_AHEAD: u64 = 192 << 20;
+/// The farthest read-ahead in bytes, where the user said nothing: eight of the longest requests.
+const MAX_AHEAD: u64 = 128 << 20;
 /// A reader must have read this much in a row before anything is read ahead of it.
 const SEQUENTIAL: u64 = 128 << 10;
 /// Readers told apart by the read-ahead.
@@ -72,11 +72,12 @@ pub trait Fetch: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Hands over exactly the bytes of `range`, which lies inside, in order and as they arrive: in pieces of [`BLOCK`]
-    /// bytes, only the last of which may be shorter. With whatever patience the source deserves.
+    /// bytes, only the last of which may be shorter. With whatever patience the source deserves. `take` gives a buffer back
+    /// to receive the next piece into; what is in it means nothing, and it may be empty.
     ///
     /// # Errors
     /// `Changed` when it is not what it was: this is remembered, and nothing is read any more. Anything else may pass.
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()>;
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()>;
 
     /// What people call it.
     fn label(&self) -> String;
@@ -169,12 +170,12 @@ impl<F: Fetch> BlockSource for Remote<F> {
         if !self.0.cache.keeps(BLOCK) {
             return self.0.read_uncached(buf, offset);
         }
-        self.read_ahead_of(&read);
+        let purpose = self.read_ahead_of(&read);
         let blocks = blocks_of(&read);
         let (mut rest, mut at) = (buf, offset);
         for first in blocks.clone().step_by(narrow(MAX_PASS)) {
             let pass = first..first.saturating_add(MAX_PASS).min(blocks.end);
-            for (number, bytes) in pass.clone().zip(self.0.load(pass)?) {
+            for (number, bytes) in pass.clone().zip(self.0.load(pass, purpose)?) {
                 let skip = at.saturating_sub(number.saturating_mul(BLOCK));
                 let part = bytes.get(narrow(skip)..).unwrap_or_default();
                 let (now, later) = rest.split_at_mut(part.len().min(rest.len()));
@@ -251,12 +252,11 @@ impl<F: Fetch> Shared<F> {
         let speed = self.speed.load(Ordering::Relaxed);
         let line = speed.saturating_mul(wide(self.connections)).max(BLOCK.saturating_mul(FIRST_REQUEST));
         let line = if speed == 0 { MAX_AHEAD } else { line.min(MAX_AHEAD) };
-        let room = self.cache.capacity();
-        self.readahead.unwrap_or(line).min(room.saturating_sub(room / 4))
+        self.readahead.unwrap_or(line).min(self.cache.capacity() / 2)
     }
 
     /// One request. A range that it does not fill is the fetcher's fault.
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         self.check_unchanged()?;
         let want = range.end.saturating_sub(range.start);
         let mut got = 0_u64;
@@ -264,7 +264,7 @@ impl<F: Fetch> Shared<F> {
         let start = Instant::now();
         let result = self.far.fetch(range, &mut |piece| {
             got = got.saturating_add(wide(piece.len()));
-            take(piece);
+            take(piece)
         });
         drop(permit);
         match result {
@@ -299,6 +299,7 @@ impl<F: Fetch> Shared<F> {
                     std::mem::take(&mut rest).split_at_mut_checked(piece.len()).unwrap_or_default();
                 now.copy_from_slice(piece.get(..now.len()).unwrap_or_default());
                 rest = later;
+                piece
             })?;
             at = end;
         }
@@ -319,20 +320,18 @@ impl<F: Fetch> Shared<F> {
             return Vec::new();
         };
         let range = self.block_range(row.first).start..self.block_range(last).end;
-        let mut landings = row.landings.into_iter();
+        let mut landings = (row.first..).zip(row.landings);
         let mut landed = Vec::new();
         let done = self.fetch(range, &mut |block| {
-            if let Some(landing) = landings.next() {
+            if let Some((number, landing)) = landings.next() {
+                // First, because who has got the last block may end the process.
+                self.keep(number, &block);
                 landed.push(landing.land(Ok(block)));
             }
+            self.cache.spare()
         });
-        for (number, block) in (row.first..).zip(&landed) {
-            if let Ok(block) = block {
-                self.keep(number, block);
-            }
-        }
         let missing = done.err().unwrap_or_else(|| Error::new(ErrorKind::Internal, "a block did not arrive"));
-        landed.extend(landings.map(|landing| landing.land(Err(missing.clone()))));
+        landed.extend(landings.map(|(_, landing)| landing.land(Err(missing.clone()))));
         landed
     }
 
@@ -372,11 +371,11 @@ impl<F: Fetch> Shared<F> {
     }
 
     /// The blocks, in order: from the cache, from whoever is loading them, or fetched now.
-    fn load(&self, numbers: Range<u64>) -> Result<Vec<Bytes>> {
+    fn load(&self, numbers: Range<u64>, purpose: Use) -> Result<Vec<Bytes>> {
         let mut found: Vec<(u64, Result<Bytes>)> = Vec::new();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for number in numbers {
-            match self.cache.claim(self.key(number)) {
+            match self.cache.claim(self.key(number), purpose) {
                 Claim::Ready(bytes) => found.push((number, Ok(bytes))),
                 Claim::Flying(flight) => theirs.push((number, flight)),
                 Claim::Mine(landing) => ours.push((number, landing)),
@@ -390,7 +389,7 @@ impl<F: Fetch> Shared<F> {
             let bytes = flight.wait().or_else(|_| {
                 self.cache.get_or_load(self.key(number), || {
                     let mut block = Vec::new();
-                    self.fetch(self.block_range(number), &mut |piece| block = piece)?;
+                    self.fetch(self.block_range(number), &mut |piece| std::mem::replace(&mut block, piece))?;
                     Ok(block)
                 })
             });
@@ -468,14 +467,14 @@ struct Stream {
 struct Streams(Vec<Stream>);
 
 impl Streams {
-    /// Notes a read; the range that should be read ahead because of it, if any, and in requests of how many bytes.
-    /// `request` tells that from how far is read ahead, which is at most `most`.
+    /// Notes a read: is it one of many in a row, and what should be read ahead because of it, if anything, in requests of
+    /// how many bytes? `request` tells that from how far is read ahead, which is at most `most`.
     fn note(
         &mut self,
         read: &Range<u64>,
         most: u64,
         request: impl Fn(u64) -> u64,
-    ) -> Option<(Range<u64>, u64)> {
+    ) -> (Use, Option<(Range<u64>, u64)>) {
         // Readers with several threads (FUSE, nbdcopy) arrive out of order: by a read or two, or, when much is read ahead
         // of them, somewhere in that.
         let loose = SEQUENTIAL.max(read.end.saturating_sub(read.start).saturating_mul(2));
@@ -492,14 +491,17 @@ impl Streams {
             // Who reads much at once wants much.
             let window = BLOCK.max(next.saturating_sub(start));
             self.0.push(Stream { start, next, ahead: next, window, grow: next });
-            return None;
+            return (Use::Again, None);
         };
         let mut stream = self.0.remove(at);
         stream.next = stream.next.max(read.end);
-        stream.ahead = stream.ahead.max(stream.next);
-        let mut wanted = None;
+        // The block that is being read is the reader's own affair.
+        stream.ahead = stream.ahead.max(round_up(stream.next, BLOCK).unwrap_or(stream.next));
+        let (mut purpose, mut wanted) = (Use::Again, None);
         if stream.next.saturating_sub(stream.start) >= SEQUENTIAL {
-            if stream.next >= stream.grow {
+            purpose = Use::Once;
+            let grows = stream.next >= stream.grow && stream.window < most;
+            if grows {
                 stream.window = stream.window.saturating_mul(2);
                 stream.grow = stream.next.saturating_add(stream.window / 2);
             }
@@ -507,13 +509,15 @@ impl Streams {
             let end = stream.next.saturating_add(stream.window);
             let due = end.saturating_sub(stream.ahead);
             let request = request(stream.window);
-            if due > 0 && due >= request.min(stream.window / 2) {
+            // Between the doublings, whole requests only: many small ones cost as many round trips.
+            let least = if stream.window < most { request } else { request.min(stream.window / 2) };
+            if due > 0 && (grows || due >= least) {
                 wanted = Some((stream.ahead..end, request));
                 stream.ahead = end;
             }
         }
         self.0.push(stream);
-        wanted
+        (purpose, wanted)
     }
 }
 
@@ -525,12 +529,14 @@ struct Queue {
 }
 
 impl<F: Fetch> Remote<F> {
-    fn read_ahead_of(&self, read: &Range<u64>) {
+    /// Has the background fetch what a reader in order will want next; what the reader wants this for.
+    fn read_ahead_of(&self, read: &Range<u64>) -> Use {
         let request = |window: u64| self.0.request_blocks(window.div_ceil(BLOCK)).saturating_mul(BLOCK);
-        let wanted = super::lock(&self.0.streams).note(read, self.0.most_ahead(), request);
+        let (purpose, wanted) = super::lock(&self.0.streams).note(read, self.0.most_ahead(), request);
         if let Some((range, request)) = wanted.filter(|(range, _)| range.start < self.len()) {
             self.enqueue(range.start..range.end.min(self.len()), request / BLOCK);
         }
+        purpose
     }
 
     /// Hands a range to the background, cut into requests of `step` blocks. What does not fit is forgotten: it is a hint.
@@ -624,7 +630,7 @@ mod tests {
         fn len(&self) -> u64 {
             self.len
         }
-        fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
+        fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
             self.asked.lock().unwrap().push(range.clone());
             std::thread::sleep(Duration::from_millis(2));
             if self.changed.load(Ordering::SeqCst) {
@@ -633,7 +639,7 @@ mod tests {
             if self.broken.load(Ordering::SeqCst) {
                 return Err(Error::new(ErrorKind::Io, "broken"));
             }
-            bytes(range).chunks(BLOCK as usize).for_each(|piece| take(piece.to_vec()));
+            bytes(range).chunks(BLOCK as usize).for_each(|piece| drop(take(piece.to_vec())));
             Ok(())
         }
         fn label(&self) -> String {
@@ -717,6 +723,46 @@ mod tests {
         }
         let requests = asked(&remote).len();
         assert!(requests < 60, "32 MiB in order took {requests} requests");
+    }
+
+    #[test]
+    fn four_readers_who_share_the_work_are_read_ahead_of_as_one() {
+        let mut streams = Streams::default();
+        let mut ahead = 0;
+        // What nbdcopy does: four connections, each a piece of 256 KiB behind the other, in no order within a round.
+        for round in 0..64 {
+            for piece in [0, 2, 3, 1] {
+                let at = (round * 4 + piece) * BLOCK;
+                let (_, wanted) = streams.note(&range(at, at + BLOCK), 64 << 20, |_| 4 * BLOCK);
+                ahead = wanted.map_or(ahead, |(range, _)| range.end.max(ahead));
+            }
+        }
+        assert_eq!(streams.0.len(), 1, "they were taken for several");
+        assert!(ahead > (64 * 4 + 64) * BLOCK, "{} MiB ahead", (ahead >> 20).saturating_sub(64));
+    }
+
+    #[test]
+    fn what_was_read_in_order_does_not_drive_out_what_is_read_next() {
+        let remote = remote(64 << 20, 8 << 20);
+        for at in (0..64 << 20).step_by(64 << 10) {
+            read(&remote, at..at + (64 << 10)).unwrap();
+        }
+        let total: u64 = asked(&remote).iter().map(|range| range.end - range.start).sum();
+        assert!(total < 72 << 20, "64 MiB in order took {} MiB", total >> 20);
+    }
+
+    #[test]
+    fn no_more_is_read_ahead_than_the_user_wants() {
+        for limit in [0, 1 << 20] {
+            let how = Reading { readahead: Some(limit), ..Reading::default() };
+            let remote = Remote::new(far(64 << 20), Arc::new(Cache::new(256 << 20)), &[], how);
+            for at in (0..8 << 20).step_by(64 << 10) {
+                read(&remote, at..at + (64 << 10)).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            let last = asked(&remote).iter().map(|range| range.end).max().unwrap();
+            assert!(last <= (8 << 20) + limit + BLOCK, "{limit}: up to {last}");
+        }
     }
 
     #[test]

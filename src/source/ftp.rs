@@ -472,7 +472,7 @@ struct Pieces<'a> {
     /// Up to where they have come.
     at: u64,
     piece: Vec<u8>,
-    take: &'a mut dyn FnMut(Vec<u8>),
+    take: &'a mut dyn FnMut(Vec<u8>) -> Vec<u8>,
 }
 
 impl Pieces<'_> {
@@ -486,7 +486,8 @@ impl Pieces<'_> {
         self.piece.extend_from_slice(bytes);
         self.at = self.at.saturating_add(wide(bytes.len()));
         if wide(self.piece.len()) == BLOCK || self.at == self.range.end {
-            (self.take)(std::mem::take(&mut self.piece));
+            self.piece = (self.take)(std::mem::take(&mut self.piece));
+            self.piece.clear();
         }
     }
 }
@@ -561,7 +562,7 @@ impl Fetch for File {
         self.pin.len
     }
 
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let tuning = &self.server.tuning;
         let mut into = Pieces { at: range.start, range, piece: Vec::new(), take };
         let (mut start, mut pause, mut made, mut before) = (Instant::now(), tuning.pause, 1_u32, into.at);

@@ -152,7 +152,10 @@ impl Object {
         let mut tries = Tries::new(tuning.pause, Instant::now(), tuning.opening);
         loop {
             let mut head = Vec::new();
-            let take = &mut |piece: Vec<u8>| head.extend_from_slice(&piece);
+            let take = &mut |piece: Vec<u8>| {
+                head.extend_from_slice(&piece);
+                piece
+            };
             let mut pieces = Pieces::new(0..tuning.head, take);
             let until = after(Instant::now(), tuning.deadline);
             match client.try_range(None, &mut pieces, until) {
@@ -179,7 +182,7 @@ impl Fetch for Object {
         self.pin.len
     }
 
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let client = &self.client;
         let tuning = &client.tuning;
         let begin = || {

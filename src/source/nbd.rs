@@ -309,7 +309,7 @@ struct Pieces<'a> {
     /// Up to where they have come.
     at: u64,
     piece: Vec<u8>,
-    take: &'a mut dyn FnMut(Vec<u8>),
+    take: &'a mut dyn FnMut(Vec<u8>) -> Vec<u8>,
 }
 
 impl Pieces<'_> {
@@ -324,7 +324,8 @@ impl Pieces<'_> {
         let whole = skip == 0 && most == bytes.len() && self.piece.is_empty() && wide(most) == BLOCK;
         if whole {
             self.at = self.at.saturating_add(BLOCK);
-            return (self.take)(bytes);
+            drop((self.take)(bytes));
+            return;
         }
         let mut rest = bytes.get(skip..most).unwrap_or_default();
         while !rest.is_empty() {
@@ -333,7 +334,8 @@ impl Pieces<'_> {
             self.piece.extend_from_slice(now);
             self.at = self.at.saturating_add(wide(now.len()));
             if wide(self.piece.len()) == BLOCK || self.at == self.range.end {
-                (self.take)(std::mem::take(&mut self.piece));
+                self.piece = (self.take)(std::mem::take(&mut self.piece));
+                self.piece.clear();
             }
             rest = later;
         }
@@ -345,7 +347,7 @@ impl Fetch for Export {
         self.size
     }
 
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let mut into = Pieces { at: range.start, range, piece: Vec::new(), take };
         let (mut made, mut pause, mut before) = (0_u32, self.server.tuning.pause, into.at);
         loop {
@@ -493,7 +495,10 @@ mod tests {
         let (start, end) = (1000, 1000 + 2 * BLOCK + 77);
         let byte = |at: u64| u8::try_from(at % 251).unwrap();
         let mut got: Vec<Vec<u8>> = Vec::new();
-        let mut take = |piece| got.push(piece);
+        let mut take = |piece| {
+            got.push(piece);
+            Vec::new()
+        };
         let mut into = Pieces { range: start..end, at: start, piece: Vec::new(), take: &mut take };
         // Aligned to 4096, so that it begins before what is wanted and ends behind it.
         for at in (0..).step_by(4096 * 30).take_while(|at| *at < end) {

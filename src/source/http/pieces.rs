@@ -15,12 +15,15 @@ pub(super) struct Pieces<'a> {
     base: u64,
     /// From there on: whole pieces and, at the end, perhaps one that is not.
     held: VecDeque<Vec<u8>>,
-    take: &'a mut dyn FnMut(Vec<u8>),
+    /// To receive the next piece into.
+    spare: Vec<u8>,
+    take: &'a mut dyn FnMut(Vec<u8>) -> Vec<u8>,
 }
 
 impl<'a> Pieces<'a> {
-    pub(super) fn new(range: Range<u64>, take: &'a mut dyn FnMut(Vec<u8>)) -> Self {
-        Self { at: range.start, base: range.start, range, held: VecDeque::new(), take }
+    pub(super) fn new(range: Range<u64>, take: &'a mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Self {
+        let (at, base) = (range.start, range.start);
+        Self { at, base, range, held: VecDeque::new(), spare: Vec::new(), take }
     }
 
     /// What is still to come.
@@ -47,7 +50,9 @@ impl<'a> Pieces<'a> {
         }
         let number = narrow(self.at.saturating_sub(self.base) / BLOCK);
         if number == self.held.len() {
-            self.held.push_back(vec![0; narrow(left.min(BLOCK))]);
+            let mut piece = std::mem::take(&mut self.spare);
+            piece.resize(narrow(left.min(BLOCK)), 0);
+            self.held.push_back(piece);
         }
         self.held.get_mut(number).and_then(|piece| piece.get_mut(narrow(done)..)).unwrap_or_default()
     }
@@ -72,7 +77,7 @@ impl<'a> Pieces<'a> {
             }
             self.base = end;
             if let Some(piece) = self.held.pop_front() {
-                (self.take)(piece);
+                self.spare = (self.take)(piece);
             }
         }
     }
@@ -95,7 +100,10 @@ mod tests {
     #[test]
     fn pieces_are_handed_on_when_they_are_whole() {
         let (block, mut got) = (narrow(BLOCK), Vec::new());
-        let take = &mut |piece: Vec<u8>| got.push(piece);
+        let take = &mut |piece: Vec<u8>| {
+            got.push(piece);
+            vec![0xee; 100]
+        };
         let mut pieces = Pieces::new(1000..1000 + 2 * BLOCK + 5, take);
         fill(&mut pieces, &vec![1; block + 3]);
         pieces.hand_on();
@@ -110,7 +118,10 @@ mod tests {
     #[test]
     fn room_that_was_not_used_is_given_again() {
         let mut got = Vec::new();
-        let take = &mut |piece: Vec<u8>| got.push(piece);
+        let take = &mut |piece: Vec<u8>| {
+            got.push(piece);
+            vec![0xee; 100]
+        };
         let mut pieces = Pieces::new(0..BLOCK + 1, take);
         assert_eq!((pieces.room().len(), pieces.room().len()), (narrow(BLOCK), narrow(BLOCK)));
         fill(&mut pieces, &vec![1; narrow(BLOCK)]);
@@ -123,7 +134,10 @@ mod tests {
     #[test]
     fn what_is_taken_back_comes_again() {
         let (block, mut got) = (narrow(BLOCK), Vec::new());
-        let take = &mut |piece: Vec<u8>| got.push(piece);
+        let take = &mut |piece: Vec<u8>| {
+            got.push(piece);
+            vec![0xee; 100]
+        };
         let mut pieces = Pieces::new(0..3 * BLOCK, take);
         fill(&mut pieces, &vec![1; block + 7]);
         pieces.hand_on();
