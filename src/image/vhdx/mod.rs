@@ -103,6 +103,8 @@ const NOT_PRESENT: u64 = 0;
 const UNDEFINED: u64 = 1;
 const ZERO: u64 = 2;
 const UNMAPPED: u64 = 3;
+/// The same in drafts of the specification up to 0.95; qemu reads it so, too.
+const UNMAPPED_095: u64 = 5;
 const FULLY_PRESENT: u64 = 6;
 const PARTIALLY_PRESENT: u64 = 7;
 
@@ -224,7 +226,7 @@ impl Layout for Vhdx {
             NOT_PRESENT if self.parent.is_some() => Place::Parent,
             NOT_PRESENT | UNDEFINED => Place::Hole,
             // Unmapped content may be anything by the specification; zeros is what Windows and qemu give.
-            ZERO | UNMAPPED => Place::Zero,
+            ZERO | UNMAPPED | UNMAPPED_095 => Place::Zero,
             FULLY_PRESENT => {
                 let len = self.block.get().saturating_sub(inside).min(self.size.saturating_sub(offset));
                 return self.stored(block, len, data.saturating_add(inside));
