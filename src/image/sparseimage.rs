@@ -12,6 +12,7 @@ use super::pages::held;
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
+use crate::num::wide;
 use crate::ondisk::read_struct;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -32,8 +33,10 @@ const SIGNATURE: &[u8; 4] = b"sprs";
 const SECTOR: u64 = 512;
 /// Bytes of a header or an index.
 const PAGE: u64 = 4096;
-/// Bands of one image, in memory: at the usual 1 MiB, 4 TiB that are stored.
-const MAX_BANDS: usize = 4 << 20;
+/// Bands of one image, in memory: at the usual 1 MiB, 2 TiB that are stored.
+const MAX_BANDS: usize = 2 << 20;
+/// Bytes that a band takes in the map of them, with what the map keeps free.
+const BAND_COST: u64 = 40;
 
 /// The header, up to its list.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Debug)]
@@ -107,6 +110,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         source.read_at(&mut page, page_at)?;
         let list = page.get(list_at..).unwrap_or_default();
         let mut offset = page_at.saturating_add(PAGE);
+        let before = bands.len();
         for number in list.as_chunks().0.iter().map(|bytes| u32::from_be_bytes(*bytes)) {
             cx.budget.step("sparseimage bands")?;
             if let Some(index) = number.checked_sub(1) {
@@ -119,6 +123,9 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
             }
             offset = offset.saturating_add(band.get());
         }
+        // Paid for, though they are in memory already.
+        let cost = wide(bands.len().saturating_sub(before)).saturating_mul(BAND_COST);
+        drop(cx.budget.buffer("sparseimage: bands", cost, PAGE.saturating_mul(BAND_COST))?);
         if bands.len() > MAX_BANDS {
             return Err(Error::limit(format!("sparseimage: more than {MAX_BANDS} stored bands")));
         }
