@@ -122,6 +122,7 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
         member: member.as_deref(),
         spool: spool.as_deref(),
         depth: 0,
+        in_archive: false,
     };
     let image = crate::image::open(source, options.format.as_deref(), &cx);
     let chosen = image.and_then(|image| match &options.layer {

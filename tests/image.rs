@@ -789,7 +789,8 @@ fn open_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper) -> Result<O
 fn unlock_bytes(bytes: Vec<u8>, format: Option<&str>, mapper: &Mapper, keys: &Keys) -> Result<Opened> {
     let (locator, budget) = (Locator::Path("mutant".into()), imgmount::budget::Budget::new(Limits::OPEN));
     let (gate, member, spool) = (&Zeros, None, None);
-    let cx = OpenCx { gate, locator: &locator, budget: &budget, mapper, keys, member, spool, depth: 0 };
+    let (locator, budget) = (&locator, &budget);
+    let cx = OpenCx { gate, locator, budget, mapper, keys, member, spool, depth: 0, in_archive: false };
     imgmount::image::open(Arc::new(Memory::new(bytes, "mutant")), format, &cx)
 }
 

@@ -30,8 +30,7 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     // "BZh" alone are three letters; a digit and the magic of the first block (pi) or of the end (its root) follow.
     let level = probe.bytes::<4>(0).is_some_and(|[_, _, _, digit]| (b'1'..=b'9').contains(&digit));
     let block = probe.has(4, b"1AY&SY") || probe.has(4, b"\x17rE8P\x90");
-    // A dmg may begin with a block that is packed so; what it is stands at its end.
-    (probe.has(0, b"BZh") && level && block && !super::dmg::is_dmg(probe)).then_some(Confidence::Signature)
+    (probe.has(0, b"BZh") && level && block && !super::has_trailer(probe)).then_some(Confidence::Signature)
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {

@@ -16,11 +16,12 @@
 use super::checkpoint::{Checkpoints, Finder, Inflater, Stop, enter};
 use super::wrapper::{
     Codec, InOrder, Parts, Plain, Units, Wrapper, exactly, in_order, inside, may_pass, on_time, pass_budget,
-    too_dear,
+    too_dear, without_suffix,
 };
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Probe};
 use crate::error::{At, Error, Result};
+use crate::locator::Found;
 use crate::num::{narrow, wide};
 use flate2::Crc;
 use std::io::{BufRead, BufReader, Read};
@@ -60,11 +61,22 @@ const BGZF_UNIT: u64 = 1 << 20;
 
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     let [a, b, method, flags] = probe.bytes::<4>(0)?;
-    ([a, b] == MAGIC && method == DEFLATE && flags & RESERVED == 0).then_some(Confidence::Signature)
+    let found = [a, b] == MAGIC && method == DEFLATE && flags & RESERVED == 0;
+    (found && !super::has_trailer(probe)).then_some(Confidence::Signature)
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     inside(&WRAPPER, plain(source, cx)?, cx)
+}
+
+/// What a gzip file holds, for those who were told that it is one; and how it is read, with warnings.
+///
+/// # Errors
+/// When it is none, is damaged, or costs too much.
+pub(super) fn unpacked(packed: Found, cx: &OpenCx<'_>) -> Result<(Found, (String, Vec<String>))> {
+    let plain = plain(packed.source, &cx.below(&packed.locator))?;
+    let locator = without_suffix(&packed.locator, WRAPPER.suffixes);
+    Ok((Found { source: plain.bytes, locator }, (plain.how, plain.warnings)))
 }
 
 /// The plain bytes.

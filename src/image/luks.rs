@@ -17,7 +17,7 @@ pub const FORMAT: Format = Format {
 };
 
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
-    probe.has(0, MAGIC).then_some(Confidence::Signature)
+    (probe.has(0, MAGIC) && !super::has_trailer(probe)).then_some(Confidence::Signature)
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {

@@ -25,6 +25,7 @@ mod parent;
 mod segments;
 mod unpack;
 mod wrapper;
+mod xml;
 
 registry! {
     /// Every format. `raw` stands last: it has no signature and takes what nobody else claims.
@@ -103,6 +104,8 @@ pub struct OpenCx<'a> {
     pub spool: Option<&'a dyn Spooler>,
     /// How many images name each other above this one.
     pub depth: u8,
+    /// It lies in an archive or beside a description of a machine, in a wrapper perhaps: no further one is opened.
+    pub in_archive: bool,
 }
 
 impl<'a> OpenCx<'a> {
@@ -229,6 +232,11 @@ fn by_content(bytes: &ProbeBytes) -> Result<&'static Format> {
 
 fn claims(bytes: &ProbeBytes, wanted: Confidence) -> Vec<&'static Format> {
     FORMATS.iter().copied().filter(|format| (format.probe)(&bytes.view()) == Some(wanted)).collect()
+}
+
+/// Is it an image by its end, so that what it begins with may be the signature of its contents?
+fn has_trailer(probe: &Probe<'_>) -> bool {
+    dmg::is_dmg(probe) || vhd::is_fixed(probe)
 }
 
 /// The formats whose signature the source carries: for an image that names another without its format.

@@ -7,7 +7,7 @@
 //! Virtualization Format", 2.1.1, "OVF package"; the order of members is taken as it comes.
 
 use super::ovf::{Folder, machine};
-use super::tar::{Archive, Kind, Member, first_is_ovf, is_ovf_name, open_member};
+use super::tar::{Archive, Kind, Member, first_is_ovf, is_ovf_name, open_member, outermost};
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Probe};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,7 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
+    outermost(cx)?;
     open_archive(&Archive::load(source, cx)?, cx)
 }
 

@@ -121,7 +121,7 @@ pub(super) enum Looked {
     There(Arc<dyn BlockSource>),
     /// There is none.
     Missing,
-    /// It may not be looked for: the image lies behind a link that is good for one file.
+    /// It may not be looked for: the image lies behind a link that is good for one file, or in another file.
     Barred,
 }
 
@@ -131,7 +131,10 @@ pub(super) fn look(name: &str, cx: &OpenCx<'_>) -> Result<Looked> {
         Ok(found) => Ok(Looked::There(found.source)),
         // What the gate says of a file that it would open if it were there.
         Err(error) if error.kind() == ErrorKind::NotAnImage => Ok(Looked::Missing),
-        Err(error) if error.kind() == ErrorKind::ExternalRef && cx.locator.as_path().is_none() => {
+        // A file of ours that the gate refuses is there, as a link perhaps, and is no reason to go on without it.
+        Err(error)
+            if error.kind() == ErrorKind::ExternalRef && (cx.locator.as_path().is_none() || cx.depth > 0) =>
+        {
             Ok(Looked::Barred)
         }
         Err(error) => Err(error),

@@ -48,7 +48,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
         let mut opened = (inner.open)(source, cx)?;
         if !may_look {
             opened.warnings.push(format!(
-                "'{}' looks like one segment of several, but its link is good for one file only",
+                "'{}' looks like one segment of several, but what it lies in or behind is good for one file only",
                 shown(&name)
             ));
         }

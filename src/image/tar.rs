@@ -423,6 +423,17 @@ impl Archive {
         }
     }
 
+    /// The directory in the archive of the member at `from`, with a `/` behind it.
+    fn directory(&self, from: &Locator) -> String {
+        let text = |locator: &Locator| match locator {
+            Locator::Path(path) => path.to_string_lossy().into_owned(),
+            Locator::Url(url) => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+        };
+        let (whole, archive) = (text(from), text(&self.locator.member("")));
+        let inside = whole.strip_prefix(&archive).unwrap_or_default();
+        inside.rsplit_once('/').map_or_else(String::new, |(dir, _)| format!("{dir}/"))
+    }
+
     /// Where a member lies, for people and probers.
     pub(super) fn locator(&self, member: &Member) -> Locator {
         self.locator.member(&member.shown())
@@ -494,9 +505,19 @@ fn pax<'a>(bytes: &'a [u8], at: &At) -> Result<Vec<(&'a [u8], &'a [u8])>> {
 
 /// The archive is the gate of what lies in it: a member may name other members, and nothing else.
 impl Gate for Archive {
-    fn open(&self, _from: &Locator, named: &[u8], why: Reference) -> Result<Found> {
+    fn open(&self, from: &Locator, named: &[u8], why: Reference) -> Result<Found> {
         let shown = escape(named);
-        let place = self.position(named)?;
+        let mut place = self.position(named)?;
+        if why == Reference::Segment {
+            // Segments lie in the directory of the first, wherever that is.
+            let path = [self.directory(from).as_bytes(), named].concat();
+            place = self.position(&path)?;
+            // It is looked for, not named: that there is none is no fault.
+            if place.is_none() {
+                let missing = || Error::new(ErrorKind::NotAnImage, format!("{why} '{shown}' is missing"));
+                return Err(self.trouble.clone().unwrap_or_else(missing));
+            }
+        }
         let Some((at, member)) = place.and_then(|at| Some((at, self.members.get(at)?))) else {
             let error = Error::new(
                 ErrorKind::ExternalRef,
@@ -544,7 +565,20 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     (first_is_ovf(probe) == Some(false)).then_some(Confidence::Signature)
 }
 
+/// Refuses an archive in an archive, before any of its members is opened: each could hold as many again.
+///
+/// # Errors
+/// `Unsupported`.
+pub(super) fn outermost(cx: &OpenCx<'_>) -> Result<()> {
+    if !cx.in_archive {
+        return Ok(());
+    }
+    Err(Error::unsupported("an archive inside an archive")
+        .help("take the inner one out (tar xf), and open it"))
+}
+
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
+    outermost(cx)?;
     let archive = Archive::load(source, cx)?;
     if archive.members.iter().any(|member| member.kind == Kind::File && is_ovf_name(&member.name)) {
         return super::ova::open_archive(&archive, cx);
@@ -608,11 +642,7 @@ pub(super) fn disk_in(
     cx: &OpenCx<'_>,
 ) -> Result<Opened> {
     let below = cx.below(&found.locator);
-    let mut disk = super::open(found.source, format, &OpenCx { gate, ..below })?;
-    if disk.member.is_some() {
-        return Err(Error::unsupported("an archive inside an archive")
-            .help("take the inner one out (tar xf), and open it"));
-    }
+    let mut disk = super::open(found.source, format, &OpenCx { gate, in_archive: true, ..below })?;
     disk.member = Some(name.to_owned());
     // A wrapper calls it as it would be called unpacked, beside the archive.
     if let Some(layer) = disk.layers.first_mut() {

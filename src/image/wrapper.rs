@@ -379,7 +379,7 @@ pub(super) fn inside(wrapper: &'static Wrapper, plain: Plain, cx: &OpenCx<'_>) -
 }
 
 /// Where the inner file would lie if it were unpacked beside its wrapper: `disk.vmdk` of `disk.vmdk.gz`.
-fn without_suffix(locator: &Locator, suffixes: &[&str]) -> Locator {
+pub(super) fn without_suffix(locator: &Locator, suffixes: &[&str]) -> Locator {
     let cut = |name: &str| {
         let (stem, end) = name.rsplit_once('.')?;
         let known = suffixes.iter().any(|suffix| end.eq_ignore_ascii_case(suffix));

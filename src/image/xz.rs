@@ -75,8 +75,7 @@ struct StreamFooter {
 const _: () = assert!(size_of::<StreamFooter>() == 12);
 
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
-    // A dmg may begin with a block that is packed so; what it is stands at its end.
-    (probe.has(0, MAGIC) && !super::dmg::is_dmg(probe)).then_some(Confidence::Signature)
+    (probe.has(0, MAGIC) && !super::has_trailer(probe)).then_some(Confidence::Signature)
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

@@ -63,7 +63,7 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     // pzstd puts a skippable frame in front of each of its own.
     let behind = || word(4).and_then(|len| word(usize::try_from(len).ok()?.checked_add(8)?));
     let found = first == MAGIC || SKIPPABLE.contains(&first) && behind() == Some(MAGIC);
-    found.then_some(Confidence::Signature)
+    (found && !super::has_trailer(probe)).then_some(Confidence::Signature)
 }
 
 /// A frame's header, RFC 8878, 3.1.1.1.

@@ -114,6 +114,21 @@ fn segments_of_different_sizes_are_said() {
 }
 
 #[test]
+fn a_segment_alone_in_another_file_is_opened_alone() {
+    requires!("tar", "gzip");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd '{}' && truncate -s 1024 x.001 x.002 && gzip -k x.001 && \
+         tar -cf one.tar x.001 && mkdir d && cp x.00? d && tar -cf two.tar d && ln -s x.002 l.002 && cp x.001 l.001",
+        dir.path().display()
+    ));
+    let size = |name: &str| open(&dir.path().join(name), &[]).map(|image| image.disk.len());
+    assert_eq!((size("x.001.gz").unwrap(), size("one.tar").unwrap()), (1024, 1024));
+    assert_eq!((size("x.001").unwrap(), size("two.tar").unwrap()), (2048, 2048));
+    assert_eq!(size("l.001").unwrap_err().kind(), ErrorKind::ExternalRef);
+}
+
+#[test]
 fn a_split_image_keeps_the_name_of_what_it_is() {
     requires!("qemu-img", "qemu-io", "ewfacquire");
     let image = open(&evidence().join("q.qcow2.001"), &[]).unwrap();

@@ -274,6 +274,70 @@ fn a_raw_member_of_two_signatures_is_what_the_ovf_says() {
 }
 
 #[test]
+fn a_file_that_the_ovf_says_is_packed_is_unpacked() {
+    requires!("tar", "gzip");
+    let dir = common::tempdir();
+    let disk: Vec<u8> = (0..1 << 20).map(|at: u32| (at / 512) as u8).collect();
+    std::fs::write(dir.path().join("d.img"), &disk).unwrap();
+    common::sh(&format!("gzip -n '{}'", dir.path().join("d.img").display()));
+    let packed = std::fs::read(dir.path().join("d.img.gz")).unwrap();
+    let ovf = |compression: &str| {
+        let ovf = envelope("disk").replace("fileRef", "format='http://x/disk#raw' fileRef");
+        ovf.replace("id='f'", &format!("id='f' size='{}' compression='{compression}'", packed.len()))
+    };
+    let with = |compression: &str| {
+        let ovf = ovf(compression);
+        open(&tar(dir.path(), "x.ova", &[("x.ovf", ovf.as_bytes()), ("disk", &packed)]), &[])
+    };
+    let image = with("gzip").unwrap();
+    assert_eq!(read(&image.disk, 0, disk.len()).unwrap(), disk);
+    assert_eq!(with("identity").unwrap().disk.len(), packed.len() as u64);
+    let error = with("lzma").unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("'lzma'"), "{error:?}");
+}
+
+#[test]
+fn a_file_of_another_size_than_stated_is_corrupt() {
+    requires!("tar");
+    let dir = common::tempdir();
+    let sized = |file: &str| {
+        let ovf = envelope("d.img").replace("fileRef", "format='http://x/disk#raw' fileRef");
+        let ovf = ovf.replace("id='f'", &format!("id='f' {file}"));
+        let members: [(&str, &[u8]); 4] = [
+            ("x.ovf", ovf.as_bytes()),
+            ("d.img", &[1; 4096]),
+            ("d.img.000000000", &[1; 1024]),
+            ("d.img.000000001", &[1; 512]),
+        ];
+        open(&tar(dir.path(), "x.ova", &members), &[]).map(|image| image.disk.len())
+    };
+    assert_eq!(sized("size='4096'").unwrap(), 4096);
+    assert_eq!(sized("size='1536' chunkSize='1024'").unwrap(), 1536);
+    for file in ["size='4608'", "size='2048' chunkSize='1024'"] {
+        let error = sized(file).unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("cut off"), "{error:?}");
+    }
+}
+
+#[test]
+fn an_archive_in_an_archive_is_refused_before_its_members_are_opened() {
+    requires!("tar", "gzip");
+    let dir = common::tempdir();
+    // Of the inner one's member, opening says another thing.
+    let inner = std::fs::read(tar(dir.path(), "inner.img", &[("d.img", b"shdw not a disk")])).unwrap();
+    common::sh(&format!("gzip -nk '{}'", dir.path().join("inner.img").display()));
+    let packed = std::fs::read(dir.path().join("inner.img.gz")).unwrap();
+    for path in [
+        tar(dir.path(), "x.tar", &[("a.img", &inner)]),
+        tar(dir.path(), "y.tar", &[("a.img.gz", &packed)]),
+        tar(dir.path(), "z.ova", &[("x.ovf", envelope("a.img").as_bytes()), ("a.img", &inner)]),
+    ] {
+        let error = open(&path, &[]).unwrap_err();
+        assert!(error.to_string().contains("an archive inside an archive"), "{error:?}");
+    }
+}
+
+#[test]
 fn sums_of_a_manifest_are_read_with_what_they_are_of() {
     requires!("qemu-img", "qemu-io", "tar");
     for algorithm in ["sha1", "sha256", "sha512"] {

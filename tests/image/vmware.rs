@@ -95,6 +95,28 @@ fn a_log_around_the_end_of_its_ring_is_carried_out_whole() {
 
 /// qemu probes it as raw and hands out the footer as a last sector.
 #[test]
+fn a_fixed_vhd_is_one_whatever_its_disk_begins_with() {
+    requires!("qemu-img");
+    let dir = common::tempdir();
+    let path = dir.path().join("x.vhd");
+    common::sh(&format!(
+        "qemu-img create -q -f vpc -o subformat=fixed,force_size=on '{}' 1M",
+        path.display()
+    ));
+    let made = std::fs::read(&path).unwrap();
+    for head in
+        [&b"LUKS\xba\xbe\0\x01"[..], b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh91AY&SY"]
+    {
+        let mut bytes = made.clone();
+        bytes[..head.len()].copy_from_slice(head);
+        std::fs::write(&path, &bytes).unwrap();
+        let image = open(&path, &[]).unwrap();
+        assert_eq!((image.format, image.disk.len()), ("vhd", 1 << 20), "{head:?}");
+        assert_eq!(read(&image.disk, 0, head.len()).unwrap(), head);
+    }
+}
+
+#[test]
 fn the_footer_of_a_fixed_vhd_is_no_sector_of_the_disk() {
     requires!("qemu-img", "qemu-io");
     let path = made().join("base.vhd");
@@ -586,6 +608,7 @@ fn mutants_of_every_variant_neither_panic_nor_hang() {
                     member: None,
                     spool: None,
                     depth: 0,
+                    in_archive: false,
                 };
                 imgmount::image::open(first, None, &cx)
                     .map(|image| use_disk(&image.disk, &mut Seeded(round + 1)))

@@ -1,6 +1,7 @@
 //! The tables of a dmg: a property list holds one ("mish") for each partition, and a table says for each block of it how
 //! and where it is stored.
 
+use super::super::xml::bounded;
 use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use crate::num::wide;
@@ -119,6 +120,7 @@ fn corrupt(why: impl Into<String>) -> Error {
 pub(super) fn parse(xml: &[u8], base: u64, budget: &Budget) -> Result<(Vec<Block>, usize)> {
     let text = std::str::from_utf8(xml).map_err(|_| corrupt("is not UTF-8"))?;
     let text = text.trim_end_matches('\0');
+    bounded(text).map_err(|error| error.at(At::new("dmg", "property list")))?;
     let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(without_doctype(text)?, options)
         .map_err(|error| corrupt(format!("is no sound XML ({})", escape(error.to_string().as_bytes()))))?;

@@ -9,14 +9,14 @@
 //! the archive, or the gate. Beside an envelope lie other people's files, too, and an envelope may come from anybody: what
 //! it lists is opened only if its name is a disk's and its first bytes are.
 
-use super::tar::{disk_id, disk_in, is_ovf_name, together, unknown};
+use super::tar::{disk_id, disk_in, is_ovf_name, outermost, together, unknown};
 use super::{Confidence, Format, OpenCx, Opened, StoredSum};
 use crate::block::{BlockSource, Layout, Place, Probe, Run, check_range};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::locator::{Found, Gate, Locator, Reference};
 use crate::ondisk::read_table;
 use crate::text::escape;
-use envelope::{Disk, Envelope, File, MAX_ENVELOPE};
+use envelope::{Compression, Disk, Envelope, File, MAX_ENVELOPE};
 use manifest::MAX_MANIFEST;
 use std::sync::Arc;
 
@@ -77,6 +77,7 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
+    outermost(cx)?;
     let folder = Beside { gate: cx.gate, envelope: cx.locator, source };
     machine(FORMAT.name, &*folder.source, &cx.locator.file_name(), &folder, cx)
 }
@@ -237,7 +238,9 @@ fn fetch(file: &File, folder: &dyn Folder, cx: &OpenCx<'_>) -> Result<Found> {
         error.help("an OVF comes with its disks: beside it, or in the archive")
     };
     let Some(chunk) = file.chunk else {
-        return look_up(name, folder)?.ok_or_else(|| missing("the disk's file".to_owned()));
+        let found = look_up(name, folder)?.ok_or_else(|| missing("the disk's file".to_owned()))?;
+        whole(file, found.source.len())?;
+        return Ok(found);
     };
     let mut joined = Joined { starts: Vec::new(), files: Vec::new(), size: 0 };
     let mut locator = None;
@@ -271,12 +274,22 @@ fn fetch(file: &File, folder: &dyn Folder, cx: &OpenCx<'_>) -> Result<Found> {
             break;
         }
     }
+    whole(file, joined.size)?;
     let mut locator = locator.unwrap_or_else(|| cx.locator.clone());
     // The name of the whole tells probers more than that of a part.
     if let Locator::Path(path) = &mut locator {
         path.set_extension("");
     }
     Ok(Found { source: cx.mapper.map(joined), locator })
+}
+
+/// Is a file as long as the envelope says? "If present, the value of the `ovf:size` attribute shall match the actual size
+/// of the referenced file" (DSP0243, section 7.1).
+fn whole(file: &File, has: u64) -> Result<()> {
+    let Some(size) = file.size.filter(|size| *size != has) else { return Ok(()) };
+    let why = if has < size { ": it was cut off" } else { "" };
+    Err(Error::corrupt(At::new("ovf", "File"))
+        .because(format!("has {has} bytes, not the {size} stated{why}")))
 }
 
 /// Files one behind the other.
@@ -345,9 +358,22 @@ fn open_disk(disk: &Disk, folder: &dyn Folder, cx: &OpenCx<'_>) -> Result<Opened
     let stated =
         URIS.iter().find(|(word, _)| disk.format.to_ascii_lowercase().contains(word)).map(|(_, name)| *name);
     let is_raw = |format: &str| format == super::raw::FORMAT.name;
-    let found = fetch(file, folder, cx).map_err(said)?;
+    if let Compression::Other(packing) = &file.compression {
+        return Err(said(Error::unsupported(format!("a file with compression '{packing}'"))));
+    }
+    let mut found = fetch(file, folder, cx).map_err(said)?;
+    let mut unpacked = None;
+    if file.compression == Compression::Gzip {
+        let plain;
+        (found, plain) = super::gzip::unpacked(found, cx).map_err(said)?;
+        unpacked = Some(plain);
+    }
     let forced = stated.filter(|format| is_raw(format) && folder.is_own());
     let mut opened = disk_in(found, &name, forced, folder.gate(), cx).map_err(said)?;
+    if let Some((how, warnings)) = unpacked {
+        opened.facts.insert(0, ("wrapper", how));
+        opened.warnings.splice(0..0, warnings);
+    }
     let is_bare = is_raw(opened.format);
     if let Some(stated) = stated.filter(|stated| is_bare && !is_raw(stated)) {
         return Err(said(

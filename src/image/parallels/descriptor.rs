@@ -2,6 +2,7 @@
 //!
 //! Specification: qemu, `docs/interop/prl-xml.txt`.
 
+use super::super::xml::bounded;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::wide;
 use crate::text::escape;
@@ -101,6 +102,7 @@ impl Descriptor {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let corrupt = |why: String| Error::corrupt(at()).because(why);
         let text_of_it = std::str::from_utf8(bytes).map_err(|_| corrupt("is not UTF-8".to_owned()))?;
+        bounded(text_of_it).map_err(|error| error.at(at()))?;
         let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
         let document = Document::parse_with_options(text_of_it, options);
         let document = document.map_err(|error| {

@@ -53,6 +53,11 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     (head || at_end(probe.tail).is_some()).then_some(Confidence::Signature)
 }
 
+/// Does it end as a fixed disk, whatever the disk in it begins with?
+pub(super) fn is_fixed(probe: &Probe<'_>) -> bool {
+    at_end(probe.tail).is_some_and(|(footer, _)| footer.kind.get() == FIXED && footer.sound())
+}
+
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let mut warnings = Vec::new();
     let (footer, footer_len) = find_footer(&*source, &mut warnings)?;
