@@ -131,12 +131,18 @@ pub fn decode(text: &str) -> Vec<u8> {
 
 impl fmt::Display for Locator {
     /// Escaped; of a URL without user, password and query, which carry signatures. The query of a Unix socket's URL is
-    /// where the socket is.
+    /// where the socket is. What stands before an `@` behind the first slash may be a password that was not encoded:
+    /// then only the scheme is shown, but of S3, where there are none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => escape(path.as_os_str().as_bytes()).fmt(f),
             Self::Url(url) => {
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+                let doubtful = rest.rfind('@') > rest.find(['/', '?', '#']);
+                if doubtful && rest.contains(['/', '?', '#']) && !is("s3") && !is("nbd+unix") {
+                    return write!(f, "{}://...", escape(scheme.as_bytes()));
+                }
                 let (rest, query) =
                     rest.split_once(['?', '#']).map_or((rest, ""), |(rest, _)| (rest, "?..."));
                 let (host, path) =
@@ -146,7 +152,7 @@ impl fmt::Display for Locator {
                 if let Some(path) = path {
                     write!(f, "/{}", escape(path.as_bytes()))?;
                 }
-                match url.split_once("?").filter(|_| scheme.eq_ignore_ascii_case("nbd+unix")) {
+                match url.split_once("?").filter(|_| is("nbd+unix")) {
                     Some((_, socket)) => write!(f, "?{}", escape(socket.as_bytes())),
                     None => f.write_str(query),
                 }
@@ -252,6 +258,18 @@ mod tests {
         assert_eq!(locator.file_name(), "disk.vmdk");
         let socket = Locator::parse("nbd+unix:///disk?socket=/run/a".as_ref());
         assert_eq!(socket.to_string(), "nbd+unix:///disk?socket=/run/a");
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_not_shown() {
+        for url in
+            ["ftp://u:s3/cr3t@h/x", "https://u:s3?cr3t@h/x", "https://u:s3#cr3t@h", "https://u:p@s3/cr3t@h/x"]
+        {
+            let shown = Locator::parse(url.as_ref()).to_string();
+            assert!(!shown.contains("s3") && !shown.contains("cr3t"), "{shown}");
+        }
+        assert_eq!(Locator::parse("https://u:p@w@h/x".as_ref()).to_string(), "https://h/x");
+        assert_eq!(Locator::parse("s3://b/k@2".as_ref()).to_string(), "s3://b/k@2");
     }
 
     #[test]

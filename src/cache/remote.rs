@@ -383,7 +383,9 @@ impl<F: Fetch> Shared<F> {
         }
         let ours = self.land_kept(ours, |number, bytes| found.push((number, bytes)));
         let longest = self.request_blocks(wide(ours.len()));
-        found.extend(self.fetch_rows(Self::rows(ours, longest)));
+        let mut found: Vec<(u64, Bytes)> =
+            found.into_iter().map(|(number, bytes)| Ok((number, bytes?))).collect::<Result<_>>()?;
+        found.extend(self.fetch_rows(Self::rows(ours, longest))?);
         for (number, flight) in theirs {
             // Their failure is not ours: it may have been read-ahead's, with nobody there to try again.
             let bytes = flight.wait().or_else(|_| {
@@ -393,30 +395,47 @@ impl<F: Fetch> Shared<F> {
                     Ok(block)
                 })
             });
-            found.push((number, bytes));
+            found.push((number, bytes?));
         }
         found.sort_unstable_by_key(|(number, _)| *number);
-        found.into_iter().map(|(_, bytes)| bytes).collect()
+        Ok(found.into_iter().map(|(_, bytes)| bytes).collect())
     }
 
-    /// Fetches rows side by side; [`Permits`] bounds how many at a time.
-    fn fetch_rows(&self, mut rows: Vec<Row<'_>>) -> Vec<(u64, Result<Bytes>)> {
-        let numbered = |first: u64, blocks: Vec<Result<Bytes>>| {
-            (first..).zip(blocks).collect::<Vec<(u64, Result<Bytes>)>>()
+    /// Fetches rows side by side; no more are begun once one has failed, for the next would most likely fail as slowly.
+    fn fetch_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<(u64, Bytes)>> {
+        let helpers = rows.len().min(self.connections).saturating_sub(1);
+        let (rows, failed) = (Mutex::new(rows.into_iter()), OnceLock::<Error>::new());
+        let work = || {
+            let mut found = Vec::new();
+            loop {
+                let Some(row) = super::lock(&rows).next() else { return found };
+                if let Some(error) = failed.get() {
+                    row.landings.into_iter().for_each(|landing| drop(landing.land(Err(error.clone()))));
+                    continue;
+                }
+                for (number, block) in (row.first..).zip(self.fetch_row(row)) {
+                    match block {
+                        Ok(bytes) => found.push((number, bytes)),
+                        Err(error) => drop(failed.set(error)),
+                    }
+                }
+            }
         };
-        let Some(last) = rows.pop() else { return Vec::new() };
-        std::thread::scope(|scope| {
-            let spawned: Vec<_> = rows
-                .into_iter()
-                .map(|row| scope.spawn(move || numbered(row.first, self.fetch_row(row))))
-                .collect();
-            let mut found = numbered(last.first, self.fetch_row(last));
-            for thread in spawned {
+        let found = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for _ in 0..helpers {
+                // Where there are no more threads, those that there are do the work.
+                let Ok(thread) = std::thread::Builder::new().spawn_scoped(scope, work) else { break };
+                threads.push(thread);
+            }
+            let mut found = work();
+            for thread in threads {
                 // A fetcher that panicked has landed an error on its blocks; the panic goes on in the reader.
                 found.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             found
-        })
+        });
+        failed.into_inner().map_or(Ok(found), Err)
     }
 }
 
@@ -809,6 +828,23 @@ mod tests {
         assert_eq!(read(&remote, 0..100).unwrap_err().kind(), ErrorKind::Io);
         remote.far().broken.store(false, Ordering::SeqCst);
         assert_eq!(read(&remote, 0..100).unwrap(), bytes(0..100));
+    }
+
+    #[test]
+    fn after_an_error_no_further_requests_are_made_for_the_same_read() {
+        let remote = Remote::new(
+            far(16 << 20),
+            Arc::new(Cache::new(256 << 20)),
+            &[],
+            Reading { connections: 1, ..Reading::default() },
+        );
+        remote.far().broken.store(true, Ordering::SeqCst);
+        let mut buf = vec![0; 16 << 20];
+        assert_eq!(remote.0.load(0..64, Use::Again).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(asked(&remote).len(), 1);
+        remote.far().broken.store(false, Ordering::SeqCst);
+        remote.read_at(&mut buf, 0).unwrap();
+        assert!(buf == bytes(0..16 << 20));
     }
 
     #[test]

@@ -169,8 +169,10 @@ fn url_member(url: &str, server: usize) -> Option<(OsString, String)> {
         let member = member.strip_prefix("//").unwrap_or(member);
         return Some((format!("{archive}{query}").into(), member.to_owned()));
     }
-    let (query, member) =
-        query.rsplit_once("//").filter(|(before, _)| is_archive(path) && !before.ends_with(':'))?;
+    let (query, member) = query.rsplit_once("//").filter(|(before, member)| {
+        // What looks like more of the query is that: a value may have slashes in it.
+        is_archive(path) && !before.ends_with(':') && !member.contains(['=', '&'])
+    })?;
     Some((format!("{path}{query}").into(), member.to_owned()))
 }
 

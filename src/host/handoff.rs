@@ -487,7 +487,7 @@ fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> R
     let parents = wire.parents.into_iter().map(&mut dir).collect::<Result<_>>()?;
     let cache_dir = wire.cache_dir.map(&mut dir).transpose()?.map(Arc::new);
     let spool_dir = wire.spool_dir.map(dir).transpose()?.map(Arc::new);
-    Ok(Given { locator, file, beside, parents, member: wire.member, cache_dir, spool_dir })
+    Ok(Given { locator, file, beside, parents, member: wire.member, cache_dir, spool_dir, part: false })
 }
 
 #[cfg(test)]

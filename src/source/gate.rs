@@ -67,6 +67,8 @@ pub struct Given {
     pub cache_dir: Option<Arc<AllowedDir>>,
     /// `--spool`: where what comes only in order is poured.
     pub spool_dir: Option<Arc<AllowedDir>>,
+    /// It is a further file of an image, found by its name beside the first one.
+    pub part: bool,
 }
 
 impl AllowedDir {
@@ -102,7 +104,16 @@ impl Given {
             }
             None => (None, None),
         };
-        Ok(Self { locator, file, beside, parents, member: None, cache_dir: None, spool_dir: None })
+        Ok(Self {
+            locator,
+            file,
+            beside,
+            parents,
+            member: None,
+            cache_dir: None,
+            spool_dir: None,
+            part: false,
+        })
     }
 
     /// Where to pour what comes only in order, if the user gave room for it: what the program that embeds us says, else
@@ -280,6 +291,7 @@ impl FileGate {
             member: None,
             cache_dir: self.given.cache_dir.clone(),
             spool_dir: self.given.spool_dir.clone(),
+            part: true,
         };
         let source = super::open_part(&given, &self.cx).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {

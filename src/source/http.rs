@@ -66,6 +66,7 @@ pub(super) fn open_signed(
     let tuning = Tuning {
         connections: cx.options.connections.max(1),
         url_command: cx.options.url_command.clone(),
+        part: given.part,
         ..tuning.clone()
     };
     if let Some(spool) = given.spool(&cx.options)? {
@@ -112,6 +113,8 @@ pub struct Tuning {
     pub connections: usize,
     /// Prints a fresh link; from [`super::Options`].
     pub url_command: Option<String>,
+    /// It is one of several files of an image, known by its name: a fresh link must have that name; from [`Given`].
+    pub part: bool,
 }
 
 impl Default for Tuning {
@@ -129,6 +132,7 @@ impl Default for Tuning {
             roots: std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from),
             connections: CONNECTIONS,
             url_command: None,
+            part: false,
         }
     }
 }
@@ -161,7 +165,7 @@ impl Object {
             match client.try_range(None, &mut pieces, until) {
                 Ok(pin) => return Ok((Self { client, pin }, head)),
                 Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Renewed) => {}
+                Err(Trouble::Renewed) => tries.renewed(&client.label)?,
                 Err(Trouble::Passing(why, wait)) => {
                     if !tries.pause(&client.label, &why, wait) {
                         COUNTERS.errors.add(1);
@@ -208,7 +212,10 @@ impl Fetch for Object {
                     COUNTERS.errors.add(1);
                     return Err(error);
                 }
-                Err(Trouble::Renewed) => until = after(Instant::now(), tuning.deadline),
+                Err(Trouble::Renewed) => {
+                    tries.renewed(&client.label)?;
+                    until = after(Instant::now(), tuning.deadline);
+                }
                 Err(Trouble::Passing(why, wait)) => {
                     if !tries.pause(&client.label, &why, wait) {
                         COUNTERS.errors.add(1);

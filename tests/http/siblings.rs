@@ -66,3 +66,30 @@ fn a_missing_extent_and_one_of_another_image_are_errors() {
     assert_eq!(thief.status.code(), Some(3), "{}", common::stderr(&thief));
     assert!(server.requests()[before..].iter().all(|request| request.path == "/d/thief.vmdk"));
 }
+
+#[test]
+fn a_fresh_link_for_one_part_is_not_taken_for_another() {
+    let (first, second) = (noise(MIB), noise(2 * MIB));
+    let server = Server::start({
+        let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+        move |request| {
+            let (name, is_signed) = (request.path.split('?').next().unwrap(), request.path.contains("sig"));
+            match name {
+                "/d.001" => Reply::right(&first, request),
+                "/d.002" if is_signed => Reply::right(&second, request),
+                "/d.002" => Reply::new(403),
+                _ => Reply::new(404),
+            }
+        }
+    });
+    let url = format!("http://{}/d.001", server.address);
+    let whole = sha256(&[first.as_slice(), second.as_slice()].concat());
+
+    let fixed = common::imgmount(["hash", "--url-command", &format!("echo '{url}?sig=1'"), &url]);
+    let stderr = common::stderr(&fixed);
+    assert_ne!(fixed.status.code(), Some(0), "{}", common::stdout(&fixed));
+    assert!(stderr.contains("another file") && !stderr.contains("sig=1"), "{stderr}");
+
+    let named = common::imgmount(["hash", "--url-command", "echo \"$IMGMOUNT_OBJECT?sig=1\"", &url]);
+    assert_eq!(common::stdout(&named).split(' ').next(), Some(&*whole), "{}", common::stderr(&named));
+}

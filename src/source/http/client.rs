@@ -9,6 +9,7 @@ use super::pin::{Pin, Pinned};
 use super::reach::{self, GuardedResolver, OutOfReach, Reach};
 use super::renew::{Renewal, Run};
 use super::signer::{Refusal, Signer, Verdict};
+use super::tries::after;
 use super::url::Url;
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +47,8 @@ pub(super) type Tried<T> = std::result::Result<T, Trouble>;
 struct Road {
     /// How many there were before.
     number: u64,
+    /// Ranges that had been given before there was this one.
+    before: u64,
     agent: ureq::Agent,
     origin: Url,
     /// The value of `Authorization`, for `origin` alone.
@@ -91,7 +94,8 @@ impl Road {
         let resolver = GuardedResolver { reach: reach.clone(), resolver: DefaultResolver::default() };
         let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
         let landed = Mutex::default();
-        Ok(Self { number, agent, origin, login, reach, landed, made: Instant::now(), lasts: Duration::MAX })
+        let (before, made, lasts) = (0, Instant::now(), Duration::MAX);
+        Ok(Self { number, before, agent, origin, login, reach, landed, made, lasts })
     }
 
     fn landed(&self) -> MutexGuard<'_, Option<Url>> {
@@ -143,9 +147,8 @@ impl Client {
             Unusable::Roots(error) => error,
         })?;
         let renewal = tuning.url_command.clone().map(|command| {
-            let object = typed.split(['?', '#']).next().unwrap_or_default();
-            let object = Locator::Url(object.to_owned()).to_string();
-            Renewal::new(command, object, tuning.command, tuning.interval)
+            let object = label.strip_suffix("?...").unwrap_or(&label);
+            Renewal::new(command, object.to_owned(), tuning.command, tuning.interval)
         });
         road.lasts = lasts;
         let road = Mutex::new(Arc::new(road));
@@ -260,6 +263,7 @@ impl Client {
             Unusable::Roots(error) => error,
         })?;
         fresh.lasts = signed.lasts;
+        fresh.before = self.answered.load(Ordering::Relaxed);
         *self.road.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         Ok(())
     }
@@ -272,9 +276,15 @@ impl Client {
         let region = answer.headers().get("x-amz-bucket-region");
         let region = region.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut body = Vec::new();
-        // Without the body the status still says something.
-        let _ = answer.into_body().into_reader().take(MAX_REFUSAL).read_to_end(&mut body);
-        let worked = self.answered.load(Ordering::Relaxed) > 0;
+        let until = after(Instant::now(), self.tuning.stall);
+        let (mut said, mut part) = (answer.into_body().into_reader().take(MAX_REFUSAL), [0; 4096]);
+        // Without the body the status still says something; and nobody waits for one that trickles.
+        while Instant::now() < until
+            && let Ok(got @ 1..) = said.read(&mut part)
+        {
+            body.extend(part.iter().take(got));
+        }
+        let worked = self.answered.load(Ordering::Relaxed) > road.before;
         let refusal = Refusal { status, name, region, body, worked, age: road.made.elapsed() };
         // What the signer learns of a refusal is in the next link: until that is there, nobody else asks.
         let turn = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,6 +326,15 @@ impl Client {
                 }
                 Unusable::Roots(error) => error,
             })
+        });
+        // Each file of a split image has the command run for it, which may know of one only.
+        let fresh = fresh.and_then(|road| {
+            if self.tuning.part && road.origin.file_name() != worn.origin.file_name() {
+                let what = format!("{}: --url-command printed a link to another file", self.label);
+                return Err(Error::new(ErrorKind::Source, what)
+                    .help("the image has several files: which one is meant stands in $IMGMOUNT_OBJECT"));
+            }
+            Ok(road)
         });
         let (fresh, failed) = match fresh {
             Ok(road) => (Some(road), None),

@@ -69,7 +69,7 @@ impl Download {
             };
             match trouble {
                 Trouble::Final(error) => return Err(error),
-                Trouble::Renewed => {}
+                Trouble::Renewed => tries.renewed(&client.label)?,
                 Trouble::Passing(why, wait) => {
                     if !tries.pause(&client.label, &why, wait) {
                         COUNTERS.errors.add(1);
@@ -169,7 +169,10 @@ impl Read for Download {
         loop {
             let error = match self.receive(buf) {
                 Ok(got) => return Ok(got),
-                Err(Trouble::Renewed) => continue,
+                Err(Trouble::Renewed) => match self.tries.renewed(&self.client.label) {
+                    Ok(()) => continue,
+                    Err(error) => return Err(std::io::Error::other(error)),
+                },
                 Err(Trouble::Final(error)) => error,
                 Err(Trouble::Passing(why, wait)) => {
                     self.body = None;

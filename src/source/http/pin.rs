@@ -47,7 +47,8 @@ impl Pin {
     /// What tells the object at `url` from all others and from all its other versions, between runs as well. `None`
     /// when the server says too little for that.
     pub(super) fn identity(&self, url: &Url) -> Option<[u8; 32]> {
-        if !self.is_strong() && !self.is_dated {
+        // A date that is there and not settled says that the object is being written, whatever its tag.
+        if !self.is_dated && (!self.is_strong() || self.modified.is_some()) {
             return None;
         }
         let mut hash = Sha256::new();
@@ -129,6 +130,15 @@ mod tests {
             assert_ne!(one, identity(other, &tag), "{other}");
         }
         assert_ne!(one, identity("https://h/d.img?versionId=7", &[(header::ETAG, "\"b\"")]));
+    }
+
+    #[test]
+    fn beside_a_date_that_is_not_settled_a_tag_is_no_identity() {
+        let tag = (header::ETAG, "\"a\"");
+        let now = (header::DATE, "Mon, 02 Feb 2026 02:02:02 GMT");
+        let at = |time| identity("http://h/d", &[tag.clone(), now.clone(), (header::LAST_MODIFIED, time)]);
+        assert_eq!(at("Mon, 02 Feb 2026 02:01:50 GMT"), None);
+        assert!(at("Mon, 02 Feb 2026 01:02:02 GMT").is_some());
     }
 
     #[test]

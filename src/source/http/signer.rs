@@ -22,7 +22,7 @@ pub(in crate::source) struct Refusal {
     pub(in crate::source) region: Option<String>,
     /// The first bytes of what the server says about it.
     pub(in crate::source) body: Vec<u8>,
-    /// There were answers before.
+    /// With this link there were answers.
     pub(in crate::source) worked: bool,
     /// When the link was made.
     pub(in crate::source) age: Duration,

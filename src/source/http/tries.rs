@@ -1,11 +1,15 @@
 //! The tries at one request: how long to wait between them, and when to give up.
 
 use crate::counters::COUNTERS;
+use crate::error::{Error, ErrorKind, Result};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 /// The longest pause between two tries.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Fresh links for one request, none of which worked.
+const MAX_RENEWALS: u32 = 8;
 
 /// `start + time`, also where that is beyond the clock.
 pub(super) fn after(start: Instant, time: Duration) -> Instant {
@@ -17,11 +21,12 @@ pub(super) struct Tries {
     pause: Duration,
     until: Instant,
     made: u32,
+    renewed: u32,
 }
 
 impl Tries {
     pub(super) fn new(pause: Duration, start: Instant, patience: Duration) -> Self {
-        Self { pause, until: after(start, patience), made: 1 }
+        Self { pause, until: after(start, patience), made: 1, renewed: 0 }
     }
 
     /// Waits before the next try; `false` when there is no time left for one.
@@ -40,6 +45,19 @@ impl Tries {
         self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
         self.made = self.made.saturating_add(1);
         true
+    }
+
+    /// Counts a fresh link, with which the next try is made at once.
+    ///
+    /// # Errors
+    /// `Io` when there were too many, so that nobody is asked without end.
+    pub(super) fn renewed(&mut self, label: &str) -> Result<()> {
+        self.renewed = self.renewed.saturating_add(1);
+        if self.renewed <= MAX_RENEWALS {
+            return Ok(());
+        }
+        COUNTERS.errors.add(1);
+        Err(Error::new(ErrorKind::Io, format!("{label}: refused, also with {MAX_RENEWALS} fresh links")))
     }
 
     /// For the end of a message.

@@ -159,6 +159,11 @@ impl Url {
         bare.to_string()
     }
 
+    /// The last component of its path, decoded.
+    pub(super) fn file_name(&self) -> String {
+        Locator::Url(self.to_string()).file_name()
+    }
+
     /// Encrypted?
     pub(super) fn is_secure(&self) -> bool {
         self.secure

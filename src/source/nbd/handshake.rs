@@ -221,9 +221,13 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
+/// The smallest maximum that is believed; the protocol asks for 1 MiB, or the size of the export if that is less.
+const LEAST_MAXIMUM: u32 = 512;
+
 /// Sizes as the server states them, checked.
 fn block_sizes(minimum: u32, maximum: u32) -> Option<(u32, u32)> {
-    let sound = minimum.is_power_of_two() && minimum <= MAX_MINIMUM && maximum >= minimum;
+    // Less than a sector at a time would be requests without number.
+    let sound = minimum.is_power_of_two() && minimum <= MAX_MINIMUM && maximum >= minimum.max(LEAST_MAXIMUM);
     let rest = maximum.checked_rem(minimum)?;
     sound.then(|| (minimum, maximum.saturating_sub(rest)))
 }
