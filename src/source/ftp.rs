@@ -4,7 +4,7 @@
 //! ```text
 //! open   USER PASS, TYPE I, SIZE, MDTM        → length, validator
 //!        REST near the end, RETR              → exactly the rest, then the end: ranges work, and the length is true
-//! fetch  SIZE, MDTM                           → another → Changed, for ever
+//! fetch  SIZE, MDTM, before and after         → another → Changed, for ever
 //!        EPSV or PASV, REST a, RETR           → as many bytes as wanted; then the data connection is closed
 //!        anything that may pass               → again over a new connection, until the deadline
 //! ```
@@ -41,6 +41,8 @@ const CONNECTIONS: usize = 4;
 const TAIL: u64 = 1024;
 /// Bytes of a server's words that are shown.
 const MAX_WORDS: usize = 300;
+/// Less than this in the time of a deadline is no progress.
+const LEAST: u64 = 16 << 10;
 /// Taken off a data connection at a time.
 const PART: usize = 64 << 10;
 
@@ -59,8 +61,9 @@ pub fn open_url(given: &Given, tuning: &Tuning, cx: &SourceCx) -> Result<Arc<dyn
         let (mut session, pin) = server.first()?;
         let label = server.label.clone();
         let data = session.retrieve(&server, 0).map_err(|trouble| server.source(trouble))?;
-        let whole = Whole { data: Some(data), at: 0, len: pin.len, _session: session };
-        return spool.pour(&label, Some(pin.len), Box::new(whole));
+        let (len, mark) = (pin.len, (Instant::now(), 0));
+        let whole = Whole { data: Some(data), at: 0, mark, server, pin, session };
+        return spool.pour(&label, Some(len), Box::new(whole));
     }
     let file = server.open()?;
     let connections = cx.options.connections.clamp(1, CONNECTIONS);
@@ -106,6 +109,16 @@ enum Trouble {
     Final(Error),
     /// It may pass.
     Passing(String),
+}
+
+impl Trouble {
+    /// It may pass: `false`. Otherwise the error.
+    fn passes(self) -> Tried<bool> {
+        match self {
+            Self::Passing(_) => Ok(false),
+            lasting @ Self::Final(_) => Err(lasting),
+        }
+    }
 }
 
 type Tried<T> = std::result::Result<T, Trouble>;
@@ -472,6 +485,10 @@ struct Pieces<'a> {
     /// Up to where they have come.
     at: u64,
     piece: Vec<u8>,
+    /// Whole pieces that came since the file was last seen to be the same.
+    held: Vec<Vec<u8>>,
+    /// Up to where they were handed on.
+    handed_on: u64,
     take: &'a mut dyn FnMut(Vec<u8>) -> Vec<u8>,
 }
 
@@ -486,8 +503,15 @@ impl Pieces<'_> {
         self.piece.extend_from_slice(bytes);
         self.at = self.at.saturating_add(wide(bytes.len()));
         if wide(self.piece.len()) == BLOCK || self.at == self.range.end {
-            self.piece = (self.take)(std::mem::take(&mut self.piece));
-            self.piece.clear();
+            self.held.push(std::mem::take(&mut self.piece));
+        }
+    }
+
+    /// Hands on what was held: the file is still the same.
+    fn hand_on(&mut self) {
+        for piece in std::mem::take(&mut self.held) {
+            self.handed_on = self.handed_on.saturating_add(wide(piece.len()));
+            (self.take)(piece);
         }
     }
 }
@@ -517,6 +541,10 @@ impl File {
     fn receive(&self, session: &mut Session, into: &mut Pieces<'_>) -> Tried<bool> {
         let (server, tuning) = (&self.server, &self.server.tuning);
         session.check(server, &self.pin)?;
+        into.hand_on();
+        if into.at == into.range.end {
+            return Ok(true);
+        }
         let mut data = session.retrieve(server, into.at)?;
         let mut part = vec![0; PART];
         let deadline = || Instant::now().checked_add(tuning.deadline).unwrap_or_else(Instant::now);
@@ -547,13 +575,21 @@ impl File {
         if let Some(why) = trouble {
             return Err(Trouble::Passing(why));
         }
-        Ok(match finished {
+        let usable = match &finished {
             Ok(()) => true,
             Err(FtpError::UnexpectedResponse(response)) => {
                 matches!(response.status, Status::TransferAborted | Status::ActionAborted)
             }
             Err(_) => false,
-        })
+        };
+        // Written to while it came, it would be neither the old file nor the new one.
+        if usable && session.check(server, &self.pin).map_or_else(Trouble::passes, |()| Ok(true))? {
+            into.hand_on();
+            return Ok(true);
+        }
+        server.log_in()?.check(server, &self.pin)?;
+        into.hand_on();
+        Ok(false)
     }
 }
 
@@ -564,8 +600,9 @@ impl Fetch for File {
 
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let tuning = &self.server.tuning;
-        let mut into = Pieces { at: range.start, range, piece: Vec::new(), take };
-        let (mut start, mut pause, mut made, mut before) = (Instant::now(), tuning.pause, 1_u32, into.at);
+        let (at, handed_on) = (range.start, range.start);
+        let mut into = Pieces { at, range, piece: Vec::new(), held: Vec::new(), handed_on, take };
+        let (mut start, mut pause, mut made, mut before) = (Instant::now(), tuning.pause, 1_u32, handed_on);
         loop {
             let (used, tried) = self.try_rest(&mut into);
             let why = match tried {
@@ -576,9 +613,9 @@ impl Fetch for File {
                 }
                 Err(Trouble::Passing(why)) => why,
             };
-            if into.at > before {
+            if into.handed_on > before {
                 // It went on: patience begins anew.
-                (start, pause, made, before) = (Instant::now(), tuning.pause, 0, into.at);
+                (start, pause, made, before) = (Instant::now(), tuning.pause, 0, into.handed_on);
             }
             COUNTERS.retries.add(1);
             tracing::debug!("{}: {why}; again", self.server.label);
@@ -608,9 +645,51 @@ impl Fetch for File {
 struct Whole {
     data: Option<Data>,
     at: u64,
-    len: u64,
+    /// When and where the current deadline began.
+    mark: (Instant, u64),
+    server: Server,
+    pin: Pin,
     /// Kept open as long as the transfer.
-    _session: Session,
+    session: Session,
+}
+
+impl Whole {
+    fn failed(&self, why: &str) -> io::Error {
+        COUNTERS.errors.add(1);
+        io::Error::other(Error::new(ErrorKind::Io, format!("{}: {why}", self.server.label)))
+    }
+
+    /// Begins the next deadline when enough has arrived in this one.
+    fn progress(&mut self) -> io::Result<()> {
+        let (since, from) = self.mark;
+        let got = self.at.saturating_sub(from);
+        if got >= LEAST {
+            self.mark = (Instant::now(), self.at);
+        } else if since.elapsed() > self.server.tuning.deadline {
+            return Err(self.failed(&format!("no more than {got} bytes within the deadline")));
+        }
+        Ok(())
+    }
+
+    /// Hears what the server says of the transfer, and sees that the file is still the same.
+    fn end(&mut self, data: Data) -> io::Result<()> {
+        let (server, session) = (&self.server, &mut self.session);
+        let finished = limited(&session.wire, server.tuning.deadline, || data.finish());
+        if let Err(error) = finished
+            && self.at != self.pin.len
+        {
+            return Err(self.failed(&self.server.words(&error)));
+        }
+        // A login that was silent for so long may have been closed.
+        let mut checked = session.check(server, &self.pin);
+        if matches!(checked, Err(Trouble::Passing(_))) {
+            checked = server.log_in().and_then(|mut session| session.check(server, &self.pin));
+        }
+        checked.map_err(|trouble| match trouble {
+            Trouble::Final(error) => io::Error::other(error),
+            Trouble::Passing(why) => self.failed(&why),
+        })
+    }
 }
 
 impl Read for Whole {
@@ -619,11 +698,9 @@ impl Read for Whole {
         let got = data.read(buf)?;
         self.at = self.at.saturating_add(wide(got));
         COUNTERS.source_bytes.add(wide(got));
-        if got == 0 {
-            let finished = self.data.take().map(Transfer::finish);
-            if let Some(Err(error)) = finished.filter(|_| self.at != self.len) {
-                return Err(io::Error::other(escape(error.to_string().as_bytes()).to_string()));
-            }
+        match self.data.take_if(|_| got == 0) {
+            Some(data) => self.end(data)?,
+            None => self.progress()?,
         }
         Ok(got)
     }

@@ -77,7 +77,7 @@ pub struct Tuning {
     pub connect: Duration,
     /// Silence while something is waited for.
     pub stall: Duration,
-    /// For one request.
+    /// For one block.
     pub deadline: Duration,
     /// Before the connection is made again; doubles from there.
     pub pause: Duration,
@@ -253,6 +253,8 @@ impl Export {
         // The last block of an export may be torn.
         let end = wanted.end.checked_next_multiple_of(unit).unwrap_or(self.size).min(self.size);
         let mut flying: VecDeque<(Range<u64>, Ticket)> = VecDeque::new();
+        let tuning = &self.server.tuning;
+        let mut start = Instant::now();
         loop {
             while flying.len() < WINDOW && next < end {
                 let range = next..next.saturating_add(longest).min(end);
@@ -262,9 +264,16 @@ impl Export {
                 flying.push_back((range, ticket));
             }
             let Some((range, ticket)) = flying.pop_front() else { return Ok(()) };
-            let tuning = &self.server.tuning;
-            match ticket.wait(tuning.stall, tuning.deadline).map_err(|fault| self.fault(fault, &range))? {
-                Gift::Bytes(bytes) => into.put(bytes, &range),
+            let left = tuning.deadline.saturating_sub(start.elapsed());
+            match ticket.wait(tuning.stall, left).map_err(|fault| self.fault(fault, &range))? {
+                Gift::Bytes(bytes) => {
+                    let before = into.handed_on();
+                    into.put(bytes, &range);
+                    if into.handed_on() > before {
+                        // The deadline is for a block, and the next one begins.
+                        start = Instant::now();
+                    }
+                }
                 Gift::Stretches(_) => return Err(Trouble::Passing("extents instead of bytes".to_owned())),
             }
         }
@@ -317,6 +326,11 @@ impl Pieces<'_> {
         self.at..self.range.end
     }
 
+    /// Up to where they were handed on.
+    fn handed_on(&self) -> u64 {
+        self.at.saturating_sub(wide(self.piece.len()))
+    }
+
     /// Takes what of `bytes`, which lie at `place`, is wanted next.
     fn put(&mut self, bytes: Vec<u8>, place: &Range<u64>) {
         let skip = narrow(self.at.saturating_sub(place.start));
@@ -349,7 +363,7 @@ impl Fetch for Export {
 
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let mut into = Pieces { at: range.start, range, piece: Vec::new(), take };
-        let (mut made, mut pause, mut before) = (0_u32, self.server.tuning.pause, into.at);
+        let (mut made, mut pause, mut before) = (0_u32, self.server.tuning.pause, into.handed_on());
         loop {
             let why = match self.try_rest(&mut into) {
                 Ok(()) => return Ok(()),
@@ -359,9 +373,9 @@ impl Fetch for Export {
                 }
                 Err(Trouble::Passing(why)) => why,
             };
-            if into.at > before {
+            if into.handed_on() > before {
                 // It went on: patience begins anew.
-                (made, pause, before) = (0, self.server.tuning.pause, into.at);
+                (made, pause, before) = (0, self.server.tuning.pause, into.handed_on());
             }
             made = made.saturating_add(1);
             if made >= TRIES {
