@@ -131,16 +131,17 @@ pub fn decode(text: &str) -> Vec<u8> {
 
 impl fmt::Display for Locator {
     /// Escaped; of a URL without user, password and query, which carry signatures. The query of a Unix socket's URL is
-    /// where the socket is. What stands before an `@` behind the first slash may be a password that was not encoded:
-    /// then only the scheme is shown, but of S3, where there are none.
+    /// where the socket is. With an `@` behind the first slash, what stands behind a colon before it may be a password that
+    /// was not encoded: then only the scheme is shown, but of S3, where there are none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => escape(path.as_os_str().as_bytes()).fmt(f),
             Self::Url(url) => {
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
                 let is = |name: &str| scheme.eq_ignore_ascii_case(name);
-                let doubtful = rest.rfind('@') > rest.find(['/', '?', '#']);
-                if doubtful && rest.contains(['/', '?', '#']) && !is("s3") && !is("nbd+unix") {
+                let (server, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+                let doubtful = server.contains(':') && behind.contains('@');
+                if doubtful && !is("s3") && !is("nbd+unix") {
                     return write!(f, "{}://...", escape(scheme.as_bytes()));
                 }
                 let (rest, query) =
@@ -269,6 +270,7 @@ mod tests {
             assert!(!shown.contains("s3") && !shown.contains("cr3t"), "{shown}");
         }
         assert_eq!(Locator::parse("https://u:p@w@h/x".as_ref()).to_string(), "https://h/x");
+        assert_eq!(Locator::parse("https://h/a@2x.img?x=@".as_ref()).to_string(), "https://h/a@2x.img?...");
         assert_eq!(Locator::parse("s3://b/k@2".as_ref()).to_string(), "s3://b/k@2");
     }
 
