@@ -585,7 +585,7 @@ mod tests {
         let file = Arc::new(Stored::of(20));
         let layout = Toy { files: [file.clone()], bad: u64::MAX, unpacked: Arc::default() };
         let disk = Mapper::new(Arc::new(Cache::new(0))).map(layout);
-        disk.advise(&[UNIT..UNIT.saturating_mul(3)]);
+        disk.advise(std::slice::from_ref(&(UNIT..UNIT.saturating_mul(3))));
         assert_eq!(*file.advised.lock().unwrap(), [1..2, 2..3]);
     }
 }
