@@ -111,6 +111,7 @@ fn main() -> Result<()> {
         keys: &Keys::default(),
         member: None,
         spool: None,
+        in_archive: false,
         depth: 0,
     };
     let opened = (hello::FORMAT.open)(Arc::new(Memory::new(image, "hello.img")), &cx)?;
