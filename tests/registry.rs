@@ -51,6 +51,7 @@ const REGISTRIES: &[Registry] = &[
             "segments",
             "unpack",
             "wrapper",
+            "xml",
         ],
     },
     Registry {
