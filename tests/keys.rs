@@ -189,10 +189,12 @@ fn a_key_that_cannot_be_read_is_named_before_anything_is_opened() {
 /// Runs a command on a terminal of its own, types each answer when something ends in a colon and a space, and prints what
 /// was shown and the exit status.
 const TERMINAL: &str = r#"
-import os, pty, sys, termios
+import os, pty, signal, sys, termios
 answers = sys.argv[1].split(",")
 pid, fd = pty.fork()
 if pid == 0:
+    # Who runs the tests in the background may have them started with the signal ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execv(sys.argv[2], sys.argv[2:])
 shown = b""
 while True:
