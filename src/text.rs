@@ -93,8 +93,8 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Finished JSON without a character that a terminal would act on: DEL, C1 and those that reorder text become `\uXXXX`,
-/// which means the same. Outside its strings JSON has none of them.
+/// Finished JSON without a character that a terminal would act on: DEL, C1 and those that reorder text become `\u` and
+/// four hexadecimal digits, which means the same. Outside its strings JSON has none of them.
 #[must_use]
 pub fn json_safe(json: &str) -> Cow<'_, str> {
     let acts = |c: char| is_unsafe(c) && c != '\n';

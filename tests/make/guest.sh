@@ -44,7 +44,7 @@ mirror=${IMGMOUNT_MIRROR:-$(apt-get indextargets --format '$(CODENAME) $(REPO_UR
 [ -n "$mirror" ] || die "this host's apt knows no Debian 12 (bookworm); name a mirror: IMGMOUNT_MIRROR=URL make guest"
 
 mkdir -p "$out"
-work=$(mktemp -d "$out/work.XXXXXX")
+work=$(mktemp -d -p "$out")
 root=$work/root
 loop=
 cleanup() {
