@@ -16,7 +16,7 @@
 //!   cache    the block cache
 //!   source   files, objects, memory; the gate to second files
 //!   crypt    what is locked, opened with a key
-//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  keys  confined
+//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  keys  confined  nbd_protocol
 //! ```
 //!
 //! | to add | write | and one line in |
@@ -55,6 +55,7 @@ pub mod image;
 pub mod keys;
 pub mod locator;
 pub mod measure;
+pub mod nbd_protocol;
 pub mod num;
 pub mod ondisk;
 pub mod pipeline;

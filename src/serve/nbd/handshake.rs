@@ -6,6 +6,9 @@
 
 use super::export::{Export, Exports};
 use super::seat::{Seat, Seats};
+use crate::nbd_protocol::{
+    ALLOCATION, FIXED_NEWSTYLE, LEGACY_ZEROES, NO_ZEROES, OPTION_MAGIC, REPLY_MAGIC, info, option, rep,
+};
 use crate::num::wide;
 use crate::text::escape;
 use std::io;
@@ -14,17 +17,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Sent by the server first.
 const GREETING: &[u8; 16] = b"NBDMAGICIHAVEOPT";
-/// In front of every option.
-const OPTION_MAGIC: &[u8; 8] = b"IHAVEOPT";
-/// In front of every answer to an option.
-const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
-
-const FIXED_NEWSTYLE: u16 = 1 << 0;
-const NO_ZEROES: u16 = 1 << 1;
-
-/// Zero bytes after the answer to `EXPORT_NAME`, for a client that did not ask to be spared them.
-const LEGACY_ZEROES: usize = 124;
-
 /// Longest string in the protocol ("Values", "String").
 const MAX_STRING: u32 = 4096;
 /// Longest option that is looked at: one string of full length and the numbers around it.
@@ -34,42 +26,7 @@ const MAX_SKIP: u32 = 1 << 20;
 /// Options a client may send, nbdkit's number; and as many again for each export, of which some clients ask one by one.
 const MAX_OPTIONS: usize = 32;
 
-/// Options a client sends.
-mod option {
-    pub(super) const EXPORT_NAME: u32 = 1;
-    pub(super) const ABORT: u32 = 2;
-    pub(super) const LIST: u32 = 3;
-    pub(super) const INFO: u32 = 6;
-    pub(super) const GO: u32 = 7;
-    pub(super) const STRUCTURED_REPLY: u32 = 8;
-    pub(super) const LIST_META_CONTEXT: u32 = 9;
-    pub(super) const SET_META_CONTEXT: u32 = 10;
-}
-
-/// Kinds of answers.
-mod rep {
-    pub(super) const ACK: u32 = 1;
-    pub(super) const SERVER: u32 = 2;
-    pub(super) const INFO: u32 = 3;
-    pub(super) const META_CONTEXT: u32 = 4;
-    const ERROR: u32 = 1 << 31;
-    pub(super) const ERR_UNSUP: u32 = ERROR | 1;
-    pub(super) const ERR_POLICY: u32 = ERROR | 2;
-    pub(super) const ERR_INVALID: u32 = ERROR | 3;
-    pub(super) const ERR_UNKNOWN: u32 = ERROR | 6;
-    pub(super) const ERR_TOO_BIG: u32 = ERROR | 9;
-}
-
-/// Pieces of information that `INFO` and `GO` carry.
-mod info {
-    pub(super) const EXPORT: u16 = 0;
-    pub(super) const NAME: u16 = 1;
-    pub(super) const DESCRIPTION: u16 = 2;
-    pub(super) const BLOCK_SIZE: u16 = 3;
-}
-
-/// The one metadata context there is, and the number that stands for it in block status replies.
-const ALLOCATION: &[u8] = b"base:allocation";
+/// The number that stands for the one metadata context there is in block status replies.
 /// See [`ALLOCATION`].
 pub(super) const ALLOCATION_ID: u32 = 1;
 

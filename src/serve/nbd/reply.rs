@@ -4,6 +4,7 @@
 //! `write` without being copied. `doc/proto.md` of the NBD project, "Simple reply message", "Structured reply chunk".
 
 use crate::error::Error;
+use crate::nbd_protocol::{CHUNK_MAGIC, SIMPLE_MAGIC, chunk};
 use crate::num::wide;
 use crate::text::escape;
 
@@ -16,22 +17,8 @@ const ROOM: usize = 4096;
 /// Headers that may wait in that room; the rest is for the header of the data itself.
 const WAITING: usize = ROOM - 64;
 
-const SIMPLE_MAGIC: u32 = 0x6744_6698;
-const CHUNK_MAGIC: u32 = 0x668e_33ef;
-/// The flag of a reply's last chunk.
-const DONE: u16 = 1;
 /// Bytes of an error text; the specification allows 4096.
 const MAX_TEXT: usize = 1024;
-
-/// Kinds of chunks.
-mod kind {
-    pub(super) const NONE: u16 = 0;
-    pub(super) const OFFSET_DATA: u16 = 1;
-    pub(super) const OFFSET_HOLE: u16 = 2;
-    pub(super) const BLOCK_STATUS: u16 = 5;
-    pub(super) const ERROR: u16 = 1 << 15 | 1;
-    pub(super) const ERROR_OFFSET: u16 = 1 << 15 | 2;
-}
 
 /// Errors of the protocol, "Error values".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +90,7 @@ fn header(out: &mut Vec<u8>, flags: u16, kind: u16, cookie: u64, len: u64) {
 }
 
 const fn flags(last: bool) -> u16 {
-    if last { DONE } else { 0 }
+    if last { chunk::DONE } else { 0 }
 }
 
 impl Buffer {
@@ -123,18 +110,18 @@ impl Buffer {
 
     /// A chunk that says: done, nothing more to tell.
     pub(super) fn none(&mut self, cookie: u64) {
-        header(&mut self.waiting, DONE, kind::NONE, cookie, 0);
+        header(&mut self.waiting, chunk::DONE, chunk::NONE, cookie, 0);
     }
 
     /// The header of `len` bytes of data.
     pub(super) fn data_header(&mut self, cookie: u64, last: bool, offset: u64, len: u64) {
-        header(&mut self.waiting, flags(last), kind::OFFSET_DATA, cookie, len.saturating_add(8));
+        header(&mut self.waiting, flags(last), chunk::OFFSET_DATA, cookie, len.saturating_add(8));
         self.waiting.extend(offset.to_be_bytes());
     }
 
     /// A chunk that says: these bytes are zero.
     pub(super) fn hole(&mut self, cookie: u64, last: bool, offset: u64, len: u32) {
-        header(&mut self.waiting, flags(last), kind::OFFSET_HOLE, cookie, 12);
+        header(&mut self.waiting, flags(last), chunk::OFFSET_HOLE, cookie, 12);
         self.waiting.extend(offset.to_be_bytes());
         self.waiting.extend(len.to_be_bytes());
     }
@@ -142,8 +129,9 @@ impl Buffer {
     /// A chunk that says what failed, and ends the reply.
     pub(super) fn error(&mut self, cookie: u64, failure: &Failure) {
         let text = failure.message();
-        let (kind, tail) = if failure.offset.is_some() { (kind::ERROR_OFFSET, 14) } else { (kind::ERROR, 6) };
-        header(&mut self.waiting, DONE, kind, cookie, wide(text.len()).saturating_add(tail));
+        let (kind, tail) =
+            if failure.offset.is_some() { (chunk::ERROR_OFFSET, 14) } else { (chunk::ERROR, 6) };
+        header(&mut self.waiting, chunk::DONE, kind, cookie, wide(text.len()).saturating_add(tail));
         self.waiting.extend(failure.errno.code().to_be_bytes());
         self.waiting.extend(u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
         self.waiting.extend(text.as_bytes());
@@ -155,7 +143,7 @@ impl Buffer {
     /// A chunk with the status of consecutive extents: length and flags of each. Ends the reply.
     pub(super) fn status(&mut self, cookie: u64, context: u32, extents: &[(u32, u32)]) {
         let len = wide(extents.len()).saturating_mul(8).saturating_add(4);
-        header(&mut self.waiting, DONE, kind::BLOCK_STATUS, cookie, len);
+        header(&mut self.waiting, chunk::DONE, chunk::BLOCK_STATUS, cookie, len);
         self.waiting.extend(context.to_be_bytes());
         for (len, flags) in extents {
             self.waiting.extend(len.to_be_bytes());

@@ -2,26 +2,14 @@
 
 use super::export::MAX_REQUEST;
 use super::socket::Socket;
+use crate::nbd_protocol::{REQUEST_MAGIC, request as kinds};
 use crate::num::{narrow, wide};
 use std::io;
 
 /// Bytes read from the socket at once: room for 585 requests.
 const INBOX: usize = 16 << 10;
-const MAGIC: u32 = 0x2560_9513;
 /// Bytes of a request without its payload.
 const HEADER: usize = 28;
-
-/// Kinds of requests, `doc/proto.md` of the NBD project, "Request types".
-pub(super) mod kind {
-    pub(in super::super) const READ: u16 = 0;
-    pub(in super::super) const WRITE: u16 = 1;
-    pub(in super::super) const DISC: u16 = 2;
-    pub(in super::super) const FLUSH: u16 = 3;
-    pub(in super::super) const TRIM: u16 = 4;
-    pub(in super::super) const CACHE: u16 = 5;
-    pub(in super::super) const WRITE_ZEROES: u16 = 6;
-    pub(in super::super) const BLOCK_STATUS: u16 = 7;
-}
 
 /// Flags of requests, "Command flags".
 pub(super) mod flag {
@@ -50,7 +38,7 @@ impl Request {
         let (cookie, rest) = rest.split_first_chunk::<8>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
         let (length, _) = rest.split_first_chunk::<4>()?;
-        (u32::from_be_bytes(*magic) == MAGIC).then(|| Self {
+        (u32::from_be_bytes(*magic) == REQUEST_MAGIC).then(|| Self {
             flags: u16::from_be_bytes(*flags),
             kind: u16::from_be_bytes(*kind),
             cookie: u64::from_be_bytes(*cookie),
@@ -94,13 +82,13 @@ impl Inbox {
         }
         let Some(request) = self.held().first_chunk().and_then(Request::parse) else { return Ok(None) };
         self.start = self.start.saturating_add(HEADER);
-        if request.kind == kind::WRITE {
+        if request.kind == kinds::WRITE {
             // The data of a write follows it at once. It is refused, but has to be read over to stay in step.
             if request.length > MAX_REQUEST || !self.skip(request.length.into(), socket)? {
                 return Ok(None);
             }
         }
-        Ok(Some(request).filter(|request| request.kind != kind::DISC))
+        Ok(Some(request).filter(|request| request.kind != kinds::DISC))
     }
 
     /// Reads once more from the socket, behind what is held.
@@ -136,7 +124,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn request(kind: u16, length: u32) -> Vec<u8> {
-        let mut bytes = MAGIC.to_be_bytes().to_vec();
+        let mut bytes = REQUEST_MAGIC.to_be_bytes().to_vec();
         bytes.extend([0, 0]);
         bytes.extend(kind.to_be_bytes());
         bytes.extend(7_u64.to_be_bytes());
@@ -149,13 +137,13 @@ mod tests {
     fn the_data_of_a_write_is_read_over_wherever_it_is_split() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let sender = std::thread::spawn(move || {
-            client.write_all(&request(kind::WRITE, 100_000)).unwrap();
+            client.write_all(&request(kinds::WRITE, 100_000)).unwrap();
             client.write_all(&vec![0x25; 100_000]).unwrap();
-            client.write_all(&request(kind::READ, 4096)).unwrap();
+            client.write_all(&request(kinds::READ, 4096)).unwrap();
         });
         let (mut inbox, socket) = (Inbox::new(), Socket::Unix(server));
-        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kind::WRITE);
-        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kind::READ);
+        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kinds::WRITE);
+        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kinds::READ);
         sender.join().unwrap();
         assert_eq!(inbox.next(&socket).unwrap(), None);
     }

@@ -12,12 +12,13 @@ use super::Shared;
 use super::export::{Export, MAX_REQUEST};
 use super::handshake::{ALLOCATION_ID, Agreed};
 use super::reply::{Buffer, CHUNK, Errno, Failure};
-use super::request::{Inbox, Request, flag, kind};
+use super::request::{Inbox, Request, flag};
 use super::seat::Seat;
 use super::socket::Socket;
 use crate::block::check_range;
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind};
+use crate::nbd_protocol::request as kinds;
 use crate::num::{narrow, wide};
 use std::collections::VecDeque;
 use std::io;
@@ -175,17 +176,17 @@ impl Session {
     fn reply(&self, request: &Request, buffer: &mut Buffer) -> io::Result<()> {
         let cookie = request.cookie;
         let done = match request.kind {
-            kind::READ => self.read(request, buffer),
-            kind::BLOCK_STATUS => self.block_status(request, buffer),
-            kind::CACHE => self.advise(request).map(|()| self.done(cookie, buffer)).map_err(Stop::from),
-            kind::FLUSH if request.flags == 0 => {
+            kinds::READ => self.read(request, buffer),
+            kinds::BLOCK_STATUS => self.block_status(request, buffer),
+            kinds::CACHE => self.advise(request).map(|()| self.done(cookie, buffer)).map_err(Stop::from),
+            kinds::FLUSH if request.flags == 0 => {
                 self.done(cookie, buffer);
                 Ok(())
             }
-            kind::WRITE | kind::TRIM | kind::WRITE_ZEROES => {
+            kinds::WRITE | kinds::TRIM | kinds::WRITE_ZEROES => {
                 Err(Failure::new(Errno::Perm, "the export is read-only").into())
             }
-            kind::FLUSH => Err(Failure::new(Errno::Inval, "a flush takes no flags").into()),
+            kinds::FLUSH => Err(Failure::new(Errno::Inval, "a flush takes no flags").into()),
             _ => Err(Failure::new(Errno::Inval, "unknown command").into()),
         };
         match done {

@@ -8,25 +8,17 @@
 //! Fixed newstyle only; `doc/proto.md` of the NBD project, "Handshake phase".
 
 use crate::error::{Error, ErrorKind};
+use crate::nbd_protocol::{
+    ALLOCATION, FIXED_NEWSTYLE, LEGACY_ZEROES, NO_ZEROES, OPTION_MAGIC, REPLY_MAGIC, info, option, rep,
+};
 use crate::num::wide;
 use crate::text::escape;
 use std::io::{self, Read, Write};
 
 /// Sent by the server first; then one of the next two.
 const GREETING: &[u8; 8] = b"NBDMAGIC";
-const NEWSTYLE: &[u8; 8] = b"IHAVEOPT";
+const NEWSTYLE: &[u8; 8] = OPTION_MAGIC;
 const OLDSTYLE: u64 = 0x0000_4202_8186_1253;
-/// In front of every option.
-const OPTION_MAGIC: &[u8; 8] = NEWSTYLE;
-/// In front of every answer to an option.
-const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
-
-const FIXED_NEWSTYLE: u16 = 1 << 0;
-const NO_ZEROES: u16 = 1 << 1;
-
-/// Zero bytes behind the answer to `EXPORT_NAME` of a server that cannot spare us them.
-const LEGACY_ZEROES: usize = 124;
-
 /// Longest string in the protocol ("Values", "String").
 const MAX_STRING: usize = 4096;
 /// Longest answer to an option; a server that announces more is not talked to.
@@ -35,40 +27,6 @@ const MAX_REPLY: u32 = 64 << 10;
 const MAX_REPLIES: usize = 4096;
 /// Exports named where the one that is wanted does not exist.
 const MAX_NAMED: usize = 20;
-
-/// Options.
-mod option {
-    pub(super) const EXPORT_NAME: u32 = 1;
-    pub(super) const ABORT: u32 = 2;
-    pub(super) const LIST: u32 = 3;
-    pub(super) const GO: u32 = 7;
-    pub(super) const STRUCTURED_REPLY: u32 = 8;
-    pub(super) const SET_META_CONTEXT: u32 = 10;
-}
-
-/// Kinds of answers.
-mod rep {
-    pub(super) const ACK: u32 = 1;
-    pub(super) const SERVER: u32 = 2;
-    pub(super) const INFO: u32 = 3;
-    pub(super) const META_CONTEXT: u32 = 4;
-    pub(super) const ERROR: u32 = 1 << 31;
-    pub(super) const ERR_UNSUP: u32 = ERROR | 1;
-    pub(super) const ERR_POLICY: u32 = ERROR | 2;
-    pub(super) const ERR_TLS_REQD: u32 = ERROR | 5;
-    pub(super) const ERR_UNKNOWN: u32 = ERROR | 6;
-    pub(super) const ERR_SHUTDOWN: u32 = ERROR | 7;
-    pub(super) const ERR_BLOCK_SIZE_REQD: u32 = ERROR | 8;
-}
-
-/// Pieces of information.
-mod info {
-    pub(super) const EXPORT: u16 = 0;
-    pub(super) const BLOCK_SIZE: u16 = 3;
-}
-
-/// The one metadata context that is asked for.
-const ALLOCATION: &[u8] = b"base:allocation";
 
 /// The largest minimum block size that the protocol allows.
 const MAX_MINIMUM: u32 = 64 << 10;

@@ -11,6 +11,7 @@
 use super::handshake::{Agreed, take};
 use super::stream::Stream;
 use crate::counters::COUNTERS;
+use crate::nbd_protocol::{CHUNK_MAGIC, REQUEST_MAGIC, SIMPLE_MAGIC, chunk, request};
 use crate::num::{narrow, wide};
 use crate::text::escape;
 use std::collections::{BTreeMap, HashMap};
@@ -19,29 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-const REQUEST_MAGIC: u32 = 0x2560_9513;
-const SIMPLE_MAGIC: u32 = 0x6744_6698;
-const CHUNK_MAGIC: u32 = 0x668e_33ef;
-
-/// Kinds of requests.
-mod request {
-    pub(super) const READ: u16 = 0;
-    pub(super) const DISCONNECT: u16 = 2;
-    pub(super) const BLOCK_STATUS: u16 = 7;
-}
-
-/// Kinds of chunks.
-mod chunk {
-    /// The flag of an answer's last one.
-    pub(super) const DONE: u16 = 1;
-    pub(super) const NONE: u16 = 0;
-    pub(super) const OFFSET_DATA: u16 = 1;
-    pub(super) const OFFSET_HOLE: u16 = 2;
-    pub(super) const BLOCK_STATUS: u16 = 5;
-    /// Set in all that report an error.
-    pub(super) const IS_ERROR: u16 = 1 << 15;
-}
 
 /// `ESHUTDOWN`: another connection may be served.
 const SHUTDOWN: u32 = 108;
@@ -258,7 +236,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         // A farewell that does not arrive is none the worse for the server: it sees the end.
-        let _ = self.write(request::DISCONNECT, 0, 0, 0);
+        let _ = self.write(request::DISC, 0, 0, 0);
         self.shared.break_off("closed");
     }
 }
