@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::engine::Mapper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::Tree;
-use crate::fs::{Content, FileSystem, FsCx, FsFacts};
+use crate::fs::{Content, FileSystem, FsCx, Journal};
 use crate::guest::{Device, Guest};
 use crate::image::{OpenCx, Opened};
 use crate::keys::Keys;
@@ -23,6 +23,8 @@ pub struct Options {
     pub format: Option<String>,
     /// `--layer`: which of the image's layers is the disk.
     pub layer: Option<String>,
+    /// `--journal`: what to do with a journal that waits.
+    pub journal: Journal,
     /// The process's block cache.
     pub cache: Arc<Cache>,
     /// What opens locked images and volumes.
@@ -44,6 +46,7 @@ impl Default for Options {
         Self {
             format: None,
             layer: None,
+            journal: Journal::default(),
             cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)),
             keys: Arc::default(),
             source: Arc::default(),
@@ -142,15 +145,16 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
 pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
     let name = given.name();
     let image = open_image(given, options)?;
-    Ok(above(name, image))
+    Ok(above(name, image, options))
 }
 
 /// Everything above an opened disk.
 #[must_use]
-pub fn above(name: String, image: Opened) -> Stack {
+pub fn above(name: String, image: Opened, options: &Options) -> Stack {
     let mut warnings = image.warnings.clone();
-    let discovery = discover(&image.disk);
-    let others: Vec<Disk> = (1..).zip(&image.others).map(|(number, image)| further(number, image)).collect();
+    let discovery = discover(&image.disk, options);
+    let others: Vec<Disk> =
+        (1..).zip(&image.others).map(|(number, image)| further(number, image, options)).collect();
     for disk in std::iter::once(&discovery).chain(others.iter().map(|disk| &disk.discovery)) {
         warnings.extend(disk.warnings.iter().cloned());
     }
@@ -161,9 +165,18 @@ pub fn above(name: String, image: Opened) -> Stack {
         .iter()
         .flat_map(|disk| disk.discovery.volumes.iter().map(|volume| (disk.number, disk.id.as_str(), volume)));
     let all = first.chain(further);
-    for (disk, id, volume) in all.filter(|(_, _, volume)| volume.claimed_by.is_none()) {
-        let budget = Budget::new(Limits::OPEN);
-        let content = crate::fs::detect(&volume.source, &FsCx { budget: &budget });
+    let all: Vec<_> = all.filter(|(_, _, volume)| volume.claimed_by.is_none()).collect();
+    let sources: Vec<Arc<dyn BlockSource>> =
+        all.iter().map(|(_, _, volume)| Arc::clone(&volume.source)).collect();
+    let budgets: Vec<Budget> = all.iter().map(|_| Budget::new(Limits::OPEN)).collect();
+    let mapper = Mapper::new(Arc::clone(&options.cache));
+    let none = Budget::new(Limits::OPEN);
+    let cx = |at: usize| FsCx {
+        budget: budgets.get(at).unwrap_or(&none),
+        mapper: &mapper,
+        journal: options.journal,
+    };
+    for ((disk, id, volume), content) in all.iter().copied().zip(crate::fs::detect_all(&sources, &cx)) {
         if let Err(error) = &content {
             warnings.push(format!("{}: {}", volume.id, error.chain()));
         }
@@ -180,15 +193,16 @@ pub fn above(name: String, image: Opened) -> Stack {
     Stack { name, image, discovery, others, contents, devices, guests, warnings }
 }
 
-fn discover(disk: &Arc<dyn BlockSource>) -> Discovery {
+fn discover(disk: &Arc<dyn BlockSource>, options: &Options) -> Discovery {
     let budget = Budget::new(Limits::OPEN);
-    crate::volume::discover(disk, &VolCx { budget: &budget })
+    let mapper = Mapper::new(Arc::clone(&options.cache));
+    crate::volume::discover(disk, &VolCx { budget: &budget, mapper: &mapper, keys: &options.keys })
 }
 
 /// Looks through a further disk of the machine, `number` counted from 0.
-fn further(number: u32, image: &Opened) -> Disk {
+fn further(number: u32, image: &Opened, options: &Options) -> Disk {
     let id = format!("disk{}", number.saturating_add(1));
-    let mut discovery = discover(&image.disk);
+    let mut discovery = discover(&image.disk, options);
     for volume in &mut discovery.volumes {
         volume.id = if volume.id == WHOLE { id.clone() } else { format!("{id}/{}", volume.id) };
     }
@@ -211,15 +225,11 @@ fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>
         ..Device::default()
     };
     match content {
-        Some(Content::Files(systems)) => {
-            let facts: Vec<FsFacts> = systems.iter().map(|fs| fs.facts()).collect();
-            warnings.extend(
-                facts.iter().flat_map(|facts| &facts.warnings).map(|line| format!("{}: {line}", volume.id)),
-            );
-            if let Some(first) = facts.into_iter().next() {
-                (device.kind, device.uuid, device.label) = (first.kind, first.uuid, first.label);
-            }
-            device.systems.clone_from(systems);
+        Some(Content::Files(fs)) => {
+            let facts = fs.facts();
+            warnings.extend(facts.warnings.iter().map(|line| format!("{}: {line}", volume.id)));
+            (device.kind, device.uuid, device.label) = (facts.kind, facts.uuid, facts.label);
+            device.system = Some(Arc::clone(fs));
         }
         // A volume that cannot even be probed keeps no identity; what failed is in the warnings already.
         content => {
@@ -262,18 +272,15 @@ impl Stack {
 
     /// Every file system that we read, with its volume.
     pub fn filesystems(&self) -> impl Iterator<Item = (&str, &Arc<dyn FileSystem>)> {
-        self.contents.iter().flat_map(|content| {
-            let systems = match &content.content {
-                Ok(Content::Files(systems)) => systems.as_slice(),
-                _ => &[],
-            };
-            systems.iter().map(|fs| (content.volume.as_str(), fs))
+        self.contents.iter().filter_map(|content| match &content.content {
+            Ok(Content::Files(fs)) => Some((content.volume.as_str(), fs)),
+            _ => None,
         })
     }
 
     /// Facts of every file system, with its volume.
     #[must_use]
-    pub fn facts(&self) -> Vec<(&str, FsFacts)> {
+    pub fn facts(&self) -> Vec<(&str, crate::fs::FsFacts)> {
         self.filesystems().map(|(volume, fs)| (volume, fs.facts())).collect()
     }
 

@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["block", "locator", "cache", "counters", "budget", "nbd_protocol"]),
     ("engine", &["block", "cache", "counters"]),
     ("image", &["engine", "block", "budget", "locator", "ondisk", "confined", "counters", "keys", "crypt"]),
-    ("volume", &["engine", "block", "budget", "ondisk"]),
+    ("volume", &["engine", "block", "budget", "ondisk", "crypt", "keys"]),
     ("fs", &["engine", "block", "budget", "ondisk", "confined"]),
     ("guest", &["fs", "budget", "ondisk"]),
     (

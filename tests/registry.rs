@@ -66,7 +66,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/fs/mod.rs",
         list: "pub const FILESYSTEMS:",
         end: "\n}",
-        helpers: &["identity", "tree"],
+        helpers: &["identity", "meta", "overlay", "tree"],
     },
     Registry {
         folder: "src/source",

@@ -12,6 +12,8 @@ mod common;
 
 use imgmount::block::BlockSource;
 use imgmount::budget::{Budget, Limits};
+use imgmount::engine::Mapper;
+use imgmount::keys::Keys;
 use imgmount::source::memory::Memory;
 use imgmount::volume::{Discovery, TableKind, VolCx, discover};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,9 @@ use std::sync::Arc;
 
 fn look(bytes: Vec<u8>) -> Discovery {
     let disk: Arc<dyn BlockSource> = Arc::new(Memory::new(bytes, "disk"));
-    discover(&disk, &VolCx { budget: &Budget::new(Limits::OPEN) })
+    let mapper = Mapper::new(Arc::default());
+    let cx = VolCx { budget: &Budget::new(Limits::OPEN), mapper: &mapper, keys: &Keys::default() };
+    discover(&disk, &cx)
 }
 
 fn look_at(path: &Path) -> Discovery {

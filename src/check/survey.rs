@@ -42,16 +42,13 @@ impl Survey {
             let volume = &content.volume;
             match &content.content {
                 Err(error) => found.unread.push(format!("{volume} could not be read: {}", error.chain())),
-                Ok(Content::Files(systems)) => {
-                    for fs in systems {
-                        match role(volume, fs) {
-                            Ok(role) => found.roles.push((volume.clone(), role)),
-                            Err(error) => {
-                                found.unread.push(format!("{volume} could not be read: {}", error.chain()));
-                            }
-                        }
+                Ok(Content::Files(fs)) => match role(volume, fs) {
+                    Ok(role) => found.roles.push((volume.clone(), role)),
+                    Err(error) => {
+                        found.unread.push(format!("{volume} could not be read: {}", error.chain()));
                     }
-                }
+                },
+                Ok(Content::Member(_)) => {}
                 Ok(Content::Known(kind)) if NO_ROOT.contains(kind) => {
                     found.others.push((volume.clone(), kind));
                 }

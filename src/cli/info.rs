@@ -233,6 +233,7 @@ fn volume_object(stack: &Stack, volume: &Volume) -> Value {
         "member_of": volume.claimed_by,
         "content": content.map(|content| match content {
             Ok(Content::Files(_)) => "files",
+            Ok(Content::Member(_)) => "member",
             Ok(Content::Known(name)) => name,
             Ok(Content::Unknown) => "unknown",
             Err(_) => "unreadable",
@@ -242,26 +243,25 @@ fn volume_object(stack: &Stack, volume: &Volume) -> Value {
 
 fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
     match &content.content {
-        Ok(Content::Files(systems)) => systems
-            .iter()
-            .map(|fs| {
-                let facts = fs.facts();
-                json!({
-                    "volume": content.volume,
-                    "type": facts.kind,
-                    "label": plain(&facts.label),
-                    "uuid": facts.uuid,
-                    "size": facts.size,
-                    "free": facts.free,
-                    "block_size": facts.block_size,
-                    "inodes": facts.inodes,
-                    "free_inodes": facts.free_inodes,
-                    "state": facts.state.name(),
-                    "features": facts.features,
-                    "last_mounted": plain(&facts.last_mounted),
-                })
-            })
-            .collect(),
+        Ok(Content::Files(fs)) => {
+            let facts = fs.facts();
+            vec![json!({
+                "volume": content.volume,
+                "type": facts.kind,
+                "label": plain(&facts.label),
+                "uuid": facts.uuid,
+                "size": facts.size,
+                "free": facts.free,
+                "block_size": facts.block_size,
+                "inodes": facts.inodes,
+                "free_inodes": facts.free_inodes,
+                "state": facts.state.name(),
+                "features": facts.features,
+                "last_mounted": plain(&facts.last_mounted),
+            })]
+        }
+        // Shown with the first device.
+        Ok(Content::Member(_)) => Vec::new(),
         Ok(Content::Known(name)) => vec![json!({
             "volume": content.volume,
             "type": name,
@@ -465,7 +465,7 @@ fn volumes(stack: &Stack, found: &Discovery) -> Vec<String> {
             let start = part.map_or_else(String::new, |part| format!("at {}", human_size(part.start)));
             let what = content(stack, &volume.id).map_or_else(
                 || volume.claimed_by.map(|manager| format!("member of {manager}")).unwrap_or_default(),
-                what,
+                |content| what(stack, content),
             );
             [volume.id.clone(), start, human_size(volume.source.len()), kind, what]
         })
@@ -479,15 +479,19 @@ fn volumes(stack: &Stack, found: &Discovery) -> Vec<String> {
 }
 
 /// What stands on a volume, in words.
-fn what(content: &VolumeContent) -> String {
+fn what(stack: &Stack, content: &VolumeContent) -> String {
     match &content.content {
-        Ok(Content::Files(systems)) => {
-            systems.iter().map(|fs| fs_line(&fs.facts())).collect::<Vec<_>>().join("; ")
-        }
+        Ok(Content::Files(fs)) => fs_line(&fs.facts()),
+        Ok(Content::Member(first)) => format!("a further device of {}", volume_at(stack, *first)),
         Ok(Content::Known(name)) => (*name).to_owned(),
         Ok(Content::Unknown) => "no signature we know".to_owned(),
         Err(error) => format!("cannot be read: {}", error.chain()),
     }
+}
+
+/// The id of the volume on which a file system of several devices is shown.
+fn volume_at(stack: &Stack, at: usize) -> &str {
+    stack.contents.get(at).map_or("another volume", |content| &content.volume)
 }
 
 fn fs_line(facts: &FsFacts) -> String {
@@ -523,10 +527,10 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
     ));
     for volume in stack.volumes() {
         let seen = match content(stack, &volume.id).map(|content| &content.content) {
-            Some(Ok(Content::Files(systems))) => {
-                let kinds: Vec<&str> = systems.iter().map(|fs| fs.facts().kind).collect();
-                format!("{} with files, but it is no root of a system we know", kinds.join(", "))
+            Some(Ok(Content::Files(fs))) => {
+                format!("{} with files, but it is no root of a system we know", fs.facts().kind)
             }
+            Some(Ok(Content::Member(first))) => format!("a further device of {}", volume_at(stack, *first)),
             Some(Ok(Content::Known(name))) => format!("{name}, which this version does not look into"),
             Some(Ok(Content::Unknown)) => {
                 format!("no signature we know; it begins with {}", first_bytes(volume))

@@ -100,7 +100,14 @@ pub fn options(common: &Common) -> Options {
         spool: None,
     };
     let (format, layer) = (common.format.clone(), common.layer.clone());
-    Options { format, layer, cache, keys: Arc::clone(&common.keys), source: Arc::new(source) }
+    Options {
+        format,
+        layer,
+        journal: crate::fs::Journal::default(),
+        cache,
+        keys: Arc::clone(&common.keys),
+        source: Arc::new(source),
+    }
 }
 
 /// Opens everything that parsing the image may touch.
@@ -200,8 +207,9 @@ fn spool_dir(named: &OsStr, common: &Common) -> PathBuf {
 /// When the source or the image cannot be opened.
 pub fn open(image: &OsStr, common: &Common) -> Result<Stack> {
     let given = given(image, common)?;
-    let (_, opened) = open_image(image, &given, &options(common), common)?;
-    Ok(crate::stack::above(given.name(), opened))
+    let options = options(common);
+    let (_, opened) = open_image(image, &given, &options, common)?;
+    Ok(crate::stack::above(given.name(), opened, &options))
 }
 
 /// Opens an image and nothing above its disk; also the file as it lies. That is opened once, however often a person

@@ -617,13 +617,12 @@ fn exports_of(stack: &Stack, name: &str) -> Vec<Export> {
         };
         let content = stack.contents.iter().find(|content| content.volume == volume.id);
         match content.map(|content| &content.content) {
-            Some(Ok(Content::Files(systems))) => {
-                for facts in systems.iter().map(|fs| fs.facts()) {
-                    about.push_str(", ");
-                    about.push_str(facts.kind);
-                    if !facts.label.is_empty() {
-                        about.push_str(&format!(" '{}'", facts.label));
-                    }
+            Some(Ok(Content::Files(fs))) => {
+                let facts = fs.facts();
+                about.push_str(", ");
+                about.push_str(facts.kind);
+                if !facts.label.is_empty() {
+                    about.push_str(&format!(" '{}'", facts.label));
                 }
             }
             Some(Ok(Content::Known(kind))) => about.push_str(&format!(", {kind}")),

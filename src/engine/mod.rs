@@ -47,10 +47,33 @@ impl Mapper {
         Self { cache }
     }
 
+    /// A place in the cache for units of a reader of its own.
+    #[must_use]
+    pub fn units(&self) -> Units {
+        Units { owner: self.cache.new_owner(), cache: Arc::clone(&self.cache) }
+    }
+
     /// The layout as a source.
     pub fn map(&self, layout: impl Layout + 'static) -> Arc<dyn BlockSource> {
         let (owner, cache) = (self.cache.new_owner(), Arc::clone(&self.cache));
         Arc::new(Mapped(Arc::new(Inner { layout, cache, owner, last_end: AtomicU64::new(u64::MAX) })))
+    }
+}
+
+/// Units that one reader unpacks by itself, in the process's cache: compressed extents of a file system.
+#[derive(Clone, Debug)]
+pub struct Units {
+    cache: Arc<Cache>,
+    owner: u64,
+}
+
+impl Units {
+    /// The unit, from the cache or from `load`. Of several callers one loads; the others wait for its result.
+    ///
+    /// # Errors
+    /// What `load` reports.
+    pub fn get(&self, unit: u64, load: impl FnOnce() -> Result<Vec<u8>>) -> Result<Arc<Vec<u8>>> {
+        self.cache.get_or_load(Key { owner: self.owner, unit }, load)
     }
 }
 

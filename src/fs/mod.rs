@@ -2,13 +2,16 @@
 
 use crate::block::{BlockSource, Probe, ProbeBytes, Run};
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::engine::Mapper;
+use crate::error::{Error, ErrorKind, Result};
 use crate::text::Text;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub mod identity;
+mod meta;
+mod overlay;
 pub mod tree;
 
 registry! {
@@ -256,13 +259,44 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     fn ignores_case(&self) -> bool {
         false
     }
+
+    /// The trees that can be mounted alone, where the file system has such: btrfs's subvolumes. This object is one of them.
+    ///
+    /// # Errors
+    /// When their list cannot be read.
+    fn subvolumes(&self) -> Result<Vec<Subvolume>> {
+        Ok(Vec::new())
+    }
+
+    /// One of [`FileSystem::subvolumes`] as a tree of its own, by its number.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; when its root cannot be read.
+    fn subvolume(&self, id: u64) -> Result<Arc<dyn FileSystem>> {
+        Err(Error::not_found(format!("subvolume {id}")))
+    }
 }
 
-/// The trees of one file system: one, or several where it has subvolumes.
-pub type Trees = Vec<Arc<dyn FileSystem>>;
+/// A tree inside a file system that can be mounted alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subvolume {
+    /// Its number, as `subvolid=` takes it.
+    pub id: u64,
+    /// Its path from the top of the file system, without a leading `/`; empty for the top itself.
+    pub path: Vec<u8>,
+    /// A mount without options shows this one.
+    pub is_default: bool,
+    /// It cannot be written: most snapshots.
+    pub is_read_only: bool,
+    /// UUID of the one it was made from, if it is a snapshot.
+    pub parent: Option<String>,
+}
 
 /// Opens a file system from its devices.
-pub type Open = fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Trees>;
+pub type Open = fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Arc<dyn FileSystem>>;
+
+/// The identity that the devices of one file system share.
+pub type SetOf = fn(&Probe<'_>) -> Option<[u8; 16]>;
 
 /// A kind of file system.
 pub struct FsKind {
@@ -270,8 +304,15 @@ pub struct FsKind {
     pub name: &'static str,
     /// Does the volume carry its signature?
     pub claims: fn(&Probe<'_>) -> bool,
-    /// Opens it: several devices in, several trees out (subvolumes).
+    /// Where one file system may have several devices: the identity that they share.
+    pub set: Option<SetOf>,
+    /// Opens it, from all of its devices that are there.
     pub open: Open,
+}
+
+/// The device of a kind that has one.
+fn only(devices: &[Arc<dyn BlockSource>]) -> Result<Arc<dyn BlockSource>> {
+    devices.first().cloned().ok_or_else(|| Error::new(ErrorKind::Internal, "a file system without a device"))
 }
 
 impl fmt::Debug for FsKind {
@@ -285,13 +326,29 @@ impl fmt::Debug for FsKind {
 pub struct FsCx<'a> {
     /// What it may cost.
     pub budget: &'a Budget,
+    /// Gives access to the process's cache, for what is stored packed.
+    pub mapper: &'a Mapper,
+    /// What to do with a journal that waits.
+    pub journal: Journal,
+}
+
+/// What to do with a journal, or log, that was not played back when the image was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// Show what the kernel would show after mounting: it is played back in memory.
+    #[default]
+    Replay,
+    /// Show what lies on the disk.
+    Ignore,
 }
 
 /// What stands on a volume.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A file system we read.
-    Files(Vec<Arc<dyn FileSystem>>),
+    Files(Arc<dyn FileSystem>),
+    /// A further device of the file system that is shown on another volume: its number among those given.
+    Member(usize),
     /// Something with a signature that we know by name only: `swap`, `xfs`, `crypto_LUKS`, ...
     Known(&'static str),
     /// No signature we know.
@@ -303,12 +360,64 @@ pub enum Content {
 /// # Errors
 /// When its signature is there but it cannot be opened.
 pub fn detect(volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Content> {
+    detect_all(std::slice::from_ref(volume), &|_| *cx).pop().unwrap_or(Ok(Content::Unknown))
+}
+
+/// What a look at a volume's first bytes says.
+enum Seen {
+    Kind(&'static FsKind, Option<[u8; 16]>),
+    Other(Content),
+}
+
+/// Looks at every volume and opens what stands on them: one content for each, in their order. Volumes that belong to one
+/// file system are opened together; `cx` makes a context for the file system on the volume of that number.
+pub fn detect_all<'a>(
+    volumes: &[Arc<dyn BlockSource>],
+    cx: &dyn Fn(usize) -> FsCx<'a>,
+) -> Vec<Result<Content>> {
+    let seen: Vec<Result<Seen>> = volumes.iter().map(look).collect();
+    let set_of = |at: usize| match seen.get(at) {
+        Some(Ok(Seen::Kind(kind, Some(set)))) => Some((kind.name, *set)),
+        _ => None,
+    };
+    let mut contents = Vec::new();
+    for (at, seen) in seen.iter().enumerate() {
+        let kind = match seen {
+            Ok(Seen::Kind(kind, _)) => *kind,
+            Ok(Seen::Other(content)) => {
+                contents.push(Ok(content.clone()));
+                continue;
+            }
+            Err(error) => {
+                contents.push(Err(error.clone()));
+                continue;
+            }
+        };
+        let own = set_of(at);
+        let is_with = |other: usize| other == at || (own.is_some() && set_of(other) == own);
+        let first = (0..volumes.len()).find(|other| is_with(*other)).unwrap_or(at);
+        if first != at {
+            contents.push(Ok(Content::Member(first)));
+            continue;
+        }
+        let devices: Vec<Arc<dyn BlockSource>> = volumes
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| is_with(*other))
+            .map(|(_, v)| Arc::clone(v))
+            .collect();
+        contents.push((kind.open)(&devices, &cx(at)).map(Content::Files));
+    }
+    contents
+}
+
+fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
     let bytes = ProbeBytes::read(&**volume, "")?;
     let probe = bytes.view();
-    if let Some(kind) = FILESYSTEMS.iter().find(|kind| (kind.claims)(&probe)) {
-        return (kind.open)(std::slice::from_ref(volume), cx).map(Content::Files);
-    }
-    Ok(known(&probe).map_or(Content::Unknown, Content::Known))
+    Ok(match FILESYSTEMS.iter().find(|kind| (kind.claims)(&probe)) {
+        Some(kind) => Seen::Kind(kind, kind.set.and_then(|set| set(&probe))),
+        None => Seen::Other(known(&probe).map_or(Content::Unknown, Content::Known)),
+    })
 }
 
 /// Signatures that have a name but no reader yet: offset, magic, `blkid`'s word.

@@ -38,7 +38,7 @@ pub(super) fn assemble(
     for line in lines {
         let place = format!("/etc/fstab line {}", line.evidence.line.unwrap_or(0));
         let why = match resolve(&line.spec(), devices) {
-            Found::Device(device) => match device.systems.first() {
+            Found::Device(device) => match &device.system {
                 _ if device.volume == root.volume => continue,
                 Some(fs) => {
                     mount(&mut done, line, device, fs, &place);

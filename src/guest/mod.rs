@@ -60,8 +60,8 @@ pub struct Device {
     pub uuid: Option<String>,
     /// The file system's label.
     pub label: Text,
-    /// Its trees, if we read it.
-    pub systems: Vec<Arc<dyn FileSystem>>,
+    /// Its file system, if we read it.
+    pub system: Option<Arc<dyn FileSystem>>,
     /// It is all zero where a signature would stand.
     pub is_blank: bool,
 }
@@ -76,7 +76,7 @@ impl Device {
     /// Could it be the device that an unknown UUID or label means?
     #[must_use]
     pub fn may_hide_an_identity(&self) -> bool {
-        self.systems.is_empty() && self.uuid.is_none() && !self.is_blank
+        self.system.is_none() && self.uuid.is_none() && !self.is_blank
     }
 
     /// Are other volumes made of it, that we do not see?
@@ -122,13 +122,12 @@ pub struct Guest {
 pub fn roots(devices: &[Device]) -> Vec<Guest> {
     let mut found = Vec::new();
     for device in devices {
-        for fs in &device.systems {
-            // One that cannot be read is no root; `Role` says so to who asks for it.
-            if let Ok(role) = role::role(&device.volume, fs)
-                && role.purpose == role::Purpose::Root
-            {
-                found.push((role.score, Guest::new(device, fs, devices)));
-            }
+        // One that cannot be read is no root; `Role` says so to who asks for it.
+        if let Some(fs) = &device.system
+            && let Ok(role) = role::role(&device.volume, fs)
+            && role.purpose == role::Purpose::Root
+        {
+            found.push((role.score, Guest::new(device, fs, devices)));
         }
     }
     found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
@@ -362,7 +361,7 @@ mod tests {
             part_number: Some(number),
             uuid: Some(uuid.to_owned()),
             kind: "ext4",
-            systems: vec![Arc::new(MemoryFs::new(&files))],
+            system: Some(Arc::new(MemoryFs::new(&files))),
             ..Device::default()
         }
     }

@@ -238,7 +238,7 @@ pub fn jobs(stack: &Stack) -> Vec<(&'static Reader, String)> {
 fn volumes_with(stack: &Stack, fits: impl Fn(&str) -> bool) -> Vec<String> {
     use crate::fs::Content;
     let stands = |content: &&crate::stack::VolumeContent| match &content.content {
-        Ok(Content::Files(systems)) => systems.iter().any(|fs| fits(fs.facts().kind)),
+        Ok(Content::Files(fs)) => fits(fs.facts().kind),
         Ok(Content::Known(name)) => fits(name),
         _ => false,
     };

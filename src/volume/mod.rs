@@ -5,8 +5,9 @@
 
 use crate::block::{BlockSource, Probe, ProbeBytes};
 use crate::budget::Budget;
-use crate::engine::Slice;
+use crate::engine::{Mapper, Slice};
 use crate::error::Result;
+use crate::keys::Keys;
 use crate::text::Text;
 use std::fmt;
 use std::sync::Arc;
@@ -117,6 +118,10 @@ impl fmt::Debug for Manager {
 pub struct VolCx<'a> {
     /// What it may cost.
     pub budget: &'a Budget,
+    /// Turns layouts into sources.
+    pub mapper: &'a Mapper,
+    /// What opens locked volumes.
+    pub keys: &'a Keys,
 }
 
 /// What a manager made.

@@ -88,7 +88,7 @@ mod tests {
             sums: Vec::new(),
             warnings: Vec::new(),
         };
-        let stack = crate::stack::above("disk".to_owned(), image);
+        let stack = crate::stack::above("disk".to_owned(), image, &crate::stack::Options::default());
         let settings = Settings::default();
         let table: toml::Table = toml::from_str(&format!("max = \"{max}\"")).unwrap();
         Qcow2Size.run(&Subject::new(&stack, &settings, full_scan), &Args::new(&table)).unwrap()

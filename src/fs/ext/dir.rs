@@ -271,7 +271,7 @@ impl Ext {
     ///
     /// # Errors
     /// `Corrupt` when it is a hole or lies past the end.
-    pub(super) fn directory_block(&self, inode: &Inode, logical: u64) -> Result<super::meta::Bytes> {
+    pub(super) fn directory_block(&self, inode: &Inode, logical: u64) -> Result<crate::fs::meta::Bytes> {
         let end = inode.size.checked_div(self.sb.block_size).unwrap_or(0);
         let place = if logical < end { self.map(inode, logical, 1)?.place } else { Place::Hole };
         match place {

@@ -5,9 +5,9 @@
 
 use super::Ext;
 use super::features::Set;
-use super::meta::Bytes;
 use super::superblock::Superblock;
 use crate::error::{At, Error, Result};
+use crate::fs::meta::Bytes;
 use crate::fs::{FileType, Ino, Stat, Time};
 use crate::num::{narrow, wide};
 use crate::ondisk::{get_le16, get_le32, parse_struct};

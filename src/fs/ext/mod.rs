@@ -6,12 +6,12 @@
 //! inode ─ xattr              owner, mode, times; attributes; small files
 //! map ─ extent | indirect    file block → volume block
 //! dir ─ htree, fscrypt       names; finding one by its hash; showing encrypted ones
-//! meta                       the metadata blocks seen last
 //! ```
 //! Each file reads one structure of the disk and can be fed alone: `parse` functions take bytes. File data is read
 //! straight from the volume, one read for each run of blocks. A journal that waits is not replayed; it is said.
 
-use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Trees, Xattr};
+use super::meta::Meta;
+use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Xattr};
 use crate::block::{self, BlockSource, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
@@ -20,7 +20,6 @@ use crate::text::Text;
 use features::{Features, Set};
 use inode::{BLOCK_AT, BLOCK_BYTES, Inode, flag};
 use map::Place;
-use meta::Meta;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -35,12 +34,11 @@ mod htree;
 mod indirect;
 mod inode;
 mod map;
-mod meta;
 mod superblock;
 mod xattr;
 
 /// The ext family.
-pub const KIND: FsKind = FsKind { name: "ext", claims, open };
+pub const KIND: FsKind = FsKind { name: "ext", claims, set: None, open };
 
 /// The root directory's inode.
 const ROOT: u64 = 2;
@@ -53,12 +51,8 @@ fn claims(probe: &Probe<'_>) -> bool {
     probe.has(0x438, &superblock::MAGIC) && block_size.is_some_and(|log| log <= 6)
 }
 
-fn open(volumes: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Trees> {
-    let mut trees = Trees::new();
-    for volume in volumes {
-        trees.push(Arc::new(Ext::open(Arc::clone(volume), cx)?));
-    }
-    Ok(trees)
+fn open(devices: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Arc<dyn FileSystem>> {
+    Ok(Arc::new(Ext::open(super::only(devices)?, cx)?))
 }
 
 /// An ext2, ext3 or ext4 file system.

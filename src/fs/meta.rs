@@ -1,8 +1,8 @@
 //! Metadata blocks, kept for a while: a small cache in front of the volume, so that a walk over a hundred thousand
-//! files takes few reads. File data never enters it.
+//! files takes few reads. File data never enters it. Every file system reads its structures through one.
 //!
-//! Inode tables, directories and descriptors are read in pieces of 64 KiB, because their neighbours are wanted next;
-//! extent and indirect blocks alone, because theirs are file data.
+//! Inode tables, directories and descriptors are read in pieces of 64 KiB ([`Meta::near`]), because their neighbours are
+//! wanted next; blocks whose neighbours are file data alone ([`Meta::block`]).
 
 use crate::block::{BlockSource, check_range};
 use crate::error::Result;
