@@ -10,11 +10,29 @@
     reason = "a test panics where something is wrong"
 )]
 
+#[path = "fs/btrfs.rs"]
+mod btrfs;
 mod common;
+#[path = "fs/erofs.rs"]
+mod erofs;
+#[path = "fs/exfat.rs"]
+mod exfat;
 #[path = "fs/ext.rs"]
 mod ext;
+#[path = "fs/fat.rs"]
+mod fat;
+#[path = "fs/hostile.rs"]
+mod hostile;
+#[path = "fs/iso9660.rs"]
+mod iso9660;
 #[path = "fs/samples.rs"]
 mod samples;
+#[path = "fs/squashfs.rs"]
+mod squashfs;
+#[path = "fs/udf.rs"]
+mod udf;
+#[path = "fs/xfs.rs"]
+mod xfs;
 
 use imgmount::block::{BlockSource, Extent, Place, check_range};
 use imgmount::budget::{Budget, Limits};

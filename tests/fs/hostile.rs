@@ -1,0 +1,1 @@
+//! Damaged file systems of every kind end in errors, and soon.
