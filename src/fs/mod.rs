@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub mod identity;
+#[allow(dead_code, reason = "the file systems that pack with it follow")]
+mod lzo;
 mod meta;
 mod overlay;
 pub mod tree;
