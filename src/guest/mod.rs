@@ -64,6 +64,12 @@ pub struct Device {
     pub system: Option<Arc<dyn FileSystem>>,
     /// It is all zero where a signature would stand.
     pub is_blank: bool,
+    /// Further names that a running Linux gives it, as paths: `/dev/vg0/root`, `/dev/mapper/vg0-root`, `/dev/md0`,
+    /// `/dev/disk/by-id/dm-uuid-LVM-...`. Empty for a partition of a disk.
+    pub names: Vec<String>,
+    /// Ids of the volumes that it is made of: an LV of its PVs, an array of its members, a partition inside an LV of that
+    /// LV. Empty for a disk and a partition of one.
+    pub made_of: Vec<String>,
 }
 
 impl Device {
