@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -12,7 +13,7 @@ import time
 import urllib.request
 
 BINARY, GUEST = sys.argv[1], sys.argv[2]
-WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "remote", "files"]
+WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "remote", "files", "tree"]
 RUNS = int(os.environ.get("RUNS", "5"))
 HZ = os.sysconf("SC_CLK_TCK")
 FORMATS = ["disk.raw", "disk.qcow2", "disk-zlib.qcow2", "disk-zstd.qcow2", "disk.vmdk", "disk-stream.vmdk", "disk.vhd"]
@@ -308,5 +309,82 @@ def files():
     table.show()
 
 
+# What makes a file system, what the kernel is told to leave its log alone, and who else reads it without the kernel.
+KINDS = {
+    "ext4": ("mkfs.ext4 -q -F -N 200000", "ro,noload", {"fuse2fs": "fuse2fs -o ro,fakeroot {disk} {where}"}),
+    "xfs": ("mkfs.xfs -q -f", "ro,norecovery", {}),
+    "btrfs": ("mkfs.btrfs -q -f", "ro", {}),
+}
+
+
+def many_files(where):
+    """65,000 paths as a package manager leaves them, most of them short, and one file of 512 MiB."""
+    rng = random.Random(7)
+    for package in range(650):
+        folder = os.path.join(where, "share", f"{package % 26:02}", f"package-{package}", "doc")
+        os.makedirs(folder)
+        for number in range(97):
+            with open(os.path.join(folder, f"some-file-{number}.txt"), "wb") as file:
+                file.write(rng.randbytes(int(rng.expovariate(1 / 4000))))
+    os.mkdir(os.path.join(where, "big"))
+    with open(os.path.join(where, "big", "random.bin"), "wb") as file:
+        for _ in range(512):
+            file.write(rng.randbytes(1 << 20))
+
+
+@contextlib.contextmanager
+def mounted(mount, where):
+    subprocess.run(mount, check=True, shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+def tree():
+    """A file system with many files: ours beside the kernel's own reader on a loop device, and other user-space readers."""
+    steps = [
+        ("find", "find ."),
+        ("find again, sizes", "find . -printf %s"),
+        ("tar", "tar cf - share | cat"),
+        ("512 MiB file", "dd if=big/random.bin of=/dev/null bs=1M"),
+    ]
+    with tempfile.TemporaryDirectory(dir="target") as scratch:
+        where = os.path.join(scratch, "at")
+        os.mkdir(where)
+        for kind, (mkfs, read_only, others) in KINDS.items():
+            if not shutil.which(mkfs.split()[0], path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+                print(f"\n{kind}: skipped: {mkfs.split()[0]} is not installed")
+                continue
+            disk = os.path.join(scratch, kind)
+            subprocess.run(f"truncate -s 2G {disk} && PATH=$PATH:/usr/sbin:/sbin {mkfs} {disk}", check=True, shell=True, stdout=subprocess.DEVNULL)
+            with mounted(f"mount -o loop {disk} {where}", where):
+                many_files(where)
+            who = {"imgmount": f"{BINARY} -q {disk} {where}", "kernel on loop": f"mount -o loop,{read_only} {disk} {where}"}
+            who.update({name: line.format(disk=disk, where=where) for name, line in others.items() if shutil.which(line.split()[0])})
+            table = Table(f"65,000 files on {kind} through a mount", list(who), "s")
+            verbs = Table(f"65,000 files on {kind} without a mount", ["imgmount find", "kernel's find"], "s")
+            for _ in range(RUNS):
+                for name, mount in who.items():
+                    subprocess.run(["cat", disk], check=True, stdout=subprocess.DEVNULL)
+                    with mounted(mount, where):
+                        for step, line in steps:
+                            seconds = spent(["sh", "-c", line], cwd=where)[0]
+                            table.add(step, name, seconds)
+                            if (step, name) == ("find", "kernel on loop"):
+                                verbs.add("find", "kernel's find", seconds)
+                verbs.add("find", "imgmount find", spent([BINARY, "find", disk + ":/"])[0])
+            table.show()
+            verbs.show()
+            os.unlink(disk)
+
+
 for wanted in WANTED:
-    {"first-byte": first_byte, "library": library, "nbd": nbd, "remote": remote, "files": files}[wanted]()
+    {
+        "first-byte": first_byte,
+        "library": library,
+        "nbd": nbd,
+        "remote": remote,
+        "files": files,
+        "tree": tree,
+    }[wanted]()
