@@ -262,3 +262,25 @@ impl ProbeBytes {
         Probe { head: &self.head, tail: &self.tail, len: self.len, name: &self.name }
     }
 }
+
+/// Zeros that are stored nowhere, for unit tests.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Zeros(pub(crate) u64);
+
+#[cfg(test)]
+impl BlockSource for Zeros {
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        check_range(offset, buf.len(), self.0)?;
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        Ok(Extent { len: self.0.saturating_sub(offset), zero: true, hole: true })
+    }
+}

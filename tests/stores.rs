@@ -14,6 +14,7 @@ mod common;
 use imgmount::block::BlockSource;
 use imgmount::error::{Error, ErrorKind};
 use imgmount::locator::Locator;
+use imgmount::source::dial::Patience;
 use imgmount::source::gate::Given;
 use imgmount::source::{SourceCx, ftp, nbd};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -286,7 +287,7 @@ fn an_ftp_server_without_ranges_is_read_in_one_go() {
 }
 
 fn open_ftp(server: &Server) -> Result<Arc<dyn BlockSource>, Error> {
-    let tuning = ftp::Tuning {
+    let tuning = Patience {
         connect: Duration::from_secs(5),
         stall: Duration::from_millis(700),
         deadline: Duration::from_secs(5),
@@ -435,7 +436,7 @@ fn nbd_url(dir: &Path, export: &str, socket: &str) -> String {
 }
 
 fn open_nbd(url: &str) -> Result<Arc<dyn BlockSource>, Error> {
-    let tuning = nbd::Tuning {
+    let tuning = Patience {
         connect: Duration::from_secs(5),
         stall: Duration::from_secs(2),
         deadline: Duration::from_secs(5),

@@ -120,33 +120,14 @@ impl BlockSource for Decrypted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::Zeros;
     use crate::crypt::cipher::Spec;
     use crate::error::ErrorKind;
-
-    /// Zeros, of which nothing is stored.
-    #[derive(Debug)]
-    struct Hole(u64);
-
-    impl BlockSource for Hole {
-        fn len(&self) -> u64 {
-            self.0
-        }
-
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-            check_range(offset, buf.len(), self.0)?;
-            buf.fill(0);
-            Ok(())
-        }
-
-        fn extent(&self, offset: u64) -> Result<crate::block::Extent> {
-            Ok(crate::block::Extent { len: self.0.saturating_sub(offset), zero: true, hole: true })
-        }
-    }
 
     fn over_a_hole(sector: u32) -> Result<Decrypted> {
         let cipher = Spec::parse("aes-xts-plain64").unwrap().with_key(&[[1; 16], [2; 16]].concat()).unwrap();
         let region = Region { start: 512, len: 9000, sector, first: 0 };
-        Decrypted::new(Arc::new(Hole(20_000)), region, cipher)
+        Decrypted::new(Arc::new(Zeros(20_000)), region, cipher)
     }
 
     #[test]

@@ -130,21 +130,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct Zeros(u64);
-
-    impl BlockSource for Zeros {
-        fn len(&self) -> u64 {
-            self.0
-        }
-
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-            check_range(offset, buf.len(), self.0)?;
-            buf.fill(0);
-            Ok(())
-        }
-    }
+    use crate::block::Zeros;
 
     #[test]
     fn memory_stays_bounded_over_a_large_volume() {

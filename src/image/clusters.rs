@@ -9,7 +9,8 @@
 //! can share one.
 
 use super::pages::{Pages, count, held};
-use crate::block::{BlockSource, Place, Run};
+use super::unpack;
+use crate::block::{BlockSource, Layout, Place, Run};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use std::fmt;
@@ -126,6 +127,71 @@ pub(super) trait Entries: Send + Sync + fmt::Debug {
     /// # Errors
     /// What is wrong with it.
     fn cluster(&self, raw: u64, bitmap: u64, number: u64) -> Result<Cluster, String>;
+
+    /// A packed cluster of `size` bytes.
+    ///
+    /// # Errors
+    /// `Corrupt` for a damaged stream; `Unsupported` where the format packs nothing.
+    fn unpack(_stored: &[u8], _number: u64, _size: u64) -> Result<Vec<u8>> {
+        Err(Error::unsupported("compression"))
+    }
+}
+
+/// A deflate stream that must be a whole cluster.
+///
+/// # Errors
+/// `Corrupt` at `at` when it is damaged or shorter.
+pub(super) fn inflate_cluster(stored: &[u8], size: u64, at: At) -> Result<Vec<u8>> {
+    let plain = unpack::inflate(stored, size, false, &at)?;
+    if wide(plain.len()) == size {
+        return Ok(plain);
+    }
+    Err(Error::corrupt(at).because(format!("unpacks to {} of {size} bytes", plain.len())))
+}
+
+/// The disk of an image that has one L1 table and lies in one file.
+#[derive(Debug)]
+pub(super) struct Disk<E> {
+    /// Bytes.
+    pub(super) size: u64,
+    /// Its table.
+    pub(super) l1: L1,
+    /// The map below it.
+    pub(super) map: ClusterMap<E>,
+    /// The image.
+    pub(super) files: [Arc<dyn BlockSource>; 1],
+    /// The backing file's disk.
+    pub(super) parent: Option<Arc<dyn BlockSource>>,
+}
+
+impl<E: Entries> Layout for Disk<E> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn files(&self) -> &[Arc<dyn BlockSource>] {
+        &self.files
+    }
+
+    fn run_at(&self, offset: u64) -> Result<Run> {
+        self.map.run_at(self.l1, offset)
+    }
+
+    fn outline_at(&self, offset: u64) -> Result<Run> {
+        self.map.outline_at(self.l1, offset)
+    }
+
+    fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
+        E::unpack(stored, unit, self.map.cluster())
+    }
+
+    fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
+        self.parent.as_ref()
+    }
+
+    fn unit_size(&self) -> u32 {
+        1 << self.map.cluster_bits
+    }
 }
 
 /// The map of one image.

@@ -9,11 +9,11 @@
 
 use super::backing::{self, Stated};
 use super::ciphered::OldKey;
-use super::clusters::{Cluster, ClusterMap, Entries, L1};
-use super::{Confidence, Format, OpenCx, Opened, unpack};
-use crate::block::{BlockSource, Layout, Probe, Run};
+use super::clusters::{Cluster, ClusterMap, Disk, Entries, L1, inflate_cluster};
+use super::{Confidence, Format, OpenCx, Opened};
+use crate::block::{BlockSource, Probe};
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::num::{narrow, wide};
+use crate::num::wide;
 use crate::ondisk::{parse_struct, read_table};
 use crate::text::escape;
 use std::sync::Arc;
@@ -133,56 +133,14 @@ impl Entries for Offsets {
         }
         Ok(if raw == 0 { Cluster::NONE } else { Cluster::at(raw) })
     }
+
+    fn unpack(stored: &[u8], number: u64, size: u64) -> Result<Vec<u8>> {
+        inflate_cluster(stored, size, At::new("qcow", "compressed cluster").index(number))
+    }
 }
 
 fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     probe.has(0, b"QFI\xfb\0\0\0\x01").then_some(Confidence::Signature)
-}
-
-/// An open image.
-#[derive(Debug)]
-struct Qcow {
-    size: u64,
-    l1: L1,
-    map: ClusterMap<Offsets>,
-    files: [Arc<dyn BlockSource>; 1],
-    parent: Option<Arc<dyn BlockSource>>,
-}
-
-impl Layout for Qcow {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn files(&self) -> &[Arc<dyn BlockSource>] {
-        &self.files
-    }
-
-    fn run_at(&self, offset: u64) -> Result<Run> {
-        self.map.run_at(self.l1, offset)
-    }
-
-    fn outline_at(&self, offset: u64) -> Result<Run> {
-        self.map.outline_at(self.l1, offset)
-    }
-
-    fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
-        let at = At::new("qcow", "compressed cluster").index(unit);
-        let size = self.map.cluster();
-        let plain = unpack::inflate(stored, size, false, &at)?;
-        if plain.len() == narrow(size) {
-            return Ok(plain);
-        }
-        Err(Error::corrupt(at).because(format!("unpacks to {} of {size} bytes", plain.len())))
-    }
-
-    fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
-        self.parent.as_ref()
-    }
-
-    fn unit_size(&self) -> u32 {
-        1 << self.map.cluster_bits
-    }
 }
 
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
@@ -214,7 +172,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let map = ClusterMap::new(Arc::clone(&source), bits, parent.is_some(), Offsets { cluster_bits: bits.0 });
     facts.insert(1, ("cluster size", map.cluster().to_string()));
     let below = parent.as_ref().map(|parent| Arc::clone(&parent.disk));
-    let layout = Qcow { size: header.size.get(), l1, map, files: [source], parent: below };
+    let layout = Disk { size: header.size.get(), l1, map, files: [source], parent: below };
     let disk = match &key {
         Some(key) => key.open(layout, cx.mapper)?,
         None => cx.mapper.map(layout),

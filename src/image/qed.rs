@@ -8,9 +8,9 @@
 //! Specification: qemu, `docs/interop/qed_spec.txt`.
 
 use super::backing::{self, Stated};
-use super::clusters::{Cluster, ClusterMap, Entries, L1};
+use super::clusters::{Cluster, ClusterMap, Disk, Entries, L1};
 use super::{Confidence, Format, OpenCx, Opened};
-use crate::block::{BlockSource, Layout, Probe, Run};
+use crate::block::{BlockSource, Probe};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::wide;
 use crate::ondisk::{parse_struct, read_table};
@@ -171,42 +171,6 @@ fn probe(probe: &Probe<'_>) -> Option<Confidence> {
     probe.has(0, b"QED\0").then_some(Confidence::Signature)
 }
 
-/// An open image.
-#[derive(Debug)]
-struct Qed {
-    size: u64,
-    l1: L1,
-    map: ClusterMap<Offsets>,
-    files: [Arc<dyn BlockSource>; 1],
-    parent: Option<Arc<dyn BlockSource>>,
-}
-
-impl Layout for Qed {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn files(&self) -> &[Arc<dyn BlockSource>] {
-        &self.files
-    }
-
-    fn run_at(&self, offset: u64) -> Result<Run> {
-        self.map.run_at(self.l1, offset)
-    }
-
-    fn outline_at(&self, offset: u64) -> Result<Run> {
-        self.map.outline_at(self.l1, offset)
-    }
-
-    fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
-        self.parent.as_ref()
-    }
-
-    fn unit_size(&self) -> u32 {
-        1 << self.map.cluster_bits
-    }
-}
-
 fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let len = wide(size_of::<Header>());
     let head = read_table(&*source, 0, source.len().min(len), len, At::new("qed", "header"), cx.budget)?;
@@ -245,7 +209,7 @@ fn open(source: Arc<dyn BlockSource>, cx: &OpenCx<'_>) -> Result<Opened> {
     let bits = (header.cluster_bits(), header.table_bits());
     let map = ClusterMap::new(Arc::clone(&source), bits, parent.is_some(), offsets);
     let below = parent.as_ref().map(|parent| Arc::clone(&parent.disk));
-    let disk = cx.mapper.map(Qed { size: header.image_size.get(), l1, map, files: [source], parent: below });
+    let disk = cx.mapper.map(Disk { size: header.image_size.get(), l1, map, files: [source], parent: below });
     let mut opened = Opened { facts, warnings, ..Opened::single(disk, FORMAT.name, cx) };
     if let Some(parent) = parent {
         backing::put_below(&mut opened, parent);

@@ -7,6 +7,30 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// How patient to be with such a server.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// For connecting, and for what is said before the first byte.
+    pub connect: Duration,
+    /// Silence while something is waited for.
+    pub stall: Duration,
+    /// For one block, all tries together, and for what is said around it.
+    pub deadline: Duration,
+    /// Before the second try; doubles from there.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(10),
+            deadline: Duration::from_secs(30),
+            pause: Duration::from_millis(200),
+        }
+    }
+}
+
 /// `[user[:password]@]host[:port]` of a URL; RFC 3986, section 3.2.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Authority {

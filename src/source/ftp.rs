@@ -11,7 +11,7 @@
 //! Each range costs a data connection, so several logins are kept for readers side by side ([`CONNECTIONS`]). Data
 //! connections go to the host of the control connection, whatever address the server names: nobody is sent elsewhere.
 
-use super::dial::{self, Authority};
+use super::dial::{self, Authority, Patience};
 use super::gate::Given;
 use super::{Scheme, SourceCx};
 use crate::block::BlockSource;
@@ -47,7 +47,7 @@ const LEAST: u64 = 16 << 10;
 const PART: usize = 64 << 10;
 
 fn open(given: &Given, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
-    open_url(given, &Tuning::default(), cx)
+    open_url(given, &Patience::default(), cx)
 }
 
 /// Opens a file behind the cache.
@@ -55,8 +55,8 @@ fn open(given: &Given, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
 /// # Errors
 /// `Usage` for a malformed URL; `Source` when the server cannot be reached or says no; `Unsupported` when it does not
 /// serve ranges, or only with TLS.
-pub fn open_url(given: &Given, tuning: &Tuning, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
-    let server = Server::parse(&given.locator, tuning)?;
+pub fn open_url(given: &Given, patience: &Patience, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
+    let server = Server::parse(&given.locator, patience)?;
     if let Some(spool) = given.spool(&cx.options)? {
         let (mut session, pin) = server.first()?;
         let label = server.label.clone();
@@ -69,30 +69,6 @@ pub fn open_url(given: &Given, tuning: &Tuning, cx: &SourceCx) -> Result<Arc<dyn
     let connections = cx.options.connections.clamp(1, CONNECTIONS);
     let how = Reading { connections, readahead: cx.options.readahead, shelf: None };
     Ok(Arc::new(Remote::new(file, Arc::clone(&cx.cache), &[], how)))
-}
-
-/// How patient to be.
-#[derive(Clone, Debug)]
-pub struct Tuning {
-    /// For connecting, of either kind.
-    pub connect: Duration,
-    /// Silence on an open connection.
-    pub stall: Duration,
-    /// For one block, all tries together, and for what is said around it.
-    pub deadline: Duration,
-    /// Before the second try; doubles from there.
-    pub pause: Duration,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(10),
-            deadline: Duration::from_secs(30),
-            pause: Duration::from_millis(200),
-        }
-    }
 }
 
 /// What must stay the same for the bytes to stay the same.
@@ -131,7 +107,7 @@ struct Server {
     password: Vec<u8>,
     path: Vec<u8>,
     label: String,
-    tuning: Tuning,
+    patience: Patience,
     /// It does not know EPSV.
     plain: AtomicBool,
 }
@@ -165,7 +141,7 @@ fn chars(bytes: &[u8]) -> String {
 }
 
 impl Server {
-    fn parse(locator: &Locator, tuning: &Tuning) -> Result<Self> {
+    fn parse(locator: &Locator, patience: &Patience) -> Result<Self> {
         let label = locator.to_string();
         let wrong = |what: &str| {
             let error = Error::new(ErrorKind::Usage, format!("{label}: the URL {what}"));
@@ -199,7 +175,16 @@ impl Server {
         }
         let port = authority.port.unwrap_or(PORT);
         let plain = AtomicBool::new(false);
-        Ok(Self { host: authority.host, port, user, password, path, label, tuning: tuning.clone(), plain })
+        Ok(Self {
+            host: authority.host,
+            port,
+            user,
+            password,
+            path,
+            label,
+            patience: patience.clone(),
+            plain,
+        })
     }
 
     /// A failure while opening.
@@ -235,21 +220,21 @@ impl Server {
 
     /// Connects and logs in.
     fn log_in(&self) -> Tried<Session> {
-        let tuning = &self.tuning;
+        let patience = &self.patience;
         let failed = |error: io::Error| Trouble::Passing(error.to_string());
-        let stream = dial::dial(&self.host, self.port, tuning.connect).map_err(failed)?;
+        let stream = dial::dial(&self.host, self.port, patience.connect).map_err(failed)?;
         let peer = stream.peer_addr().map_err(failed)?.ip();
-        stream.set_read_timeout(Some(tuning.stall)).map_err(failed)?;
-        stream.set_write_timeout(Some(tuning.stall)).map_err(failed)?;
+        stream.set_read_timeout(Some(patience.stall)).map_err(failed)?;
+        stream.set_write_timeout(Some(patience.stall)).map_err(failed)?;
         let wire = stream.try_clone().map_err(failed)?;
-        let (connect, stall) = (tuning.connect, tuning.stall);
+        let (connect, stall) = (patience.connect, patience.stall);
         let open_data = move |named: SocketAddr| {
             let data = TcpStream::connect_timeout(&SocketAddr::new(peer, named.port()), connect);
             let data = data.map_err(FtpError::ConnectionError)?;
             data.set_read_timeout(Some(stall)).map_err(FtpError::ConnectionError)?;
             Ok(data)
         };
-        let ftp = limited(&wire, tuning.deadline, || -> Tried<FtpStream> {
+        let ftp = limited(&wire, patience.deadline, || -> Tried<FtpStream> {
             let mut ftp = FtpStream::connect_with_stream(stream).map_err(|error| self.passing(&error))?;
             ftp = ftp.passive_stream_builder(open_data);
             // The address in PASV's answer is not looked at anyway.
@@ -278,7 +263,7 @@ impl Server {
         let mut session = self.log_in().map_err(|trouble| self.source(trouble))?;
         let path = chars(&self.path);
         let wire = session.wire()?;
-        let pin = limited(&wire, self.tuning.deadline, || {
+        let pin = limited(&wire, self.patience.deadline, || {
             let len = session.ftp.size(&path).map_err(|error| self.no_size(&error))?;
             let modified = match session.ftp.mdtm(&path) {
                 Ok(time) => Some(time.to_string()),
@@ -317,7 +302,7 @@ impl Server {
         let tail = TAIL.min(pin.len / 2);
         let at = pin.len.saturating_sub(tail);
         if pin.len > 0 {
-            limited(&wire, self.tuning.deadline, || {
+            limited(&wire, self.patience.deadline, || {
                 let rest = session.ftp.custom_command(format!("REST {at}"), &[Status::RequestFilePending]);
                 match rest {
                     Ok(_) => Ok(()),
@@ -326,8 +311,8 @@ impl Server {
                 }
             })?;
             let data = session.retrieve(&self, at).map_err(|trouble| self.source(trouble))?;
-            let data = limited(&wire, self.tuning.deadline, || self.check_tail(data, tail))?;
-            limited(&wire, self.tuning.deadline, || data.finish())
+            let data = limited(&wire, self.patience.deadline, || self.check_tail(data, tail))?;
+            limited(&wire, self.patience.deadline, || data.finish())
                 .map_err(|error| self.source(self.passing(&error)))?;
         }
         Ok(File { server: self, pin, idle: Mutex::new(vec![session]) })
@@ -341,7 +326,7 @@ impl Server {
     /// Reads what lies behind the offset of the tail: as much as the length promises.
     fn check_tail(&self, data: Data, tail: u64) -> Result<Data> {
         let mut data = data;
-        let until = Instant::now().checked_add(self.tuning.deadline).unwrap_or_else(Instant::now);
+        let until = Instant::now().checked_add(self.patience.deadline).unwrap_or_else(Instant::now);
         let (mut got, mut part) = (0_u64, vec![0; PART]);
         while got <= tail && Instant::now() < until {
             match data.read(&mut part) {
@@ -417,7 +402,7 @@ impl Session {
             let error = Error::new(ErrorKind::Changed, what);
             Err(Trouble::Final(error.help("open it again; what was read so far is of the earlier version")))
         };
-        limited(&self.wire, server.tuning.deadline, || {
+        limited(&self.wire, server.patience.deadline, || {
             let len = ftp.size(&path).map(wide).map_err(|error| server.passing(&error))?;
             if len != pin.len {
                 return changed(format!("it was {} bytes long, and now is {len}", pin.len));
@@ -436,7 +421,7 @@ impl Session {
         let path = chars(&server.path);
         let ftp = &mut self.ftp;
         COUNTERS.source_reads.add(1);
-        limited(&self.wire, server.tuning.deadline, || -> Tried<Data> {
+        limited(&self.wire, server.patience.deadline, || -> Tried<Data> {
             loop {
                 let plain = server.plain.load(Ordering::Relaxed);
                 ftp.set_mode(if plain { Mode::Passive } else { Mode::ExtendedPassive });
@@ -539,7 +524,7 @@ impl File {
 
     /// Fetches over one login. Says whether that can be used again.
     fn receive(&self, session: &mut Session, into: &mut Pieces<'_>) -> Tried<bool> {
-        let (server, tuning) = (&self.server, &self.server.tuning);
+        let (server, patience) = (&self.server, &self.server.patience);
         session.check(server, &self.pin)?;
         into.hand_on();
         if into.at == into.range.end {
@@ -547,7 +532,7 @@ impl File {
         }
         let mut data = session.retrieve(server, into.at)?;
         let mut part = vec![0; PART];
-        let deadline = || Instant::now().checked_add(tuning.deadline).unwrap_or_else(Instant::now);
+        let deadline = || Instant::now().checked_add(patience.deadline).unwrap_or_else(Instant::now);
         let mut until = deadline();
         let trouble = loop {
             let room = into.room().min(PART);
@@ -571,7 +556,7 @@ impl File {
             }
         };
         // Most transfers are broken off by us; what the server thinks of that is 226, 426 or 451.
-        let finished = limited(&session.wire, tuning.deadline, || data.finish());
+        let finished = limited(&session.wire, patience.deadline, || data.finish());
         if let Some(why) = trouble {
             return Err(Trouble::Passing(why));
         }
@@ -599,10 +584,10 @@ impl Fetch for File {
     }
 
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
-        let tuning = &self.server.tuning;
+        let patience = &self.server.patience;
         let (at, handed_on) = (range.start, range.start);
         let mut into = Pieces { at, range, piece: Vec::new(), held: Vec::new(), handed_on, take };
-        let (mut start, mut pause, mut made, mut before) = (Instant::now(), tuning.pause, 1_u32, handed_on);
+        let (mut start, mut pause, mut made, mut before) = (Instant::now(), patience.pause, 1_u32, handed_on);
         loop {
             let (used, tried) = self.try_rest(&mut into);
             let why = match tried {
@@ -615,7 +600,7 @@ impl Fetch for File {
             };
             if into.handed_on > before {
                 // It went on: patience begins anew.
-                (start, pause, made, before) = (Instant::now(), tuning.pause, 0, into.handed_on);
+                (start, pause, made, before) = (Instant::now(), patience.pause, 0, into.handed_on);
             }
             COUNTERS.retries.add(1);
             tracing::debug!("{}: {why}; again", self.server.label);
@@ -623,7 +608,7 @@ impl Fetch for File {
                 // The server may have closed a login that was idle; the others, too.
                 continue;
             }
-            if start.elapsed().saturating_add(pause) >= tuning.deadline {
+            if start.elapsed().saturating_add(pause) >= patience.deadline {
                 COUNTERS.errors.add(1);
                 let place = format!("bytes {}-{}", into.at, into.range.end.saturating_sub(1));
                 let times = if made > 1 { format!(" (tried {made} times)") } else { String::new() };
@@ -665,7 +650,7 @@ impl Whole {
         let got = self.at.saturating_sub(from);
         if got >= LEAST {
             self.mark = (Instant::now(), self.at);
-        } else if since.elapsed() > self.server.tuning.deadline {
+        } else if since.elapsed() > self.server.patience.deadline {
             return Err(self.failed(&format!("no more than {got} bytes within the deadline")));
         }
         Ok(())
@@ -674,7 +659,7 @@ impl Whole {
     /// Hears what the server says of the transfer, and sees that the file is still the same.
     fn end(&mut self, data: Data) -> io::Result<()> {
         let (server, session) = (&self.server, &mut self.session);
-        let finished = limited(&session.wire, server.tuning.deadline, || data.finish());
+        let finished = limited(&session.wire, server.patience.deadline, || data.finish());
         if let Err(error) = finished
             && self.at != self.pin.len
         {
@@ -711,7 +696,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Server> {
-        Server::parse(&Locator::Url(url.to_owned()), &Tuning::default())
+        Server::parse(&Locator::Url(url.to_owned()), &Patience::default())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-mod dial;
+pub mod dial;
 pub mod gate;
 pub mod memory;
 pub mod spool;

@@ -9,7 +9,7 @@
 //! ```
 //! What the server says is believed as little as a file's bytes: every length is bounded, and waiting has an end.
 
-use super::dial::{self, Authority};
+use super::dial::{self, Authority, Patience};
 use super::gate::Given;
 use super::{Scheme, SourceCx};
 use crate::block::{BlockSource, Extent, check_range};
@@ -28,7 +28,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use stream::{Hurried, Stream};
 
 mod handshake;
@@ -52,7 +52,7 @@ const UNKNOWN: u64 = 64 << 20;
 const TRIES: u32 = 3;
 
 fn open(given: &Given, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
-    open_url(&given.locator, &Tuning::default(), cx)
+    open_url(&given.locator, &Patience::default(), cx)
 }
 
 /// Opens an export behind the cache.
@@ -60,38 +60,14 @@ fn open(given: &Given, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
 /// # Errors
 /// `Usage` for a malformed URL; `Source` when the server cannot be reached or says no; `NotFound` when it has no such
 /// export; `Unsupported` when it insists on TLS.
-pub fn open_url(locator: &Locator, tuning: &Tuning, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
-    let server = Server::parse(locator, tuning)?;
+pub fn open_url(locator: &Locator, patience: &Patience, cx: &SourceCx) -> Result<Arc<dyn BlockSource>> {
+    let server = Server::parse(locator, patience)?;
     let link = server.connect()?;
     let size = link.agreed().size;
     let export = Export { server, size, link: Mutex::new(Arc::new(link)), changed: OnceLock::new() };
     let how = Reading { connections: cx.options.connections, readahead: cx.options.readahead, shelf: None };
     let remote = Remote::new(export, Arc::clone(&cx.cache), &[], how);
     Ok(Arc::new(Nbd { remote, known: Mutex::default() }))
-}
-
-/// How patient to be.
-#[derive(Clone, Debug)]
-pub struct Tuning {
-    /// For connecting and the handshake.
-    pub connect: Duration,
-    /// Silence while something is waited for.
-    pub stall: Duration,
-    /// For one block.
-    pub deadline: Duration,
-    /// Before the connection is made again; doubles from there.
-    pub pause: Duration,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(15),
-            deadline: Duration::from_secs(30),
-            pause: Duration::from_millis(200),
-        }
-    }
 }
 
 /// Where the server listens.
@@ -107,12 +83,12 @@ struct Server {
     place: Place,
     export: Vec<u8>,
     label: String,
-    tuning: Tuning,
+    patience: Patience,
 }
 
 impl Server {
     /// Reads a URL; `doc/uri.md` of the NBD project.
-    fn parse(locator: &Locator, tuning: &Tuning) -> Result<Self> {
+    fn parse(locator: &Locator, patience: &Patience) -> Result<Self> {
         let label = locator.to_string();
         let wrong = |what: &str| {
             Error::new(ErrorKind::Usage, format!("{label}: the URL {what}"))
@@ -148,7 +124,7 @@ impl Server {
                 format!("nbd+unix:///{}?socket={}", escape(&export), escape(socket.as_os_str().as_bytes()))
             }
         };
-        Ok(Self { place, export, label, tuning: tuning.clone() })
+        Ok(Self { place, export, label, patience: patience.clone() })
     }
 
     fn source(&self, what: impl fmt::Display) -> Error {
@@ -157,10 +133,10 @@ impl Server {
 
     /// Connects and negotiates.
     fn connect(&self) -> Result<Link> {
-        let tuning = &self.tuning;
-        let until = Instant::now().checked_add(tuning.connect).unwrap_or_else(Instant::now);
+        let patience = &self.patience;
+        let until = Instant::now().checked_add(patience.connect).unwrap_or_else(Instant::now);
         let stream = match &self.place {
-            Place::Tcp(host, port) => dial::dial(host, *port, tuning.connect).map(|stream| {
+            Place::Tcp(host, port) => dial::dial(host, *port, patience.connect).map(|stream| {
                 // Small requests must not wait for each other; without it they are only slower.
                 let _ = stream.set_nodelay(true);
                 Stream::Tcp(stream)
@@ -168,7 +144,7 @@ impl Server {
             Place::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
         };
         let stream = stream.map_err(|error| self.source(error))?;
-        stream.set_write_timeout(Some(tuning.connect)).map_err(|error| self.source(error))?;
+        stream.set_write_timeout(Some(patience.connect)).map_err(|error| self.source(error))?;
         let agreed: Agreed = match negotiate(Hurried { stream: &stream, until }, &self.export) {
             Ok(agreed) => agreed,
             Err(Failure::Final(error)) => return Err(error.context(&self.label)),
@@ -178,7 +154,7 @@ impl Server {
             Err(Failure::Broken(error)) => return Err(self.source(error)),
         };
         tracing::debug!("{}: {agreed:?}", self.label);
-        Link::new(stream, agreed, tuning.stall).map_err(|error| self.source(error))
+        Link::new(stream, agreed, patience.stall).map_err(|error| self.source(error))
     }
 }
 
@@ -253,7 +229,7 @@ impl Export {
         // The last block of an export may be torn.
         let end = wanted.end.checked_next_multiple_of(unit).unwrap_or(self.size).min(self.size);
         let mut flying: VecDeque<(Range<u64>, Ticket)> = VecDeque::new();
-        let tuning = &self.server.tuning;
+        let patience = &self.server.patience;
         let mut start = Instant::now();
         loop {
             while flying.len() < WINDOW && next < end {
@@ -264,8 +240,8 @@ impl Export {
                 flying.push_back((range, ticket));
             }
             let Some((range, ticket)) = flying.pop_front() else { return Ok(()) };
-            let left = tuning.deadline.saturating_sub(start.elapsed());
-            match ticket.wait(tuning.stall, left).map_err(|fault| self.fault(fault, &range))? {
+            let left = patience.deadline.saturating_sub(start.elapsed());
+            match ticket.wait(patience.stall, left).map_err(|fault| self.fault(fault, &range))? {
                 Gift::Bytes(bytes) => {
                     let before = into.handed_on();
                     into.put(bytes, &range);
@@ -292,8 +268,9 @@ impl Export {
         let len = u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX);
         let range = start..end;
         let ticket = link.status(start, len).map_err(|fault| self.fault(fault, &range))?;
-        let tuning = &self.server.tuning;
-        let gift = ticket.wait(tuning.stall, tuning.deadline).map_err(|fault| self.fault(fault, &range))?;
+        let patience = &self.server.patience;
+        let gift =
+            ticket.wait(patience.stall, patience.deadline).map_err(|fault| self.fault(fault, &range))?;
         let Gift::Stretches(stretches) = gift else { return Ok(None) };
         let mut at = start;
         let ends = stretches.into_iter().map(|stretch| {
@@ -363,7 +340,7 @@ impl Fetch for Export {
 
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(Vec<u8>) -> Vec<u8>) -> Result<()> {
         let mut into = Pieces { at: range.start, range, piece: Vec::new(), take };
-        let (mut made, mut pause, mut before) = (0_u32, self.server.tuning.pause, into.handed_on());
+        let (mut made, mut pause, mut before) = (0_u32, self.server.patience.pause, into.handed_on());
         loop {
             let why = match self.try_rest(&mut into) {
                 Ok(()) => return Ok(()),
@@ -375,7 +352,7 @@ impl Fetch for Export {
             };
             if into.handed_on() > before {
                 // It went on: patience begins anew.
-                (made, pause, before) = (0, self.server.tuning.pause, into.handed_on());
+                (made, pause, before) = (0, self.server.patience.pause, into.handed_on());
             }
             made = made.saturating_add(1);
             if made >= TRIES {
@@ -478,7 +455,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Server> {
-        Server::parse(&Locator::Url(url.to_owned()), &Tuning::default())
+        Server::parse(&Locator::Url(url.to_owned()), &Patience::default())
     }
 
     #[test]

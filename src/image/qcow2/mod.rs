@@ -13,12 +13,12 @@
 
 use super::backing::{self, Stated};
 use super::ciphered::{self, OldKey};
-use super::clusters::{ClusterMap, L1};
+use super::clusters::{ClusterMap, L1, inflate_cluster};
 use super::{Confidence, Format, Layer, OpenCx, Opened, unpack};
 use crate::block::{BlockSource, Layout, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::locator::Reference;
-use crate::num::{narrow, wide};
+use crate::num::wide;
 use crate::ondisk::read_table;
 use crate::text::escape;
 use header::{BITMAPS, CORRUPT, Compression, DIRTY, Encryption, HEAD, Header, LAZY_REFCOUNTS};
@@ -97,13 +97,7 @@ impl Layout for Disk {
         let at = At::new("qcow2", "compressed cluster").index(unit);
         let size = self.image.map.cluster();
         match self.image.compression {
-            Compression::Zlib => {
-                let plain = unpack::inflate(stored, size, false, &at)?;
-                if plain.len() == narrow(size) {
-                    return Ok(plain);
-                }
-                Err(Error::corrupt(at).because(format!("unpacks to {} of {size} bytes", plain.len())))
-            }
+            Compression::Zlib => inflate_cluster(stored, size, at),
             Compression::Zstd => unpack::zstd(stored, size, &at),
         }
     }
