@@ -228,7 +228,7 @@ fn line(fs: &Fs, ino: Ino, stat: &Stat) -> String {
         .collect();
     names.sort();
     format!(
-        "{} {:o} {}:{} links {} size {} blocks {} m {}.{:09} a {} c {} ino {ino} {content} {names:?}",
+        "{} {:o} {}:{} links {} size {} blocks {} m {}.{:09} a {} c {} ino {} {content} {names:?}",
         stat.kind.letter(),
         stat.mode,
         stat.uid,
@@ -240,6 +240,7 @@ fn line(fs: &Fs, ino: Ino, stat: &Stat) -> String {
         stat.mtime.nanos,
         stat.atime.secs,
         stat.ctime.secs,
+        stat.ino,
     )
 }
 

@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn copies_from_far_away() {
-        // 18 + 255 * 78 + 92 = 20,000 literals; 3 bytes from 2049 + 4 before; 9 + 2 from 16384 + 100 before.
-        let literals: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+        // 18 + 255 * 78 + 92 = 20,000 literals; 3 bytes from 2049 + 4 before; 9 + 2 from 16384 + 100 (0x190 >> 2) before.
+        let literals: Vec<u8> = (0..251).cycle().take(20_000).collect();
         let head = [&[0; 79][..], &[92]].concat();
-        let far = [0x11 - 1, 2, 100 << 2 & 0xff, 100 >> 6];
+        let far = [0x10, 2, 0x90, 1];
         let plain = unpacked(&[&head, &literals, &[0, 1], &far], 99_999).unwrap();
         assert_eq!(plain[20_000..20_003], literals[20_000 - 2053..20_000 - 2050]);
         assert_eq!(plain[20_003..], plain[20_003 - 16_484..][..11]);

@@ -9,8 +9,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+mod codec;
 pub mod identity;
-#[allow(dead_code, reason = "the file systems that pack with it follow")]
 mod lzo;
 mod meta;
 mod overlay;
@@ -20,6 +20,7 @@ registry! {
     /// Every file system we read.
     pub const FILESYSTEMS: &[&FsKind];
     pub mod ext => KIND;
+    pub mod squashfs => KIND;
 }
 
 /// A file's number in its file system.
@@ -434,7 +435,6 @@ const KNOWN: &[(usize, &[u8], &str)] = &[
     (4086, b"SWAPSPACE2", "swap"),
     (4086, b"SWAP-SPACE", "swap"),
     (0x8001, b"CD001", "iso9660"),
-    (0, b"hsqs", "squashfs"),
     (1024, b"\xe2\xe1\xf5\xe0", "erofs"),
     (1024, b"\x10\x20\xf5\xf2", "f2fs"),
     (82, b"FAT32   ", "vfat"),
