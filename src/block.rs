@@ -197,6 +197,8 @@ pub enum Below {
     Packed(Arc<dyn BlockSource>, u64, u64),
     /// Stored encrypted, byte for byte as many.
     Encrypted(Arc<dyn BlockSource>, u64),
+    /// Stored nowhere: worked out from several places, as what a missing member of an array held.
+    Computed,
     /// In a layer below: a backing file, a parent.
     Parent(Arc<dyn BlockSource>, u64),
 }

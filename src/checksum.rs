@@ -6,6 +6,12 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !fold(&IEEE, !0, bytes)
 }
 
+/// CRC-32 over the same polynomial from another start value, not inverted at the end: LVM2.
+#[must_use]
+pub fn crc32_from(start: u32, bytes: &[u8]) -> u32 {
+    fold(&IEEE, start, bytes)
+}
+
 /// CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), RFC 3720 appendix B.4: VHDX.
 #[must_use]
 pub fn crc32c(parts: &[&[u8]]) -> u32 {

@@ -13,7 +13,7 @@ use crate::keys::Keys;
 use crate::source::gate::{FileGate, Given};
 use crate::source::{self, SourceCx};
 use crate::text::escape;
-use crate::volume::{Discovery, VolCx, Volume};
+use crate::volume::{Discovery, Machine, VolCx, Volume};
 use std::sync::Arc;
 
 /// How to open.
@@ -65,6 +65,8 @@ pub struct Stack {
     pub discovery: Discovery,
     /// The machine's further disks: those of an OVA.
     pub others: Vec<Disk>,
+    /// Volumes that are made of several disks.
+    pub joined: Vec<Volume>,
     /// What stands on each volume, of any disk, that no manager claimed.
     pub contents: Vec<VolumeContent>,
     /// The same volumes, as the guest layer sees them.
@@ -152,22 +154,26 @@ pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
 #[must_use]
 pub fn above(name: String, image: Opened, options: &Options) -> Stack {
     let mut warnings = image.warnings.clone();
-    let discovery = discover(&image.disk, options);
-    let others: Vec<Disk> =
-        (1..).zip(&image.others).map(|(number, image)| further(number, image, options)).collect();
-    for disk in std::iter::once(&discovery).chain(others.iter().map(|disk| &disk.discovery)) {
-        warnings.extend(disk.warnings.iter().cloned());
-    }
+    let disks: Vec<_> =
+        std::iter::once(&image).chain(&image.others).map(|one| Arc::clone(&one.disk)).collect();
+    let mut machine = discover(&disks, options);
+    let mut found = machine.disks.into_iter();
+    let discovery = found.next().unwrap_or_default();
+    warnings.extend(discovery.warnings.iter().cloned());
+    let others: Vec<Disk> = (1..)
+        .zip(&image.others)
+        .zip(found)
+        .map(|((number, image), discovery)| Disk::new(number, image.clone(), discovery))
+        .collect();
+    warnings.extend(others.iter().flat_map(|disk| disk.discovery.warnings.iter().cloned()));
+    warnings.append(&mut machine.warnings);
+    let joined = machine.joined;
     let mut contents = Vec::new();
     let mut devices = Vec::new();
-    let first = discovery.volumes.iter().map(|volume| (0, WHOLE, volume));
-    let further = others
-        .iter()
-        .flat_map(|disk| disk.discovery.volumes.iter().map(|volume| (disk.number, disk.id.as_str(), volume)));
-    let all = first.chain(further);
-    let all: Vec<_> = all.filter(|(_, _, volume)| volume.claimed_by.is_none()).collect();
-    let sources: Vec<Arc<dyn BlockSource>> =
-        all.iter().map(|(_, _, volume)| Arc::clone(&volume.source)).collect();
+    let of_disks = std::iter::once(&discovery).chain(others.iter().map(|disk| &disk.discovery));
+    let all = of_disks.flat_map(|found| &found.volumes).chain(&joined);
+    let all: Vec<&Volume> = all.filter(|volume| volume.claimed_by.is_none()).collect();
+    let sources: Vec<Arc<dyn BlockSource>> = all.iter().map(|volume| Arc::clone(&volume.source)).collect();
     let budgets: Vec<Budget> = all.iter().map(|_| Budget::new(Limits::OPEN)).collect();
     let mapper = Mapper::new(Arc::clone(&options.cache));
     let none = Budget::new(Limits::OPEN);
@@ -176,12 +182,14 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         mapper: &mapper,
         journal: options.journal,
     };
-    for ((disk, id, volume), content) in all.iter().copied().zip(crate::fs::detect_all(&sources, &cx)) {
+    for (volume, content) in all.iter().copied().zip(crate::fs::detect_all(&sources, &cx)) {
         if let Err(error) = &content {
-            warnings.push(format!("{}: {}", volume.id, error.chain()));
+            let line = format!("{}: {}", volume.id, error.chain());
+            if !warnings.contains(&line) {
+                warnings.push(line);
+            }
         }
-        let is_disk = volume.id == id;
-        devices.push(Device { disk, is_disk, ..device(volume, content.as_ref().ok(), &mut warnings) });
+        devices.push(device(volume, content.as_ref().ok(), &mut warnings));
         contents.push(VolumeContent { volume: volume.id.clone(), content });
     }
     let mut guests = crate::guest::roots(&devices);
@@ -190,36 +198,36 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         guest.firmware.clone_from(&firmware);
     }
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
-    Stack { name, image, discovery, others, contents, devices, guests, warnings }
+    Stack { name, image, discovery, others, joined, contents, devices, guests, warnings }
 }
 
-fn discover(disk: &Arc<dyn BlockSource>, options: &Options) -> Discovery {
+fn discover(disks: &[Arc<dyn BlockSource>], options: &Options) -> Machine {
     let budget = Budget::new(Limits::OPEN);
     let mapper = Mapper::new(Arc::clone(&options.cache));
-    crate::volume::discover(disk, &VolCx { budget: &budget, mapper: &mapper, keys: &options.keys })
+    crate::volume::discover_all(disks, &VolCx { budget: &budget, mapper: &mapper, keys: &options.keys })
 }
 
-/// Looks through a further disk of the machine, `number` counted from 0.
-fn further(number: u32, image: &Opened, options: &Options) -> Disk {
-    let id = format!("disk{}", number.saturating_add(1));
-    let mut discovery = discover(&image.disk, options);
-    for volume in &mut discovery.volumes {
-        volume.id = if volume.id == WHOLE { id.clone() } else { format!("{id}/{}", volume.id) };
+impl Disk {
+    /// A further disk of the machine, `number` counted from 0.
+    fn new(number: u32, image: Opened, mut discovery: Discovery) -> Self {
+        let id = format!("disk{}", number.saturating_add(1));
+        let own: Vec<String> = image.warnings.iter().map(|line| format!("{id}: {line}")).collect();
+        discovery.warnings.splice(0..0, own);
+        Self { id, number, image, discovery }
     }
-    let own = image.warnings.iter().chain(&discovery.warnings);
-    discovery.warnings = own.map(|line| format!("{id}: {line}")).collect();
-    Disk { id, number, image: image.clone(), discovery }
 }
-
-/// The id of a disk that is a volume of its own, having no partitions.
-const WHOLE: &str = "disk";
 
 /// What the guest layer needs to know of a volume.
 fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>) -> Device {
     let partition = volume.partition.as_ref();
     let mut device = Device {
         volume: volume.id.clone(),
-        part_number: partition.map(|partition| partition.number),
+        disk: volume.disk.unwrap_or(0),
+        is_disk: volume.is_disk(),
+        // `sda1` is a partition of the disk, not one inside something that was made of it.
+        part_number: partition.filter(|_| volume.made_of.is_empty()).map(|partition| partition.number),
+        names: volume.names.clone(),
+        made_of: volume.made_of.clone(),
         part_uuid: partition.and_then(|partition| partition.uuid.clone()),
         part_name: partition.map(|partition| partition.name.clone()).unwrap_or_default(),
         ..Device::default()
@@ -284,9 +292,10 @@ impl Stack {
         self.filesystems().map(|(volume, fs)| (volume, fs.facts())).collect()
     }
 
-    /// Every volume of every disk, those of the first disk first.
+    /// Every volume of every disk, those of the first disk first, those made of several last.
     pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
-        self.discovery.volumes.iter().chain(self.others.iter().flat_map(|disk| &disk.discovery.volumes))
+        let further = self.others.iter().flat_map(|disk| &disk.discovery.volumes);
+        self.discovery.volumes.iter().chain(further).chain(&self.joined)
     }
 
     /// A volume by its id.
@@ -295,7 +304,7 @@ impl Stack {
         self.volumes().find(|volume| volume.id == id)
     }
 
-    /// The disk that a volume is on.
+    /// The disk that a volume is on; of one made of several, the first.
     #[must_use]
     pub fn disk_of(&self, volume: &str) -> &Arc<dyn BlockSource> {
         let owns = |disk: &&Disk| disk.discovery.volumes.iter().any(|own| own.id == volume);

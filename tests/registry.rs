@@ -59,7 +59,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/volume/mod.rs",
         list: "pub const MANAGERS:",
         end: "\n}",
-        helpers: &[],
+        helpers: &["discover", "pieces", "raid"],
     },
     Registry {
         folder: "src/fs",

@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "volume/lvm2.rs"]
+mod lvm2;
 
 use imgmount::block::BlockSource;
 use imgmount::budget::{Budget, Limits};

@@ -192,8 +192,10 @@ fn own_format(image: &Opened) -> (&str, Option<&str>) {
     }
 }
 
+/// The partitions of the disk itself, not those inside something that is made of it.
 fn parts(found: &Discovery) -> impl Iterator<Item = (&Volume, &Partition)> {
-    found.volumes.iter().filter_map(|volume| Some((volume, volume.partition.as_ref()?)))
+    let own = found.volumes.iter().filter(|volume| volume.made_of.is_empty());
+    own.filter_map(|volume| Some((volume, volume.partition.as_ref()?)))
 }
 
 /// Those of the first disk.
@@ -217,7 +219,7 @@ fn partition(volume: &Volume, part: &Partition) -> Value {
 fn kind(volume: &Volume) -> &'static str {
     match &volume.partition {
         Some(_) => "partition",
-        None if volume.id.starts_with("disk") && !volume.id.contains('/') => "disk",
+        None if volume.is_disk() => "disk",
         None => "volume",
     }
 }
@@ -231,6 +233,7 @@ fn volume_object(stack: &Stack, volume: &Volume) -> Value {
         "size": volume.source.len(),
         "locked": locked,
         "member_of": volume.claimed_by,
+        "made_of": volume.made_of,
         "content": content.map(|content| match content {
             Ok(Content::Files(_)) => "files",
             Ok(Content::Member(_)) => "member",
@@ -345,7 +348,7 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
         }
     }
     table(&stack.discovery, stack.disk().len()).into_iter().for_each(&mut line);
-    volumes(stack, &stack.discovery).into_iter().for_each(&mut line);
+    volumes(stack, &stack.discovery.volumes).into_iter().for_each(&mut line);
     for disk in &stack.others {
         let image = &disk.image;
         let variant = image.subformat.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
@@ -358,7 +361,11 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
             image.disk.len()
         ));
         table(&disk.discovery, image.disk.len()).into_iter().for_each(&mut line);
-        volumes(stack, &disk.discovery).into_iter().for_each(&mut line);
+        volumes(stack, &disk.discovery.volumes).into_iter().for_each(&mut line);
+    }
+    if !stack.joined.is_empty() {
+        line("made of several disks:".to_owned());
+        volumes(stack, &stack.joined).into_iter().for_each(&mut line);
     }
     for guest in &stack.guests {
         line(format!("operating system: {}", guest_line(guest)));
@@ -451,9 +458,8 @@ fn picture(found: &Discovery, size: u64) -> Vec<String> {
     vec![edge.clone(), middle, edge]
 }
 
-fn volumes(stack: &Stack, found: &Discovery) -> Vec<String> {
+fn volumes(stack: &Stack, found: &[Volume]) -> Vec<String> {
     let rows: Vec<[String; 5]> = found
-        .volumes
         .iter()
         .map(|volume| {
             let part = volume.partition.as_ref();
@@ -462,7 +468,13 @@ fn volumes(stack: &Stack, found: &Discovery) -> Vec<String> {
                 let name = if part.type_name.is_empty() { &part.type_code } else { part.type_name };
                 format!("{name}{boot}")
             });
-            let start = part.map_or_else(String::new, |part| format!("at {}", human_size(part.start)));
+            let start = part.map_or_else(
+                || match volume.made_of.as_slice() {
+                    [] => String::new(),
+                    of => format!("of {}", of.join(", ")),
+                },
+                |part| format!("at {}", human_size(part.start)),
+            );
             let what = content(stack, &volume.id).map_or_else(
                 || volume.claimed_by.map(|manager| format!("member of {manager}")).unwrap_or_default(),
                 |content| what(stack, content),
@@ -544,6 +556,15 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
     lines
 }
 
+/// How to open what is locked.
+fn locked_step(stack: &Stack) -> String {
+    let is_luks = |content: &&VolumeContent| matches!(content.content, Ok(Content::Known("crypto_LUKS")));
+    match stack.contents.iter().find(is_luks) {
+        Some(content) => format!("{0} is locked: give its key, as in --key {0}:file:FILE", content.volume),
+        None => "a volume is locked in a way that this version does not open: unlock it elsewhere".to_owned(),
+    }
+}
+
 fn first_bytes(volume: &Volume) -> String {
     let mut bytes = vec![0; FIRST_BYTES.min(crate::num::narrow(volume.source.len()))];
     match volume.source.read_at(&mut bytes, 0) {
@@ -561,7 +582,7 @@ fn next_step(stack: &Stack) -> String {
         return format!("if it is a data disk, all is well: imgmount ls {}:{volume}:/", stack.name);
     }
     if known(LOCKED) {
-        return "a volume is locked, and this version takes no keys: unlock it elsewhere".to_owned();
+        return locked_step(stack);
     }
     if contents().any(Result::is_err) {
         return format!(

@@ -82,6 +82,8 @@ enum End {
     Ground(Arc<dyn BlockSource>, u64),
     /// Packed, in so many bytes from there on.
     Packed(Arc<dyn BlockSource>, u64, u64),
+    /// Nowhere: worked out from other bytes.
+    Computed,
     Zero,
     Hole,
 }
@@ -111,6 +113,10 @@ fn descend(
                 return Ok(landing);
             }
             Below::Hole => return Ok(landing),
+            Below::Computed => {
+                landing.end = End::Computed;
+                return Ok(landing);
+            }
             Below::Packed(file, at, stored) => {
                 let (file, at) = ground(file, at)?;
                 landing.end = End::Packed(file, at, stored);
@@ -200,6 +206,7 @@ fn entry(disk: &Arc<dyn BlockSource>, start: u64, flat: bool) -> Result<Entry> {
             (entry.offset, entry.filename) = (Some(at), Some(file.label()));
         }
         End::Packed(..) => entry.compressed = true,
+        End::Computed => {}
         End::Zero => (entry.zero, entry.data) = (true, false),
         End::Hole => (entry.present, entry.zero, entry.data) = (false, true, false),
     }
@@ -383,6 +390,7 @@ fn landed(stack: &Stack, volume: &str, file_offset: u64, length: u64, place: Pla
             run.packed = Some(stored);
             (run.container, run.container_offset) = (Some(file.label()), Some(at));
         }
+        End::Computed => run.kind = "computed",
         // Nothing stored deciphers to noise, not to zeros.
         End::Zero | End::Hole if landing.encrypted => {}
         End::Zero => run.kind = "zero",

@@ -7,7 +7,7 @@
 //! The sector size is not written anywhere: the header is looked for at byte 512 and at byte 4096.
 
 use super::mbr::{Front, boot_code, front};
-use super::{Assembly, Manager, Partition, Table, TableKind, VolCx, Volume, carve};
+use super::{Assembly, Makes, Manager, Partition, Table, TableKind, VolCx, Volume, carve};
 use crate::block::{BlockSource, Probe};
 use crate::checksum::crc32;
 use crate::error::{At, Error, Result};
@@ -18,7 +18,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The manager.
-pub const MANAGER: Manager = Manager { name: "gpt", nests: false, claims, assemble };
+pub const MANAGER: Manager =
+    Manager { name: "gpt", nests: false, claims, seeks: None, makes: Makes::OfOne(assemble) };
 
 const MAGIC: &[u8; 8] = b"EFI PART";
 /// Sector sizes that disks have.
@@ -248,27 +249,24 @@ fn has_magic(source: &dyn BlockSource, at: u64) -> bool {
     source.read_at(&mut magic, at).is_ok() && magic == *MAGIC
 }
 
-fn assemble(volumes: &[Volume], cx: &VolCx<'_>) -> Result<Assembly> {
+fn assemble(disk: &Volume, cx: &VolCx<'_>) -> Result<Assembly> {
     let mut made = Assembly::default();
-    for disk in volumes {
-        let mut head = vec![0; narrow(disk.source.len().min(512))];
-        disk.source.read_at(&mut head, 0)?;
-        let mut warnings = Vec::new();
-        let gpt = Gpt::find(&*disk.source, cx, &mut warnings)?;
-        if front(&head) == Front::Empty {
-            warnings
-                .push("the GPT has no protective MBR: the Linux kernel would see no partitions".to_owned());
-        }
-        made.warnings.extend(warnings.into_iter().map(|warning| format!("{}: {warning}", disk.id)));
-        gpt.partitions(disk, &mut made);
-        made.table = Some(Table {
-            kind: TableKind::Gpt,
-            sector_size: gpt.sector,
-            id: guid(&gpt.header.disk),
-            hybrid: front(&head) == (Front::Protective { hybrid: true }),
-            boot_code: boot_code(head.get(..440).unwrap_or_default()),
-        });
+    let mut head = vec![0; narrow(disk.source.len().min(512))];
+    disk.source.read_at(&mut head, 0)?;
+    let mut warnings = Vec::new();
+    let gpt = Gpt::find(&*disk.source, cx, &mut warnings)?;
+    if front(&head) == Front::Empty {
+        warnings.push("the GPT has no protective MBR: the Linux kernel would see no partitions".to_owned());
     }
+    made.warnings.extend(warnings.into_iter().map(|warning| format!("{}: {warning}", disk.id)));
+    gpt.partitions(disk, &mut made);
+    made.table = Some(Table {
+        kind: TableKind::Gpt,
+        sector_size: gpt.sector,
+        id: guid(&gpt.header.disk),
+        hybrid: front(&head) == (Front::Protective { hybrid: true }),
+        boot_code: boot_code(head.get(..440).unwrap_or_default()),
+    });
     Ok(made)
 }
 

@@ -9,7 +9,7 @@
 //!            entry 2 = the next EBR (start counts from the extended partition)
 //! ```
 
-use super::{Assembly, Manager, Partition, Table, TableKind, VolCx, Volume, carve};
+use super::{Assembly, Makes, Manager, Partition, Table, TableKind, VolCx, Volume, carve};
 use crate::block::Probe;
 use crate::error::{At, Result};
 use crate::ondisk::{parse_struct, read_struct};
@@ -19,7 +19,8 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The manager.
-pub const MANAGER: Manager = Manager { name: "mbr", nests: false, claims, assemble };
+pub const MANAGER: Manager =
+    Manager { name: "mbr", nests: false, claims, seeks: None, makes: Makes::OfOne(assemble) };
 
 /// An MBR counts in sectors of 512 bytes: the image does not say what the disk it came from had.
 const SECTOR: u64 = 512;
@@ -163,34 +164,32 @@ fn claims(probe: &Probe<'_>) -> bool {
     !record.is_empty() || (record.signature.get() != 0 && !is_ext)
 }
 
-fn assemble(volumes: &[Volume], cx: &VolCx<'_>) -> Result<Assembly> {
+fn assemble(disk: &Volume, cx: &VolCx<'_>) -> Result<Assembly> {
     let mut made = Assembly::default();
-    for disk in volumes {
-        let record: BootRecord = read_struct(&*disk.source, 0, At::new("mbr", "boot record"))?;
-        let mut reader = Reader { disk, signature: record.signature.get(), cx, made: &mut made };
-        for (number, entry) in (1..).zip(&record.entries).filter(|(_, entry)| entry.is_used()) {
-            if !entry.is_extended() {
-                reader.add(number, entry, entry.start());
-            }
+    let record: BootRecord = read_struct(&*disk.source, 0, At::new("mbr", "boot record"))?;
+    let mut reader = Reader { disk, signature: record.signature.get(), cx, made: &mut made };
+    for (number, entry) in (1..).zip(&record.entries).filter(|(_, entry)| entry.is_used()) {
+        if !entry.is_extended() {
+            reader.add(number, entry, entry.start());
         }
-        let mut next = 5;
-        for entry in record.entries.iter().filter(|entry| entry.is_used() && entry.is_extended()) {
-            reader.chain(entry, &mut next)?;
-        }
-        if super::gpt::has_header(&*disk.source)? {
-            made.warnings.push(format!(
-                "{}: a GPT stands behind this MBR, but the MBR has no entry 0xEE for it: the MBR counts",
-                disk.id
-            ));
-        }
-        made.table = Some(Table {
-            kind: TableKind::Mbr,
-            sector_size: 512,
-            id: format!("{:08x}", record.signature.get()),
-            hybrid: false,
-            boot_code: boot_code(&record.code),
-        });
     }
+    let mut next = 5;
+    for entry in record.entries.iter().filter(|entry| entry.is_used() && entry.is_extended()) {
+        reader.chain(entry, &mut next)?;
+    }
+    if super::gpt::has_header(&*disk.source)? {
+        made.warnings.push(format!(
+            "{}: a GPT stands behind this MBR, but the MBR has no entry 0xEE for it: the MBR counts",
+            disk.id
+        ));
+    }
+    made.table = Some(Table {
+        kind: TableKind::Mbr,
+        sector_size: 512,
+        id: format!("{:08x}", record.signature.get()),
+        hybrid: false,
+        boot_code: boot_code(&record.code),
+    });
     Ok(made)
 }
 

@@ -1,9 +1,17 @@
-//! Disks made of disks: partitions, and later logical volumes, arrays and locked containers.
+//! Disks made of disks: partitions, logical volumes, arrays, encrypted volumes.
 //!
-//! [`discover`] is a work-list run to a fixed point: each volume is offered to every manager; what a manager makes of
-//! it is offered again. Nothing is activated on the host. A new manager is one file here and one line in [`MANAGERS`].
+//! | id | what it is |
+//! |---|---|
+//! | `p1`, `disk2/p1` | a partition of the first disk, of the second |
+//! | `md0`, `md/home` | an array: its number, or the name in its superblock without the host's |
+//! | `vg0/root` | a logical volume |
+//! | `luks-UUID` | what a key has opened: the name of `/dev/mapper` that `systemd-cryptsetup` and installers use |
+//! | `md0/p1`, `vg0/root/p1` | a partition inside one of these |
+//!
+//! Two of one name are kept apart: the second is `vg0~2/root`. How they are found is told in [`discover()`]; nothing is
+//! activated on the host. A new manager is one file here and one line in [`MANAGERS`].
 
-use crate::block::{BlockSource, Probe, ProbeBytes};
+use crate::block::{BlockSource, Probe};
 use crate::budget::Budget;
 use crate::engine::{Mapper, Slice};
 use crate::error::Result;
@@ -12,15 +20,20 @@ use crate::text::Text;
 use std::fmt;
 use std::sync::Arc;
 
+mod discover;
+mod pieces;
+mod raid;
+
+pub use discover::{Machine, discover, discover_all};
+
 registry! {
-    /// Every manager, in the order in which they are asked.
+    /// Every manager, in the order in which they are asked: members of an array or a group before partition tables, for
+    /// a member whose metadata lie at its end looks like a disk with a table.
     pub const MANAGERS: &[&Manager];
+    pub mod lvm2 => MANAGER;
     pub mod gpt => MANAGER;
     pub mod mbr => MANAGER;
 }
-
-/// Volumes found in one image at most; a disk has at most 256 partitions by our limits, each may hold some.
-const MAX_VOLUMES: usize = 512;
 
 /// A stretch of a disk, or something made of such stretches.
 #[derive(Clone, Debug)]
@@ -33,6 +46,56 @@ pub struct Volume {
     pub partition: Option<Partition>,
     /// What is made of it, if it is a member or a container: the manager's name.
     pub claimed_by: Option<&'static str>,
+    /// The disk on which all of its bytes lie, counted from 0; `None` if it is made of several.
+    pub disk: Option<u32>,
+    /// How many managers stand between it and a disk.
+    pub depth: u8,
+    /// Ids of what it is made of; empty for a disk and a partition of one.
+    pub made_of: Vec<String>,
+    /// Names that a running Linux gives it, as paths, besides those of partitions.
+    pub names: Vec<String>,
+}
+
+impl Volume {
+    /// A whole disk, counted from 0.
+    fn whole(number: u32, source: Arc<dyn BlockSource>) -> Self {
+        let id = match number {
+            0 => "disk".to_owned(),
+            _ => format!("disk{}", number.saturating_add(1)),
+        };
+        Self {
+            id,
+            source,
+            partition: None,
+            claimed_by: None,
+            disk: Some(number),
+            depth: 0,
+            made_of: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Something made of `members`.
+    fn of(members: &[&Self], id: String, source: Arc<dyn BlockSource>, names: Vec<String>) -> Self {
+        let disk = members.first().and_then(|first| first.disk);
+        let made_of: Vec<String> = members.iter().map(|member| member.id.clone()).collect();
+        Self {
+            id,
+            source,
+            partition: None,
+            claimed_by: None,
+            disk: disk.filter(|_| members.iter().all(|member| member.disk == disk)),
+            depth: members.iter().map(|member| member.depth).max().unwrap_or(0).saturating_add(1),
+            made_of,
+            names,
+        }
+    }
+
+    /// Is it a disk of the machine?
+    #[must_use]
+    pub const fn is_disk(&self) -> bool {
+        self.depth == 0
+    }
 }
 
 /// An entry of a partition table.
@@ -103,8 +166,20 @@ pub struct Manager {
     pub nests: bool,
     /// Does this volume belong to it? Sees the first and last bytes.
     pub claims: fn(&Probe<'_>) -> bool,
+    /// Does this one, whose mark lies elsewhere? Asked after [`Manager::claims`] said no.
+    pub seeks: Option<fn(&dyn BlockSource) -> Result<bool>>,
     /// Makes volumes of those it claimed.
-    pub assemble: fn(&[Volume], &VolCx<'_>) -> Result<Assembly>,
+    pub makes: Makes,
+}
+
+/// What a manager makes volumes of.
+#[derive(Clone, Copy, Debug)]
+pub enum Makes {
+    /// Of each one that it claims, by itself.
+    OfOne(fn(&Volume, &VolCx<'_>) -> Result<Assembly>),
+    /// Of several, from all disks. It is asked when nothing else is left to look into; told that more members may still
+    /// turn up, it leaves a set alone that lacks one.
+    OfMany(fn(&[Volume], &VolCx<'_>, bool) -> Result<Assembly>),
 }
 
 impl fmt::Debug for Manager {
@@ -129,6 +204,8 @@ pub struct VolCx<'a> {
 pub struct Assembly {
     /// The new volumes.
     pub volumes: Vec<Volume>,
+    /// Of a manager that gathers: which of the members it was given now belong to something.
+    pub taken: Vec<usize>,
     /// The table, from a manager that reads one.
     pub table: Option<Table>,
     /// What is odd.
@@ -140,60 +217,11 @@ pub struct Assembly {
 pub struct Discovery {
     /// The disk's own table.
     pub table: Table,
-    /// Every volume, in disk order, those claimed by a manager included. A bare disk is one volume, `disk`.
+    /// Every volume all of whose bytes lie on it, in disk order, those claimed by a manager included. A disk without a
+    /// table is one volume, `disk`.
     pub volumes: Vec<Volume>,
     /// What could not be read or is odd, one line each.
     pub warnings: Vec<String>,
-}
-
-/// Finds every volume of a disk.
-#[must_use]
-pub fn discover(disk: &Arc<dyn BlockSource>, cx: &VolCx<'_>) -> Discovery {
-    let mut found = Discovery::default();
-    let whole = Volume { id: "disk".to_owned(), source: Arc::clone(disk), partition: None, claimed_by: None };
-    let mut queue = std::collections::VecDeque::from([whole]);
-    while let Some(mut volume) = queue.pop_front() {
-        if found.volumes.len() >= MAX_VOLUMES {
-            found.warnings.push(format!("more than {MAX_VOLUMES} volumes; the rest is not shown"));
-            break;
-        }
-        let is_disk = volume.id == "disk";
-        match assemble(&volume, cx) {
-            Ok(Some((manager, assembly))) => {
-                volume.claimed_by = Some(manager);
-                found.warnings.extend(assembly.warnings);
-                if let Some(table) = assembly.table.filter(|_| is_disk) {
-                    found.table = table;
-                }
-                queue.extend(assembly.volumes);
-            }
-            Ok(None) => {}
-            Err(error) => found.warnings.push(format!("{}: {}", volume.id, error.chain())),
-        }
-        if is_disk && found.table.boot_code.is_empty() {
-            found.table.boot_code = first_code(&*volume.source);
-        }
-        // A partitioned disk is not a volume of its own; a bare one is.
-        if !is_disk || volume.claimed_by.is_none() {
-            found.volumes.push(volume);
-        }
-    }
-    found
-}
-
-fn assemble(volume: &Volume, cx: &VolCx<'_>) -> Result<Option<(&'static str, Assembly)>> {
-    let bytes = ProbeBytes::read(&*volume.source, "")?;
-    let may = |manager: &&&Manager| volume.partition.is_none() || manager.nests;
-    let Some(manager) = MANAGERS.iter().filter(may).find(|manager| (manager.claims)(&bytes.view())) else {
-        return Ok(None);
-    };
-    (manager.assemble)(std::slice::from_ref(volume), cx).map(|assembly| Some((manager.name, assembly)))
-}
-
-/// What boots from a disk without a table, if its first sector can be read.
-fn first_code(disk: &dyn BlockSource) -> &'static str {
-    let mut code = [0; 440];
-    if disk.read_at(&mut code, 0).is_ok() { mbr::boot_code(&code) } else { "none" }
 }
 
 /// Cuts a partition out of its disk. What reaches past the disk's end is cut off there, and what starts behind it is
@@ -211,13 +239,24 @@ fn carve(disk: &Volume, mut partition: Partition, made: &mut Assembly) {
         ));
         partition.size = left;
     }
-    match Slice::new(Arc::clone(&disk.source), start, partition.size) {
-        Ok(source) if partition.size > 0 => made.volumes.push(Volume {
-            id: format!("p{number}"),
-            source: Arc::new(source),
-            partition: Some(partition),
-            claimed_by: None,
-        }),
-        _ => {}
+    let Ok(source) = Slice::new(Arc::clone(&disk.source), start, partition.size) else { return };
+    if partition.size == 0 {
+        return;
+    }
+    let id = if disk.id == "disk" { format!("p{number}") } else { format!("{}/p{number}", disk.id) };
+    let names = disk.names.iter().map(|name| partition_name(name, number)).collect();
+    let volume = Volume::of(&[disk], id, Arc::new(source), names);
+    let made_of = if disk.is_disk() { Vec::new() } else { volume.made_of.clone() };
+    made.volumes.push(Volume { partition: Some(partition), made_of, ..volume });
+}
+
+/// What a partition is called in `/dev`: `md0` has `md0p1`, `vg0-root` has `vg0-root1`, and links by id have `-part1`.
+fn partition_name(disk: &str, number: u32) -> String {
+    if disk.starts_with("/dev/disk/") {
+        format!("{disk}-part{number}")
+    } else if disk.ends_with(|c: char| c.is_ascii_digit()) {
+        format!("{disk}p{number}")
+    } else {
+        format!("{disk}{number}")
     }
 }

@@ -109,7 +109,11 @@ fn disks(view: &mut View, stack: &Stack) {
             let dir = *partitions.get_or_insert_with(|| view.add_dir(top, "partitions"));
             // "1.raw" of the first disk, "disk2-1.raw" of the second.
             let disk = volume.id.rsplit_once('/').map(|(disk, _)| format!("{disk}-")).unwrap_or_default();
-            view.add_disk(dir, &format!("{disk}{}.raw", partition.number), Arc::clone(&volume.source));
+            view.add_disk(
+                dir,
+                &format!("{}{}.raw", fit(&disk), partition.number),
+                Arc::clone(&volume.source),
+            );
         } else if !is_disk(&volume.id) {
             let dir = *volumes.get_or_insert_with(|| view.add_dir(top, "volumes"));
             view.add_disk(dir, &format!("{}.raw", fit(&volume.id)), Arc::clone(&volume.source));
