@@ -25,7 +25,7 @@ pub(super) enum Value {
     /// A whole number; what is no number of ours (a fraction, a negative one) is kept as its text.
     Number(u64),
     Text(String),
-    List(Vec<Value>),
+    List(Vec<Self>),
     Section(Section),
 }
 
@@ -207,7 +207,7 @@ impl Look for Section {
         }
     }
 
-    fn sections(&self) -> impl Iterator<Item = (&String, &Section)> {
+    fn sections(&self) -> impl Iterator<Item = (&String, &Self)> {
         self.iter().filter_map(|(name, value)| match value {
             Value::Section(section) => Some((name, section)),
             _ => None,

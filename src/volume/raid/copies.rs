@@ -96,7 +96,7 @@ struct Copies {
 /// # Errors
 /// `Unsupported` for a layout that Linux does not know either; `NotFound` when all copies of some chunk are missing.
 pub(super) fn open(
-    array: Array,
+    array: &Array,
     layout: u32,
     who: &'static str,
     mapper: &Mapper,

@@ -81,7 +81,7 @@ impl Array {
                 None => Err(self.too_few("one")),
             },
             Shape::Single(_) | Shape::Double(_) => parity::open(self, who, mapper),
-            Shape::Copies(layout) => copies::open(self, layout, who, mapper),
+            Shape::Copies(layout) => copies::open(&self, layout, who, mapper),
         }
     }
 
