@@ -7,7 +7,7 @@
 //!                              ├─ ours, on disk     → read, check, copy                        (`--cache-dir`)
 //!                              └─ ours, in a row    → one ranged request, several at a time; each block is there for
 //!         │                                           everyone as soon as it has arrived
-//!         └▶ reads in a row?   ─▶ the next blocks are fetched in the background; the distance doubles
+//!         └▶ reads in a row?   ─▶ the next blocks are fetched in the background; the distance grows
 //! ```
 //! Requests and read-ahead grow with the measured speed, so that a request takes about a second and a slow line is not
 //! held up by what nobody may want. With a cache too small for one block (`--cache 0`) exactly the bytes asked for are
@@ -27,16 +27,18 @@ use std::time::Instant;
 
 /// Bytes of a block: at 50 ms a round trip and 40 Mbit/s, waiting and receiving take equally long.
 pub const BLOCK: u64 = 256 << 10;
-/// The longest request, in blocks: 50 ms of waiting are then a tenth of the time that it takes at 2 Gbit/s.
-const MAX_REQUEST: u64 = 64;
+/// The longest request, in blocks: eight of them keep a line of 10 Gbit/s busy for three times the 50 ms that each waits.
+const MAX_REQUEST: u64 = 96;
 /// A request's length in blocks before the speed is known.
 const FIRST_REQUEST: u64 = 4;
 /// Blocks that one pass of a large read holds at a time; 16 MiB.
 const MAX_PASS: u64 = 64;
 /// The farthest read-ahead in bytes, where the user said nothing: eight of the longest requests.
-const MAX_AHEAD: u64 = 128 << 20;
+const MAX_AHEAD: u64 = 192 << 20;
 /// A reader must have read this much in a row before anything is read ahead of it.
 const SEQUENTIAL: u64 = 128 << 10;
+/// Reading ahead so far, it goes up in larger steps.
+const SURE: u64 = 2 << 20;
 /// Readers told apart by the read-ahead.
 const STREAMS: usize = 16;
 /// Requests that wait for a background thread; more are forgotten.
@@ -252,7 +254,8 @@ impl<F: Fetch> Shared<F> {
         let speed = self.speed.load(Ordering::Relaxed);
         let line = speed.saturating_mul(wide(self.connections)).max(BLOCK.saturating_mul(FIRST_REQUEST));
         let line = if speed == 0 { MAX_AHEAD } else { line.min(MAX_AHEAD) };
-        self.readahead.unwrap_or(line).min(self.cache.capacity() / 2)
+        let room = self.cache.capacity();
+        self.readahead.unwrap_or(line).min(room.saturating_sub(room / 4))
     }
 
     /// One request. A range that it does not fill is the fetcher's fault.
@@ -521,7 +524,9 @@ impl Streams {
             purpose = Use::Once;
             let grows = stream.next >= stream.grow && stream.window < most;
             if grows {
-                stream.window = stream.window.saturating_mul(2);
+                // Each time costs a round trip, and who has read so much in a row will most likely go on.
+                let times = if stream.window < SURE { 2 } else { 4 };
+                stream.window = stream.window.saturating_mul(times);
                 stream.grow = stream.next.saturating_add(stream.window / 2);
             }
             stream.window = stream.window.min(most);
