@@ -15,7 +15,53 @@ pub fn crc32_from(start: u32, bytes: &[u8]) -> u32 {
 /// CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), RFC 3720 appendix B.4: VHDX.
 #[must_use]
 pub fn crc32c(parts: &[&[u8]]) -> u32 {
-    !parts.iter().fold(!0, |crc, part| fold(&CASTAGNOLI, crc, part))
+    !parts.iter().fold(!0, |crc, part| crc32c_on(crc, part))
+}
+
+/// Takes a CRC-32C on from `crc` over `bytes`, with no inversion before or after, as Linux keeps it in the metadata of
+/// ext4: there a checksum starts from a seed, which is a checksum. Eight bytes at a time by as many tables.
+#[must_use]
+pub fn crc32c_on(crc: u32, bytes: &[u8]) -> u32 {
+    let table =
+        |n: usize, byte: u8| CASTAGNOLI.get(n).and_then(|t| t.get(usize::from(byte))).copied().unwrap_or(0);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let crc = eights.iter().fold(crc, |crc, [e0, e1, e2, e3, e4, e5, e6, e7]| {
+        let [a, b, c, d] = (crc ^ u32::from_le_bytes([*e0, *e1, *e2, *e3])).to_le_bytes();
+        table(7, a)
+            ^ table(6, b)
+            ^ table(5, c)
+            ^ table(4, d)
+            ^ table(3, *e4)
+            ^ table(2, *e5)
+            ^ table(1, *e6)
+            ^ table(0, *e7)
+    });
+    rest.iter().fold(crc, |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        table(0, low ^ byte) ^ (crc >> 8)
+    })
+}
+
+/// Takes a CRC-32 of the other bit order (polynomial 0x04C11DB7, highest bit first) on from `crc`, with no inversion: the
+/// first checksums of the ext4 journal.
+#[must_use]
+pub fn crc32_msb_on(crc: u32, bytes: &[u8]) -> u32 {
+    // Backwards bits are the reflected CRC of backwards bytes.
+    let turned = bytes.iter().fold(crc.reverse_bits(), |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        let entry = usize::from(low ^ byte.reverse_bits());
+        IEEE.get(entry).copied().unwrap_or(0) ^ (crc >> 8)
+    });
+    turned.reverse_bits()
+}
+
+/// Takes a CRC-16 (reflected polynomial 0xA001) on from `crc`: group descriptors of ext4.
+#[must_use]
+pub fn crc16_on(crc: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(crc, |crc, byte| {
+        (0..8)
+            .fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xa001 } else { crc >> 1 })
+    })
 }
 
 /// CRC-64 (ECMA-182, reflected polynomial 0xC96C5795D7870F42): xz. Eight bytes at a time by as many tables.
@@ -137,7 +183,29 @@ pub fn adler32(bytes: &[u8]) -> u32 {
 }
 
 const IEEE: [u32; 256] = table(0xedb8_8320);
-const CASTAGNOLI: [u32; 256] = table(0x82f6_3b78);
+static CASTAGNOLI: [[u32; 256]; 8] = castagnoli();
+
+/// Table 0 is the plain one; table n is what n further zero bytes make of it.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "evaluated at compile time, bounded by 8 and 256"
+)]
+const fn castagnoli() -> [[u32; 256]; 8] {
+    let mut tables = [table(0x82f6_3b78); 8];
+    let mut t = 1;
+    while t < 8 {
+        let mut n = 0;
+        while n < 256 {
+            let before = tables[t - 1][n];
+            tables[t][n] = tables[0][(before & 0xff) as usize] ^ (before >> 8);
+            n += 1;
+        }
+        t += 1;
+    }
+    tables
+}
 
 fn fold(table: &[u32; 256], crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
@@ -185,6 +253,11 @@ mod tests {
     fn check_values_of_the_catalogue_of_crc_algorithms() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
+        // CRC-32C of 32 bytes of zeros and of ones, RFC 3720 appendix B.4.
+        assert_eq!((crc32c(&[&[0; 32]]), crc32c(&[&[0xff; 32]])), (0x8a91_36aa, 0x62a8_ab43));
+        // CRC-32/MPEG-2 and CRC-16/MODBUS.
+        assert_eq!(crc32_msb_on(!0, b"123456789"), 0x0376_e6e7);
+        assert_eq!(crc16_on(!0, b"123456789"), 0x4b37);
         assert_eq!(crc64(b"123456789"), 0x995d_c9bb_df19_39fa);
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
         assert_eq!(adler32(&[0xff; 100_000]), 0x149a_302c);

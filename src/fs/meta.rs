@@ -44,6 +44,14 @@ pub(super) struct Bytes {
     part: Range<usize>,
 }
 
+impl From<Vec<u8>> for Bytes {
+    /// Bytes that were made here, not read.
+    fn from(all: Vec<u8>) -> Self {
+        let part = 0..all.len();
+        Self { all: Arc::new(all), part }
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
