@@ -19,6 +19,8 @@ mod erofs;
 mod exfat;
 #[path = "fs/ext.rs"]
 mod ext;
+#[path = "fs/ext_journal.rs"]
+mod ext_journal;
 #[path = "fs/fat.rs"]
 mod fat;
 #[path = "fs/hostile.rs"]

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 /// Bytes kept in memory at most. Journals that say where their blocks lie need none.
 const MAX_KEPT: u64 = 64 << 20;
-/// Blocks replaced at most: a journal of 4 GiB with blocks of 1 KiB.
-const MAX_BLOCKS: usize = 4 << 20;
+/// Blocks replaced at most: a journal of 8 GiB with blocks of 4 KiB. Each takes about 50 bytes.
+pub(super) const MAX_BLOCKS: usize = 2 << 20;
 
 /// What a block is replaced by.
 #[derive(Clone, Debug)]
@@ -49,6 +49,11 @@ impl Overlay {
     /// Nothing replaced yet. `block` is the number of bytes in a block, a power of two.
     pub(super) fn new(base: Arc<dyn BlockSource>, block: u32) -> Self {
         Self { base, block: u64::from(block.max(1)), patches: BTreeMap::new(), kept: 0 }
+    }
+
+    /// The number of blocks that the volume has whole.
+    pub(super) fn end(&self) -> u64 {
+        self.base.len().checked_div(self.block).unwrap_or(0)
     }
 
     /// Blocks replaced so far.

@@ -150,7 +150,7 @@ fn directories_hashed_the_old_ways_are_looked_up() {
 fn a_file_system_in_use_is_said_to_be_dirty() {
     requires!("root", "loop", "mke2fs");
     let dir = common::tempdir();
-    for (kind, words) in [("ext4", "journal was not replayed"), ("ext2", "was not unmounted")] {
+    for (kind, words) in [("ext4", "journal was replayed in memory"), ("ext2", "was not unmounted")] {
         let (disk, copy) = (dir.path().join("disk"), dir.path().join("copy"));
         common::sh(&format!("rm -f {0}; truncate -s 64M {0}; mke2fs -q -F -t {kind} {0}", disk.display()));
         let mounted = Mounted::new(&disk, "rw");

@@ -148,13 +148,16 @@ fn compare(fs: &Fs, paths: &BTreeMap<String, Ino>, expected: &str) -> std::resul
     Ok(())
 }
 
+/// Paths that the kernel shows and that are not in the expectation, because `e2fsck` had to run before it could be made:
+/// it moves a journal that has a name to an inode that has none.
+const HIDDEN_BY_E2FSCK: &[(&str, &str)] = &[("/e2fsprogs/f_journal_image.gz", "/journal")];
+
 #[test]
 fn samples_of_others_are_read_as_the_kernel_reads_them() {
     requires!("corpus", "zstd", "xz", "gzip", "bzip2");
     let corpus = common::corpus().unwrap().join("fs");
     let list = common::sh(&format!("find {} -name '*.expect' | sort", corpus.display()));
-    let (mut equal, mut dirty, mut unread, mut refused, mut wrong) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut equal, mut unread, mut refused, mut wrong) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for expectation in list.lines() {
         let name = expectation.strip_suffix(".expect").unwrap();
         let (sample, part) = match name.rsplit_once(".p") {
@@ -183,7 +186,10 @@ fn samples_of_others_are_read_as_the_kernel_reads_them() {
         };
         let text = std::fs::read(expectation).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let paths = paths(&fs);
+        let mut paths = paths(&fs);
+        if let Some((_, path)) = HIDDEN_BY_E2FSCK.iter().find(|(sample, _)| *sample == short) {
+            assert!(paths.remove(*path).is_some(), "{short}: {path} is missing");
+        }
         let mut differences: Vec<String> =
             text.lines().filter_map(|line| compare(&fs, &paths, line).err()).collect();
         let listed = text.lines().count();
@@ -192,15 +198,10 @@ fn samples_of_others_are_read_as_the_kernel_reads_them() {
         }
         match differences.first() {
             None => equal.push(short),
-            Some(_) if fs.facts().state == State::Dirty => dirty.push(short),
             Some(first) => wrong.push(format!("{short}: {} differences, first {first}", differences.len())),
         }
     }
-    println!(
-        "{} equal; {} whose journal must be replayed: {dirty:?}; not read: {unread:?}",
-        equal.len(),
-        dirty.len()
-    );
+    println!("{} equal; not read: {unread:?}", equal.len());
     assert!(wrong.is_empty() && refused.is_empty(), "{}\n{}", wrong.join("\n"), refused.join("\n"));
     assert!(equal.len() >= 25, "{equal:?}");
 }

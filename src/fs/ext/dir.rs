@@ -137,7 +137,7 @@ impl Ext {
     /// Hands over every record of `dir` that starts at byte `from` or later.
     ///
     /// # Errors
-    /// `Corrupt` where the directory is damaged; the records before have been handed over.
+    /// `Corrupt` where the directory is damaged; the records of its sound blocks have been handed over.
     fn records(&self, inode: &Inode, from: u64, sink: &mut Sink<'_>) -> Result<()> {
         if inode.has(flag::INLINE_DATA) {
             return self.inline_records(inode, from, sink);
@@ -148,6 +148,7 @@ impl Ext {
         let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
         let mut logical = from.checked_div(size).unwrap_or(0);
         let end = inode.size.checked_div(size).unwrap_or(0);
+        let mut damage = None;
         while logical < end {
             budget.step("directory")?;
             let stretch = self.map(inode, logical, 1)?;
@@ -161,15 +162,24 @@ impl Ext {
                     Error::corrupt(inode.at()).because("a directory of more blocks than the file system has")
                 })?;
                 let byte = start.saturating_add(n).saturating_mul(size);
-                let bytes = self.meta.near(byte, size)?;
-                let base = logical.saturating_add(n).saturating_mul(size);
-                if self.block_records(inode, &bytes, byte, base, from, sink)?.is_break() {
-                    return Ok(());
+                let logical = logical.saturating_add(n);
+                let base = logical.saturating_mul(size);
+                let read = self.meta.near(byte, size).and_then(|bytes| {
+                    self.check_directory(inode, logical, &bytes, byte)?;
+                    self.block_records(inode, &bytes, byte, base, from, sink)
+                });
+                match read {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(())) => return Ok(()),
+                    // The names in the other blocks are as good as before.
+                    Err(error) => {
+                        damage.get_or_insert(error);
+                    }
                 }
             }
             logical = logical.saturating_add(stretch.blocks);
         }
-        Ok(())
+        damage.map_or(Ok(()), Err)
     }
 
     /// The records of one block that starts at byte `base` of the directory.
@@ -275,7 +285,12 @@ impl Ext {
         let end = inode.size.checked_div(self.sb.block_size).unwrap_or(0);
         let place = if logical < end { self.map(inode, logical, 1)?.place } else { Place::Hole };
         match place {
-            Place::At(block) => self.meta.near(block.saturating_mul(self.sb.block_size), self.sb.block_size),
+            Place::At(block) => {
+                let byte = block.saturating_mul(self.sb.block_size);
+                let bytes = self.meta.near(byte, self.sb.block_size)?;
+                self.check_directory(inode, logical, &bytes, byte)?;
+                Ok(bytes)
+            }
             _ => Err(Error::corrupt(inode.at())
                 .because(format!("its index names block {logical}, which is not there"))),
         }

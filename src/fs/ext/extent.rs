@@ -192,6 +192,7 @@ pub(super) fn find(ext: &Ext, inode: &Inode, logical: u32) -> Result<Stretch> {
         let at = At::new("ext", "extent tree of inode").index(inode.ino).byte(byte);
         let bytes = ext.meta.block(byte, ext.sb.block_size)?;
         debug_assert!(wide(bytes.len()) == ext.sb.block_size, "a whole block was asked for");
+        ext.check_extents(inode, &bytes, &at, byte)?;
         (depth, answer) = look(&bytes, logical, Some(below), from, until, &at)?;
     }
 }

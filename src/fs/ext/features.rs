@@ -23,13 +23,17 @@ impl Set {
     pub(super) const META_BG: Self = Self::Incompat(0x10);
     pub(super) const BITS_64: Self = Self::Incompat(0x80);
     pub(super) const EA_INODE: Self = Self::Incompat(0x400);
+    pub(super) const CSUM_SEED: Self = Self::Incompat(0x2000);
     pub(super) const LARGE_DIR: Self = Self::Incompat(0x4000);
     pub(super) const CASEFOLD: Self = Self::Incompat(0x2_0000);
     pub(super) const SPARSE_SUPER: Self = Self::RoCompat(0x1);
     pub(super) const HUGE_FILE: Self = Self::RoCompat(0x8);
+    pub(super) const GROUP_CSUM: Self = Self::RoCompat(0x10);
     pub(super) const QUOTA: Self = Self::RoCompat(0x100);
     pub(super) const BIGALLOC: Self = Self::RoCompat(0x200);
+    pub(super) const METADATA_CSUM: Self = Self::RoCompat(0x400);
     pub(super) const PROJECT: Self = Self::RoCompat(0x2000);
+    pub(super) const ORPHAN_PRESENT: Self = Self::RoCompat(0x1_0000);
 }
 
 /// Bit and name, in the order of bits.

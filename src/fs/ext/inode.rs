@@ -249,6 +249,7 @@ impl Ext {
     pub(super) fn inode(&self, ino: u64) -> Result<Inode> {
         let byte = self.inode_offset(ino)?;
         let raw = self.meta.near(byte, self.sb.inode_size)?;
+        self.check_inode(ino, byte, &raw)?;
         Inode::parse(ino, byte, raw, &self.sb)
     }
 

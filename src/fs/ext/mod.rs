@@ -1,30 +1,36 @@
 //! ext2, ext3 and ext4, read from their own structures and nothing else.
 //!
 //! ```text
-//! superblock ─ features      what the file system is, and what this reader must know to read it
+//! superblock ─ features      what the file system is, and what this reader must know to read it; backup: its copies
+//! journal                    what was about to be written, played back in memory
+//! sums                       the checksums of all these
 //! group                      inode number → where its inode lies
 //! inode ─ xattr              owner, mode, times; attributes; small files
 //! map ─ extent | indirect    file block → volume block
 //! dir ─ htree, fscrypt       names; finding one by its hash; showing encrypted ones
 //! ```
 //! Each file reads one structure of the disk and can be fed alone: `parse` functions take bytes. File data is read
-//! straight from the volume, one read for each run of blocks. A journal that waits is not replayed; it is said.
+//! straight from the volume, one read for each run of blocks.
 
 use super::meta::Meta;
-use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Xattr};
+use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Journal, Stat, State, Xattr};
 use crate::block::{self, BlockSource, Probe, Run};
-use crate::error::{At, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
-use crate::ondisk::{read_table, uuid};
+use crate::ondisk::uuid;
 use crate::text::Text;
 use features::{Features, Set};
+use group::Damaged;
 use inode::{BLOCK_AT, BLOCK_BYTES, Inode, flag};
+use journal::Played;
 use map::Place;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use sums::Passed;
 use superblock::Superblock;
 
+mod backup;
 mod dir;
 mod extent;
 mod features;
@@ -33,12 +39,18 @@ mod group;
 mod htree;
 mod indirect;
 mod inode;
+mod journal;
 mod map;
+mod sums;
 mod superblock;
 mod xattr;
 
 /// The ext family.
 pub const KIND: FsKind = FsKind { name: "ext", claims, set: None, open };
+
+/// What is said where the journal waits.
+const NOT_REPLAYED: &str =
+    "the journal was not replayed: files changed shortly before the image was taken may show an older state";
 
 /// The root directory's inode.
 const ROOT: u64 = 2;
@@ -48,7 +60,8 @@ const MAX_LINK: u64 = 64 << 10;
 fn claims(probe: &Probe<'_>) -> bool {
     // Two bytes of magic are few; the block size beside them is out of bounds in most things that are not ext.
     let block_size = probe.bytes::<4>(0x418).map(u32::from_le_bytes);
-    probe.has(0x438, &superblock::MAGIC) && block_size.is_some_and(|log| log <= 6)
+    let is_ours = probe.has(0x438, &superblock::MAGIC) && block_size.is_some_and(|log| log <= 6);
+    is_ours || backup::is_likely(probe)
 }
 
 fn open(devices: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Arc<dyn FileSystem>> {
@@ -59,6 +72,15 @@ fn open(devices: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Arc<dyn FileS
 pub struct Ext {
     sb: Superblock,
     meta: Meta,
+    /// The block where descriptors start, those of meta_bg aside.
+    first_descriptors: u64,
+    /// Metadata whose checksum is right.
+    passed: Passed,
+    damaged: Mutex<Damaged>,
+    /// Was it in use when the image was taken?
+    is_dirty: bool,
+    /// What is to be said of opening it.
+    notes: Vec<String>,
 }
 
 impl fmt::Debug for Ext {
@@ -71,12 +93,60 @@ impl Ext {
     /// Opens the file system on a volume.
     ///
     /// # Errors
-    /// `Corrupt` when the superblock makes no sense; `Unsupported` with the name of a feature.
+    /// `Corrupt` when the superblock makes no sense, nor any copy of it; `Unsupported` with the name of a feature.
     pub fn open(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
-        let at = At::new("ext", "superblock");
-        let bytes = read_table(&*volume, superblock::OFFSET, 1024, 1024, at, cx.budget)?;
-        let sb = Superblock::parse(&bytes)?;
-        Ok(Self { sb, meta: Meta::new(volume) })
+        let (sb, note) = backup::superblock(&*volume)?;
+        let is_copy = note.is_some();
+        let mut ext = Self::new(sb, volume);
+        ext.notes.extend(note);
+        // A copy of the superblock is not kept up to date: then the journal itself says whether it waits.
+        let waits = ext.features().has(Set::NEEDS_RECOVERY) || is_copy;
+        if !waits {
+            return Ok(ext);
+        }
+        ext.is_dirty = ext.features().has(Set::NEEDS_RECOVERY);
+        if cx.journal == Journal::Ignore {
+            if ext.is_dirty {
+                ext.notes.push(NOT_REPLAYED.to_owned());
+            }
+            return Ok(ext);
+        }
+        let (overlay, notes) = match journal::play(&ext, cx.budget) {
+            Played::Nothing => return Ok(ext),
+            Played::Not(note) => {
+                if ext.is_dirty {
+                    ext.notes.push(note);
+                }
+                return Ok(ext);
+            }
+            Played::Back(overlay, notes) => (overlay, notes),
+        };
+        ext.is_dirty = true;
+        // The journal may hold a newer superblock.
+        let volume: Arc<dyn BlockSource> = Arc::new(overlay);
+        let newer = if is_copy { Ok(ext.sb.clone()) } else { backup::load(&*volume, superblock::OFFSET) };
+        match newer {
+            Ok(sb) => {
+                let before = std::mem::take(&mut ext.notes);
+                ext = Self::new(sb, volume);
+                ext.is_dirty = true;
+                ext.notes.extend(before.into_iter().chain(notes));
+            }
+            Err(error) => ext.notes.push(format!("{NOT_REPLAYED} ({error})")),
+        }
+        Ok(ext)
+    }
+
+    fn new(sb: Superblock, volume: Arc<dyn BlockSource>) -> Self {
+        Self {
+            first_descriptors: sb.own_block().saturating_add(1),
+            sb,
+            meta: Meta::new(volume),
+            passed: Passed::new(),
+            damaged: Mutex::default(),
+            is_dirty: false,
+            notes: Vec::new(),
+        }
     }
 
     const fn features(&self) -> Features {
@@ -158,19 +228,15 @@ impl Ext {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
         let mut warn = |is: bool, what: &str| {
             if is {
                 warnings.push(what.to_owned());
             }
         };
-        let journal = self.features().has(Set::NEEDS_RECOVERY);
+        let is_explained = self.features().has(Set::NEEDS_RECOVERY) && !self.notes.is_empty();
         warn(
-            journal,
-            "the journal was not replayed: files changed shortly before the image was taken may show an older state",
-        );
-        warn(
-            !journal && self.sb.state() == State::Dirty,
+            !is_explained && self.state() == State::Dirty,
             "was not unmounted: the image was taken while it was in use",
         );
         warn(
@@ -181,6 +247,7 @@ impl Ext {
             self.features().has(Set::CASEFOLD),
             "has directories that ignore case (casefold); names are taken exactly as written",
         );
+        warnings.extend(self.damaged_groups());
         let volume = self.meta.volume().len();
         if self.sb.size() > volume {
             warnings.push(format!(
@@ -189,6 +256,11 @@ impl Ext {
             ));
         }
         warnings
+    }
+
+    /// Its health: as it was on the volume.
+    fn state(&self) -> State {
+        if self.is_dirty { State::Dirty } else { self.sb.state() }
     }
 }
 
@@ -306,7 +378,7 @@ impl FileSystem for Ext {
             free: sb.free_blocks().saturating_mul(sb.block_size),
             inodes: sb.inodes,
             free_inodes: sb.free_inodes(),
-            state: sb.state(),
+            state: self.state(),
             features: self.features().names(),
             last_mounted: Text::from(sb.last_mounted()),
             warnings: self.warnings(),

@@ -3,9 +3,11 @@
 //! Field names and offsets follow the kernel's documentation, `filesystems/ext4/super.rst`.
 
 use super::features::{Features, INCOMPAT_READ, Set};
+use super::inode::BLOCK_BYTES;
+use crate::checksum::crc32c_on;
 use crate::error::{At, Error, Result};
 use crate::fs::State;
-use crate::ondisk::parse_struct;
+use crate::ondisk::{get_le32, parse_struct};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -13,6 +15,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(super) const OFFSET: u64 = 1024;
 /// Its magic number, at 0x38.
 pub(super) const MAGIC: [u8; 2] = [0x53, 0xef];
+
+/// Where its checksum is, in bytes: behind all that it covers.
+const CHECKSUM_AT: usize = 0x3fc;
 
 /// `s_state`: cleanly unmounted.
 const STATE_VALID: u16 = 1;
@@ -61,7 +66,8 @@ pub(super) struct Raw {
     uuid: [u8; 16],           // 0x068 network order
     label: [u8; 16],          // 0x078 NUL-padded
     last_mounted: [u8; 64],   // 0x088 path, NUL-padded
-    unused_1: [u8; 24],       // 0x0c8 compression, preallocation, journal UUID
+    unused_1: [u8; 8],        // 0x0c8 compression, preallocation
+    journal_uuid: [u8; 16],   // 0x0d0 of an external journal
     journal_inode: U32,       // 0x0e0
     journal_device: U32,      // 0x0e4
     last_orphan: U32,         // 0x0e8 inode
@@ -71,14 +77,17 @@ pub(super) struct Raw {
     descriptor_size: U16,     // 0x0fe bytes, with 64bit
     mount_options: U32,       // 0x100
     first_meta_group: U32,    // 0x104 first block of descriptors laid out as meta_bg
-    unused_2: [u8; 72],       // 0x108 mkfs time, journal inode's copy
+    made: U32,                // 0x108 seconds since 1970
+    journal_copy: [u8; 68],   // 0x10c of the journal inode: its sixty bytes, size high, size low
     blocks_hi: U32,           // 0x150 with 64bit
     reserved_blocks_hi: U32,  // 0x154
     free_blocks_hi: U32,      // 0x158 with 64bit
     min_extra_size: U16,      // 0x15c
     want_extra_size: U16,     // 0x15e
     flags: U32,               // 0x160 bits: FLAG_SIGNED_HASH, FLAG_UNSIGNED_HASH
-    unused_3: [u8; 48],       // 0x164 RAID, multi-mount protection, snapshots
+    unused_3: [u8; 17],       // 0x164 RAID, multi-mount protection, flex_bg
+    checksum_type: u8,        // 0x175 1: CRC-32C
+    unused_8: [u8; 30],       // 0x176 snapshots
     errors: U32,              // 0x194 how often the kernel found one
     unused_4: [u8; 168],      // 0x198 the first and the last of them
     user_quota_inode: U32,    // 0x240
@@ -131,12 +140,17 @@ pub(super) struct Superblock {
 }
 
 impl Superblock {
-    /// Checks the superblock in `bytes`.
+    /// The place of a superblock, for errors.
+    pub(super) const fn at(byte: u64) -> At {
+        At::new("ext", "superblock").byte(byte)
+    }
+
+    /// Checks the superblock in `bytes`, which lies at this byte of the volume.
     ///
     /// # Errors
     /// `Corrupt` for a magic, size or count out of bounds; `Unsupported` for an incompatible feature, by its e2fsprogs name.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
-        let at = At::new("ext", "superblock").byte(OFFSET);
+    pub(super) fn parse(bytes: &[u8], byte: u64) -> Result<Self> {
+        let at = Self::at(byte);
         let raw: Raw = parse_struct(bytes, at.clone())?;
         let bad = |why: String| Error::corrupt(at.clone()).because(why);
         if raw.magic != MAGIC {
@@ -194,6 +208,65 @@ impl Superblock {
             descriptor_size,
             first_inode,
         })
+    }
+
+    /// Is its checksum right, or has it none?
+    pub(super) fn checksum_holds(&self) -> bool {
+        let covered = self.raw.as_bytes().get(..CHECKSUM_AT).unwrap_or_default();
+        !self.features.has(Set::METADATA_CSUM)
+            || (self.raw.checksum_type == 1 && crc32c_on(!0, covered) == self.raw.checksum.get())
+    }
+
+    /// What checksums of metadata start from.
+    pub(super) fn checksum_seed(&self) -> u32 {
+        if self.features.has(Set::CSUM_SEED) {
+            self.raw.checksum_seed.get()
+        } else {
+            crc32c_on(!0, &self.raw.uuid)
+        }
+    }
+
+    /// The UUID's bytes as the checksums of group descriptors take them.
+    pub(super) const fn uuid_bytes(&self) -> &[u8; 16] {
+        &self.raw.uuid
+    }
+
+    /// Was it written by Linux? Others give the fields that only Linux has other meanings.
+    pub(super) fn is_linux(&self) -> bool {
+        self.raw.creator.get() == 0
+    }
+
+    /// The block group that this copy says it lies in.
+    pub(super) fn copy_of_group(&self) -> u64 {
+        u64::from(self.raw.group.get())
+    }
+
+    /// The journal's inode, 0 for none.
+    pub(super) fn journal_inode(&self) -> u64 {
+        u64::from(self.raw.journal_inode.get())
+    }
+
+    /// The UUID of the device that holds the journal, if it is not in an inode.
+    pub(super) fn journal_device(&self) -> Option<&[u8; 16]> {
+        Some(&self.raw.journal_uuid).filter(|uuid| **uuid != [0; 16])
+    }
+
+    /// The copy of the journal inode's sixty bytes, and its size; `None` unless it was filled in.
+    pub(super) fn journal_copy(&self) -> Option<(&[u8], u64)> {
+        let copy = &self.raw.journal_copy;
+        let (map, size) = (copy.get(..BLOCK_BYTES)?, get_le32(copy, 64)?);
+        let high = get_le32(copy, 60)?;
+        (self.raw.journal_backup == 1).then_some((map, u64::from(high) << 32 | u64::from(size)))
+    }
+
+    /// The first of the inodes that were deleted or cut while still open.
+    pub(super) fn last_orphan(&self) -> u64 {
+        u64::from(self.raw.last_orphan.get())
+    }
+
+    /// The inode that lists orphans too, where there is one.
+    pub(super) fn orphan_file(&self) -> u64 {
+        u64::from(self.raw.orphan_file_inode.get())
     }
 
     /// The file system's size in bytes.
@@ -352,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_sound_superblock_is_accepted() {
-        let sb = Superblock::parse(&sound()).unwrap();
+        let sb = Superblock::parse(&sound(), OFFSET).unwrap();
         assert_eq!((sb.block_size, sb.groups, sb.inode_size, sb.kind()), (4096, 1, 256, "ext4"));
         assert_eq!(sb.state(), State::Clean);
     }
@@ -361,7 +434,7 @@ mod tests {
     fn an_unknown_incompatible_feature_is_refused_by_name() {
         let mut bytes = sound();
         bytes[0x61] |= 0x10;
-        let error = Superblock::parse(&bytes).unwrap_err();
+        let error = Superblock::parse(&bytes, OFFSET).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("dirdata"), "{error}");
     }
@@ -374,7 +447,7 @@ mod tests {
             let mut bytes = sound();
             bytes[at..at + 2].copy_from_slice(&value.to_le_bytes()[..2]);
             assert_eq!(
-                Superblock::parse(&bytes).unwrap_err().kind(),
+                Superblock::parse(&bytes, OFFSET).unwrap_err().kind(),
                 ErrorKind::Corrupt,
                 "{at:#x} = {value}"
             );
@@ -383,6 +456,6 @@ mod tests {
 
     #[test]
     fn too_few_bytes_are_corrupt() {
-        assert_eq!(Superblock::parse(&sound()[..1023]).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(Superblock::parse(&sound()[..1023], OFFSET).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -90,7 +90,7 @@ impl Ext {
     pub(super) fn all_xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
         let mut all = Vec::new();
         if let Some(table) = Self::inode_table(inode) {
-            self.collect(table, table, &inode.at(), &mut all)?;
+            self.collect(inode, table, table, &inode.at(), &mut all)?;
         }
         if inode.acl_block != 0 {
             let at = At::new("ext", "attribute block of inode").index(inode.ino);
@@ -103,7 +103,8 @@ impl Ext {
             if get_le32(&block, 0) != Some(MAGIC) {
                 return Err(Error::corrupt(at).because("its magic number is not 0xea020000"));
             }
-            self.collect(block.get(BLOCK_HEADER..).unwrap_or_default(), &block, &at, &mut all)?;
+            self.check_attributes(inode.acl_block, &block, &at)?;
+            self.collect(inode, block.get(BLOCK_HEADER..).unwrap_or_default(), &block, &at, &mut all)?;
         }
         Ok(all)
     }
@@ -116,7 +117,14 @@ impl Ext {
     }
 
     /// Adds the attributes of `table`, whose values lie at offsets into `values`.
-    fn collect(&self, table: &[u8], values: &[u8], at: &At, all: &mut Vec<Xattr>) -> Result<()> {
+    fn collect(
+        &self,
+        owner: &Inode,
+        table: &[u8],
+        values: &[u8],
+        at: &At,
+        all: &mut Vec<Xattr>,
+    ) -> Result<()> {
         let mut total = 0_u64;
         for Found { entry, name } in entries(table, at)? {
             let Some(prefix) = prefix(entry.prefix) else { continue };
@@ -126,14 +134,15 @@ impl Ext {
                 return Err(Error::limit(format!("attributes of more than {MAX_VALUES} bytes together"))
                     .at(at.clone()));
             }
-            let value = self.value(&entry, values, at)?;
+            let value = self.value(owner, &Found { entry, name }, values, at)?;
             let value = if matches!(entry.prefix, 2 | 3) { acl(&value, at)? } else { value };
             all.push(Xattr { name: [prefix, name].concat(), value });
         }
         Ok(())
     }
 
-    fn value(&self, entry: &Entry, values: &[u8], at: &At) -> Result<Vec<u8>> {
+    fn value(&self, owner: &Inode, found: &Found<'_>, values: &[u8], at: &At) -> Result<Vec<u8>> {
+        let entry = &found.entry;
         let size = u64::from(entry.value_size.get());
         if size > MAX_VALUE {
             return Err(Error::limit(format!("an attribute of {size} bytes, at most {MAX_VALUE} are read"))
@@ -154,7 +163,26 @@ impl Ext {
         // At most MAX_VALUE, compared above.
         let mut value = vec![0; narrow(size)];
         self.read_mapped(&holder, &mut value, 0)?;
+        if !self.is_value_of(owner, &holder, found, &value) {
+            return Err(Error::corrupt(holder.at()).because("an attribute's value with a wrong hash"));
+        }
         Ok(value)
+    }
+
+    /// Is this the value that was stored, and is it this attribute's? As `ext4_xattr_inode_verify_hashes`.
+    fn is_value_of(&self, owner: &Inode, holder: &Inode, found: &Found<'_>, value: &[u8]) -> bool {
+        let field = |inode: &Inode, at| get_le32(&inode.raw, at);
+        // Lustre's inodes of values have no hash, but the number (in mtime) and generation of their owner.
+        let number = u32::try_from(owner.ino).ok();
+        if field(holder, 0x10) == number && field(holder, 0x64) == field(owner, 0x64) {
+            return true;
+        }
+        // The access time of such an inode is the checksum of its value.
+        let sum = self.value_sum(value);
+        field(holder, 0x08) == Some(sum)
+            && [false, true]
+                .into_iter()
+                .any(|signed| entry_hash(found.name, sum, signed) == found.entry.hash.get())
     }
 
     /// Where the rest of an inline file stands in its inode, if there is any.
@@ -178,6 +206,15 @@ impl Ext {
         }
         Ok(Some(InlineRest { at: start.saturating_add(4).saturating_add(at), len }))
     }
+}
+
+/// The hash of an attribute's name and the checksum of its value (`ext4_xattr_hash_entry`). Older kernels took the bytes of
+/// the name as signed characters where the compiler did.
+fn entry_hash(name: &[u8], sum: u32, signed: bool) -> u32 {
+    let character =
+        |byte: u8| if signed { i32::from(byte.cast_signed()).cast_unsigned() } else { byte.into() };
+    let hash = name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ character(*byte));
+    hash.rotate_left(16) ^ sum
 }
 
 /// An access control list as the kernel hands it out, made of the shorter form on disk (`fs/ext4/acl.c`): version 2

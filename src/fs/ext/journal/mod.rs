@@ -1,0 +1,89 @@
+//! The journal: what was about to be written when the image was taken. It is played back in memory, so that the tree is the
+//! one that the kernel shows after mounting; the volume stays as it is.
+//!
+//! ```text
+//! log          the file that holds the journal
+//! superblock   its first block: where the log starts, how it is protected
+//! scan         the log's transactions: the newest copy of each block
+//! ```
+//! Each block that has a copy is read from where the copy lies, in the journal: what is kept in memory is its number alone.
+
+use super::Ext;
+use super::features::Set;
+use crate::budget::Budget;
+use crate::error::Result;
+use crate::fs::overlay::Overlay;
+use crate::ondisk::uuid;
+use log::Log;
+use std::sync::Arc;
+use superblock::Superblock;
+
+mod log;
+mod scan;
+mod superblock;
+
+/// What came of it.
+pub(super) enum Played {
+    /// There was nothing to play back.
+    Nothing,
+    /// The volume as it is after playing back, and what is to be said of that.
+    Back(Overlay, Vec<String>),
+    /// It cannot be: what is to be said.
+    Not(String),
+}
+
+/// Plays the journal back. `ext` is the file system as it lies on the volume.
+pub(super) fn play(ext: &Ext, budget: &Budget) -> Played {
+    if !ext.features().has(Set::HAS_JOURNAL) {
+        return Played::Nothing;
+    }
+    if let Some(device) = ext.sb.journal_device().filter(|_| ext.sb.journal_inode() == 0) {
+        return Played::Not(format!(
+            "the journal is on another device, with UUID {}, and was not replayed: files changed shortly before the image was taken may show an older state",
+            uuid(device)
+        ));
+    }
+    match try_play(ext, budget) {
+        Ok(played) => played,
+        Err(error) => Played::Not(format!(
+            "the journal is damaged and was not replayed: files changed shortly before the image was taken may show an older state ({error})"
+        )),
+    }
+}
+
+fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
+    let log = Log::open(ext)?;
+    let first = log.block(0)?;
+    let sb = Superblock::parse(&first, log.block_size(), log.blocks, &log.at(0))?;
+    if sb.start == 0 {
+        return Ok(Played::Nothing);
+    }
+    let scanned = scan::scan(&log, &sb, budget)?;
+    let volume = Arc::clone(ext.meta.volume());
+    let mut overlay = Overlay::new(volume, u32::try_from(log.block_size()).unwrap_or(u32::MAX));
+    let blocks = scanned.copies.len();
+    let end = overlay.end();
+    for (home, copy) in scanned.copies {
+        budget.step("journal")?;
+        // What the volume has lost with its end stays lost.
+        if home < end {
+            let head = copy.is_escaped.then_some(superblock::MAGIC.to_be_bytes());
+            overlay.divert(home, log.place(copy.log.into())?, head)?;
+        }
+    }
+    let mut notes = vec![format!(
+        "was in use: its journal was replayed in memory, {} transactions, {blocks} blocks",
+        scanned.transactions
+    )];
+    if log.is_copy {
+        notes.push(
+            "the journal's inode is damaged; the copy of its map in the superblock was used".to_owned(),
+        );
+    }
+    if let Some(damage) = scanned.damage {
+        notes.push(format!(
+            "the journal is damaged, and was replayed up to there: files changed shortly before the image was taken may show an older state ({damage})"
+        ));
+    }
+    Ok(Played::Back(overlay, notes))
+}
