@@ -230,6 +230,7 @@ fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>
         made_of: volume.made_of.clone(),
         part_uuid: partition.and_then(|partition| partition.uuid.clone()),
         part_name: partition.map(|partition| partition.name.clone()).unwrap_or_default(),
+        part_type: partition.map(|partition| partition.type_code.clone()),
         ..Device::default()
     };
     match content {

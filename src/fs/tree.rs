@@ -30,15 +30,33 @@ pub struct Node {
     pub ino: Ino,
 }
 
-/// One file system of a tree.
+/// Mounts in one tree at most: each `rbind` may double their number.
+const MAX_MOUNTS: usize = 1024;
+
+/// One file system of a tree, or a part of one, at its place.
 #[derive(Clone, Debug)]
 pub struct Mount {
     /// The volume's id: `p1`.
     pub volume: String,
-    /// Where it is mounted; `/` for the root.
+    /// Where it is mounted, links followed; `/` for the root.
     pub path: Vec<u8>,
     /// The file system.
     pub fs: Arc<dyn FileSystem>,
+    /// What of it stands at `path`: its root, or another file of it.
+    pub root: Ino,
+    /// Which part of the volume this is.
+    pub part: Part,
+}
+
+/// Which part of a volume is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What a mount without options shows.
+    Whole,
+    /// A subvolume, by its path from the top of the file system; empty for the top itself.
+    Subvolume(Vec<u8>),
+    /// A directory or file that also stands elsewhere, by its path there.
+    Bind(Vec<u8>),
 }
 
 /// The assembled tree of a guest, or of one bare file system.
@@ -80,23 +98,66 @@ impl Tree {
     /// A tree of one file system.
     #[must_use]
     pub fn new(volume: impl Into<String>, fs: Arc<dyn FileSystem>) -> Self {
-        Self {
-            mounts: vec![Mount { volume: volume.into(), path: b"/".to_vec(), fs }],
-            covered: HashMap::new(),
-        }
+        let root = fs.root();
+        Self::of(volume, fs, root, Part::Whole)
     }
 
-    /// Mounts another file system on a directory of the tree.
+    /// A tree of a part of a file system, from `root` down.
+    #[must_use]
+    pub fn of(volume: impl Into<String>, fs: Arc<dyn FileSystem>, root: Ino, part: Part) -> Self {
+        let mount = Mount { volume: volume.into(), path: b"/".to_vec(), fs, root, part };
+        Self { mounts: vec![mount], covered: HashMap::new() }
+    }
+
+    /// Mounts a file system, or a subvolume of one, on a directory of the tree.
     ///
     /// # Errors
-    /// `NotFound` when there is no such directory.
-    pub fn mount(&mut self, path: &[u8], volume: impl Into<String>, fs: Arc<dyn FileSystem>) -> Result<()> {
-        let node = self.resolve(path, Follow::Yes)?;
-        if self.stat(node)?.kind != FileType::Dir {
+    /// `NotFound` when there is no such directory; `Limit` when the tree is full of mounts.
+    pub fn mount(
+        &mut self,
+        path: &[u8],
+        volume: impl Into<String>,
+        fs: Arc<dyn FileSystem>,
+        part: Part,
+    ) -> Result<()> {
+        let root = fs.root();
+        self.attach(path, Mount { volume: volume.into(), path: Vec::new(), fs, root, part })
+    }
+
+    /// Shows what stands at `from` also at `path`, as `mount --bind`; with `deep`, as `mount --rbind`, also what is
+    /// mounted below it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing at one of them, or a directory at one only; `Limit` when the tree is full of
+    /// mounts.
+    pub fn bind(&mut self, from: &[u8], path: &[u8], deep: bool) -> Result<()> {
+        let steps = self.steps(from, Follow::Yes)?;
+        let (place, source) = (joined(&steps), last(&steps, from)?);
+        let origin = self.mounts.get(source.fs).cloned().ok_or_else(|| Error::not_found("file system"))?;
+        let below: Vec<(Vec<u8>, Mount)> = self
+            .mounts
+            .iter()
+            .filter_map(|mount| Some((below(&mount.path, &place)?.to_vec(), mount.clone())))
+            .collect();
+        self.attach(path, Mount { root: source.ino, part: Part::Bind(place), ..origin })?;
+        for (inside, mount) in below.into_iter().filter(|_| deep) {
+            self.attach(&[path, inside.as_slice()].concat(), mount)?;
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, path: &[u8], mount: Mount) -> Result<()> {
+        if self.mounts.len() >= MAX_MOUNTS {
+            return Err(Error::limit(format!("more than {MAX_MOUNTS} mounts in one tree")));
+        }
+        let steps = self.steps(path, Follow::Yes)?;
+        let node = last(&steps, path)?;
+        let is_dir = |kind| kind == FileType::Dir;
+        if is_dir(self.stat(node)?.kind) != is_dir(mount.fs.stat(mount.root)?.kind) {
             return Err(Error::not_found(format!("mount point {}", escape(path))));
         }
         self.covered.insert(node, self.mounts.len());
-        self.mounts.push(Mount { volume: volume.into(), path: path.to_vec(), fs });
+        self.mounts.push(Mount { path: joined(&steps), ..mount });
         Ok(())
     }
 
@@ -109,7 +170,7 @@ impl Tree {
     /// The tree's root.
     #[must_use]
     pub fn root(&self) -> Node {
-        Node { fs: 0, ino: self.mounts.first().map_or(Ino(0), |mount| mount.fs.root()) }
+        Node { fs: 0, ino: self.mounts.first().map_or(Ino(0), |mount| mount.root) }
     }
 
     /// The file system a node belongs to.
@@ -131,7 +192,7 @@ impl Tree {
         while let Some((fs, mount)) =
             self.covered.get(&node).and_then(|fs| Some((*fs, self.mounts.get(*fs)?)))
         {
-            node = Node { fs, ino: mount.fs.root() };
+            node = Node { fs, ino: mount.root };
         }
         node
     }
@@ -219,6 +280,11 @@ impl Tree {
     /// # Errors
     /// `NotFound`, also for a dangling link; `Limit` for more than 40 links.
     pub fn resolve(&self, path: &[u8], follow: Follow) -> Result<Node> {
+        last(&self.steps(path, follow)?, path)
+    }
+
+    /// Every step from the tree's root down to the file at a path, links and `..` taken out.
+    fn steps(&self, path: &[u8], follow: Follow) -> Result<Vec<Step>> {
         if path.len() > MAX_PATH {
             return Err(Error::limit(format!(
                 "a path of {} bytes, at most {MAX_PATH} are accepted",
@@ -227,10 +293,15 @@ impl Tree {
         }
         let missing = || Error::not_found(escape(path));
         let mut todo: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
-        let mut done = vec![self.cross(self.root())];
+        let mut done = vec![Step { name: Vec::new(), node: self.cross(self.root()) }];
+        // A slash at the end of the path, or of the link at its end, wants a directory (path_resolution(7)).
+        let mut wants_dir = path.ends_with(b"/");
         let mut links = 0_u32;
         while let Some(name) = todo.pop() {
-            let Some(&here) = done.last() else { return Err(missing()) };
+            let here = last(&done, path)?;
+            if self.stat(here)?.kind != FileType::Dir {
+                return Err(missing());
+            }
             if name == b"." {
                 continue;
             }
@@ -240,11 +311,8 @@ impl Tree {
                 }
                 continue;
             }
-            if self.stat(here)?.kind != FileType::Dir {
-                return Err(missing());
-            }
             let Some(node) = self.lookup(here, &name)? else { return Err(missing()) };
-            let must_follow = follow == Follow::Yes || !todo.is_empty() || path.ends_with(b"/");
+            let must_follow = follow == Follow::Yes || !todo.is_empty() || wants_dir;
             if must_follow && self.stat(node)?.kind == FileType::Symlink {
                 links = links.saturating_add(1);
                 if links > MAX_LINKS {
@@ -260,15 +328,19 @@ impl Tree {
                 if target.starts_with(b"/") {
                     done.truncate(1);
                 }
+                wants_dir |= todo.is_empty() && target.ends_with(b"/");
                 todo.extend(components(&target).rev().map(<[u8]>::to_vec));
                 if todo.len() > MAX_PATH {
                     return Err(Error::limit(format!("{}: the links in it grow without end", escape(path))));
                 }
                 continue;
             }
-            done.push(node);
+            done.push(Step { name, node });
         }
-        done.last().copied().ok_or_else(missing)
+        if wants_dir && self.stat(last(&done, path)?)?.kind != FileType::Dir {
+            return Err(missing());
+        }
+        Ok(done)
     }
 
     /// The file at a path, or `None` if there is none.
@@ -365,6 +437,30 @@ pub struct Visit<'a> {
     pub stat: Result<Stat>,
     /// `stat` is an error about listing this directory, which was visited before.
     pub is_dir_error: bool,
+}
+
+/// One directory on the way down, or the file at its end.
+#[derive(Debug)]
+struct Step {
+    /// Its name in the one before; of the root, none.
+    name: Vec<u8>,
+    node: Node,
+}
+
+fn last(steps: &[Step], path: &[u8]) -> Result<Node> {
+    steps.last().map(|step| step.node).ok_or_else(|| Error::not_found(escape(path)))
+}
+
+/// The path that leads these steps down.
+fn joined(steps: &[Step]) -> Vec<u8> {
+    let names: Vec<&[u8]> = steps.iter().skip(1).map(|step| step.name.as_slice()).collect();
+    [b"/", names.join(&b'/').as_slice()].concat()
+}
+
+/// What is left of a path inside a directory, from its slash on; `None` if it lies elsewhere.
+fn below<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
+    let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+    path.strip_prefix(dir).filter(|rest| rest.starts_with(b"/") && rest.len() > 1)
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

@@ -1,13 +1,25 @@
-//! A guest's tree: its root with the other volumes at the places that its `fstab` gives them.
+//! A guest's tree: its root with everything else at the places that its `fstab` gives them.
+//!
+//! ```text
+//!   the root's own part of its volume                    a subvolume, a deployment of ostree
+//!   ◀─ what ostree binds into it                         /sysroot, /var, /boot
+//!   ◀─ mount units and fstab, outer places first         devices, subvolumes, bind mounts
+//!   ◀─ partitions that say by their type where they go   only where nothing of the above does (gpt_auto)
+//! ```
 
-use super::Device;
-use super::fstab::{Found, Fstab, Line, resolve};
+use super::fstab::{Line, Wanted};
+use super::roots::Place;
+use super::spec::{Found, Names, Spec};
+use super::{Device, gpt_auto};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::tree::Tree;
+use crate::fs::tree::{Part, Tree};
 use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
 use crate::text::escape;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Lines that are mounted; the longest real `fstab` seen has some forty.
+const MAX_LINES: usize = 256;
 
 /// A tree for people, the same tree for facts, and what did not work out.
 #[derive(Debug)]
@@ -21,43 +33,227 @@ pub(super) struct Assembled {
     pub(super) warnings: Vec<String>,
 }
 
+/// What stands at a mount point.
+type Mounted = (String, Arc<dyn FileSystem>, Part);
+
 pub(super) fn assemble(
     root: &Device,
-    fs: &Arc<dyn FileSystem>,
+    place: &Place,
     devices: &[Device],
-    fstab: &Fstab,
+    lines: &[Line],
+    names: &Names,
 ) -> Assembled {
-    let mut done = Assembled {
-        tree: Tree::new(&root.volume, Arc::clone(fs)),
-        facts: Tree::new(&root.volume, Arc::clone(fs)),
-        warnings: Vec::new(),
-    };
-    // Outer mount points before those inside them.
-    let mut lines: Vec<&Line> = fstab.lines.iter().filter(|line| is_mounted(line)).collect();
-    lines.sort_by_key(|line| line.dir.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count());
-    for line in lines {
-        let place = format!("/etc/fstab line {}", line.evidence.line.unwrap_or(0));
-        let why = match resolve(&line.spec(), devices) {
-            Found::Device(device) => match &device.system {
-                _ if device.volume == root.volume => continue,
-                Some(fs) => {
-                    mount(&mut done, line, device, fs, &place);
-                    continue;
-                }
-                None => format!("{} on {} is not read", device.what(), device.volume),
-            },
-            Found::Absent => "no such device in this image".to_owned(),
-            Found::Unsure(why) => why,
-        };
-        let dir = escape(&line.dir);
-        let nofail = if line.is_needed_at_boot() { "" } else { " (not needed at boot)" };
-        done.warnings.push(format!("{place}: {dir} is {}: {why}{nofail}", escape(&line.spec)));
-        let error =
-            Error::new(ErrorKind::Unsupported, format!("{dir} is on another volume: {why} ({place})"));
-        // Without the directory there is nothing below it that could be mistaken.
-        drop(done.facts.mount(&line.dir, "", Arc::new(Missing(error))));
+    let tree = || Tree::of(&root.volume, Arc::clone(&place.fs), place.root, place.part.clone());
+    let mut done = Assembled { tree: tree(), facts: tree(), warnings: Vec::new() };
+    done.deployment(root, place, devices);
+    let mut given: Vec<&Line> = Vec::new();
+    for line in lines.iter().filter(|line| is_mounted(line)) {
+        let same = |other: &&Line| places(&other.dir) == places(&line.dir);
+        match given.iter().find(|other| same(other)) {
+            Some(first) => {
+                let (dir, first) = (escape(&line.dir), first.place());
+                done.warnings.push(format!("{}: {dir} has been given a volume by {first}", line.place()));
+            }
+            None if given.len() >= MAX_LINES => {
+                done.warnings.push(format!("{}: more than {MAX_LINES} mounts; the rest is left out", line.place()));
+                break;
+            }
+            None => given.push(line),
+        }
+    }
+    for line in in_order(&given) {
+        if let Err(why) = done.line(line, &given, devices, names) {
+            let dir = escape(&line.dir);
+            let nofail = if line.is_needed_at_boot() { "" } else { " (not needed at boot)" };
+            let place = line.place();
+            done.warnings.push(format!("{place}: {dir} is {}: {why}{nofail}", escape(&line.spec)));
+            done.missing(&line.dir, format!("{dir} is on another volume: {why} ({place})"));
+        }
+    }
+    for (dir, device, fs) in gpt_auto::mounts(&done.tree, root, devices) {
+        let is_given = given.iter().any(|line| places(&line.dir) == places(dir));
+        if !is_given && !done.tree.mounts().iter().any(|mount| mount.path == dir) {
+            done.mount(dir, (device.volume.clone(), fs, Part::Whole), &device.volume);
+        }
     }
     done
+}
+
+impl Assembled {
+    /// What ostree's initramfs binds together.
+    fn deployment(&mut self, root: &Device, place: &Place, devices: &[Device]) {
+        let Some(deployment) = &place.deployment else { return };
+        let physical = (root.volume.clone(), Arc::clone(&place.fs), Part::Whole);
+        self.mount(b"/sysroot", physical, "ostree");
+        self.bind(&[b"/sysroot", deployment.var.as_slice()].concat(), b"/var", false, "ostree");
+        let other = deployment.boot.as_ref().filter(|boot| **boot != root.volume);
+        let boot = other.and_then(|boot| devices.iter().find(|device| device.volume == *boot));
+        match boot.and_then(|boot| Some((boot, boot.system.as_ref()?))) {
+            Some((boot, fs)) => {
+                self.mount(b"/boot", (boot.volume.clone(), Arc::clone(fs), Part::Whole), "ostree");
+            }
+            None if deployment.boot.is_some() => self.bind(b"/sysroot/boot", b"/boot", false, "ostree"),
+            None => self.warnings.push(format!(
+                "no boot entry names the deployment {}; it is the newest",
+                escape(&deployment.path)
+            )),
+        }
+    }
+
+    /// Mounts what a line means.
+    fn line(
+        &mut self,
+        line: &Line,
+        all: &[&Line],
+        devices: &[Device],
+        names: &Names,
+    ) -> std::result::Result<(), String> {
+        let place = line.place();
+        if let Some(deep) = line.binds() {
+            self.bind(&line.spec, &line.dir, deep, &place);
+            return Ok(());
+        }
+        if line.is_layered() {
+            let kind = escape(&line.kind);
+            return Err(format!("a file system of type {kind} shows other files than are stored here"));
+        }
+        let spec = line.spec();
+        let device = match names.resolve(&spec, devices) {
+            Found::Device(device) => device,
+            found => {
+                let why = match found {
+                    Found::Unsure(why) => why,
+                    _ => "no such device in this image".to_owned(),
+                };
+                // ext remembers where it was mounted last; that is as good as a name, if nobody else lays claim to it.
+                let Some(device) = last_mounted(&line.dir, all, devices, names) else { return Err(why) };
+                let dir = escape(&line.dir);
+                self.warnings.push(format!(
+                    "{place}: {dir} is {}: {why}; {} was mounted there last, and is shown",
+                    escape(&line.spec),
+                    device.volume
+                ));
+                device
+            }
+        };
+        let device = device.whole(devices);
+        let Some(fs) = &device.system else {
+            return Err(format!("{} on {} is not read", device.what(), device.volume));
+        };
+        let by_position = matches!(spec, Spec::Kernel { .. } | Spec::Hardware { .. });
+        if !fits(&line.kind, device.kind) && by_position {
+            return Err(format!("{} holds {}, not {}", device.volume, device.what(), escape(&line.kind)));
+        }
+        if names.is_guess(&spec) {
+            let (dir, spec) = (escape(&line.dir), escape(&line.spec));
+            self.warnings.push(format!("{place}: {dir} is {spec}: taken for {}, there being one disk", device.volume));
+        }
+        self.said_twice(line, &spec, device, devices, names);
+        let (fs, part) = match line.subvolume() {
+            None => (Arc::clone(fs), Part::Whole),
+            Some(wanted) => subvolume(fs, &wanted).map_err(|error| format!("{}: {}", device.volume, error.chain()))?,
+        };
+        self.mount(&line.dir, (device.volume.clone(), fs, part), &place);
+        Ok(())
+    }
+
+    /// A name that several devices have is said: copies of a volume on one machine.
+    fn said_twice(&mut self, line: &Line, spec: &Spec, taken: &Device, devices: &[Device], names: &Names) {
+        let others: Vec<&str> = names
+            .matches(spec, devices)
+            .into_iter()
+            .filter(|device| device.system.is_some() && device.volume != taken.volume)
+            .map(|device| device.volume.as_str())
+            .collect();
+        if !others.is_empty() {
+            let (place, dir, spec) = (line.place(), escape(&line.dir), escape(&line.spec));
+            let others = others.join(", ");
+            self.warnings.push(format!("{place}: {dir} is {spec}: {} is taken, but so is called {others}", taken.volume));
+        }
+    }
+
+    fn mount(&mut self, dir: &[u8], (volume, fs, part): Mounted, place: &str) {
+        if let Err(error) = self.tree.mount(dir, &volume, Arc::clone(&fs), part.clone()) {
+            self.warnings.push(format!("{place}: {}", error.chain()));
+        }
+        drop(self.facts.mount(dir, volume, fs, part));
+    }
+
+    fn bind(&mut self, from: &[u8], dir: &[u8], deep: bool, place: &str) {
+        if let Err(error) = self.tree.bind(from, dir, deep) {
+            self.warnings.push(format!("{place}: {} on {}: {}", escape(from), escape(dir), error.chain()));
+        }
+        match self.facts.bind(from, dir, deep) {
+            // Nothing there is the same as nothing bound.
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.missing(dir, format!("{} cannot be bound: {}", escape(dir), error.chain())),
+        }
+    }
+
+    /// Makes every look-up below a directory fail. Without the directory there is nothing below it to be mistaken.
+    fn missing(&mut self, dir: &[u8], why: String) {
+        let error = Error::new(ErrorKind::Unsupported, why);
+        drop(self.facts.mount(dir, "", Arc::new(Missing(error)), Part::Whole));
+    }
+}
+
+/// A subvolume as a tree of its own.
+///
+/// # Errors
+/// `NotFound` when there is none of that path or number; when it cannot be read.
+pub(super) fn subvolume(fs: &Arc<dyn FileSystem>, wanted: &Wanted) -> Result<(Arc<dyn FileSystem>, Part)> {
+    let all = fs.subvolumes()?;
+    let found = match wanted {
+        Wanted::Path(path) => all.into_iter().find(|subvolume| subvolume.path == *path),
+        // 0 means the top to the kernel's driver, whose number is 5.
+        Wanted::Id(id) => {
+            let id = if *id == 0 { TOP } else { *id };
+            all.into_iter().find(|subvolume| subvolume.id == id)
+        }
+    };
+    let found = found.ok_or_else(|| match wanted {
+        Wanted::Path(path) => Error::not_found(format!("subvolume {}", escape(path))),
+        Wanted::Id(id) => Error::not_found(format!("subvolume {id}")),
+    })?;
+    Ok((fs.subvolume(found.id)?, Part::Subvolume(found.path)))
+}
+
+/// The number of the top of a btrfs, `BTRFS_FS_TREE_OBJECTID`.
+const TOP: u64 = 5;
+
+/// A device that no other line means and whose file system was last mounted on `dir`, if there is one only.
+fn last_mounted<'a>(dir: &[u8], all: &[&Line], devices: &'a [Device], names: &Names) -> Option<&'a Device> {
+    let is_meant = |device: &Device| {
+        all.iter().any(|line| {
+            matches!(names.resolve(&line.spec(), devices), Found::Device(meant) if meant.volume == device.volume)
+        })
+    };
+    let was_there = |device: &&Device| {
+        let last = device.system.as_ref().map(|fs| fs.facts().last_mounted);
+        last.is_some_and(|last| !last.is_empty() && places(last.as_bytes()) == places(dir))
+    };
+    let mut found = devices.iter().filter(was_there).filter(|device| !is_meant(device));
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// Would the kernel take this type for that content?
+fn fits(named: &[u8], kind: &str) -> bool {
+    const FAMILIES: &[&[&str]] =
+        &[&["ext2", "ext3", "ext4"], &["vfat", "msdos", "fat"], &["ntfs", "ntfs-3g", "ntfs3", "fuseblk"]];
+    let same = |family: &&&[&str]| {
+        family.contains(&kind) && family.iter().any(|other| named == other.as_bytes())
+    };
+    // `none` and `ignore` are no types; `auto` is any, and several may be listed.
+    matches!(named, b"auto" | b"none" | b"")
+        || kind.is_empty()
+        || named.split(|byte| *byte == b',').any(|named| named == kind.as_bytes())
+        || FAMILIES.iter().any(|family| same(&family))
+}
+
+/// The names of a path.
+fn places(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect()
 }
 
 fn is_mounted(line: &Line) -> bool {
@@ -65,18 +261,31 @@ fn is_mounted(line: &Line) -> bool {
     let inside = |top: &str| {
         line.dir.strip_prefix(top.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    line.is_local()
+    (line.is_local() || line.is_layered() || line.binds().is_some())
         && !line.is_swap()
         && line.dir.starts_with(b"/")
-        && line.dir != b"/"
+        && !places(&line.dir).is_empty()
         && !ours.iter().any(|top| inside(top))
+        // A bind mount of /dev, /proc, ... shows what is not stored.
+        && !(line.binds().is_some() && ours.iter().any(|top| line.spec.starts_with(top.as_bytes())))
 }
 
-fn mount(done: &mut Assembled, line: &Line, device: &Device, fs: &Arc<dyn FileSystem>, place: &str) {
-    if let Err(error) = done.tree.mount(&line.dir, &device.volume, Arc::clone(fs)) {
-        done.warnings.push(format!("{place}: {}", error.chain()));
+/// The lines so that each comes after those that it stands inside of, and after those that a bind mount takes from.
+fn in_order<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
+    let is_inside = |path: &[u8], dir: &[u8]| places(path).starts_with(&places(dir));
+    let mut order = Vec::new();
+    let mut waiting: Vec<&Line> = lines.to_vec();
+    waiting.sort_by_key(|line| places(&line.dir).len());
+    while !waiting.is_empty() {
+        let needs = |line: &Line, other: &Line| {
+            !std::ptr::eq(line, other)
+                && (is_inside(&line.dir, &other.dir) || (line.binds().is_some() && is_inside(&line.spec, &other.dir)))
+        };
+        let ready = waiting.iter().position(|line| !waiting.iter().any(|other| needs(line, other)));
+        // Binds in a circle are mounted as they come.
+        order.push(waiting.remove(ready.unwrap_or(0)));
     }
-    drop(done.facts.mount(&line.dir, &device.volume, Arc::clone(fs)));
+    order
 }
 
 /// A file system that is not there: it has a root, and everything else fails with the reason.

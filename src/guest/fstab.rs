@@ -1,17 +1,43 @@
-//! `/etc/fstab`: what a guest mounts at boot, line by line, and which device each line means (fstab(5)).
+//! `/etc/fstab`: what a guest mounts at boot, line by line (fstab(5)). Enabled `.mount` units of systemd count as lines.
 
-use super::Device;
 use super::evidence::Evidence;
 use super::file::{self, GuestFile, MAX_CONFIG};
+use super::spec::Spec;
 use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
+
+/// Types of file systems that are not on a device of this machine.
+const NETWORK: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs"];
+/// Types that show files in another way than they are stored.
+const LAYERED: &[&str] = &["overlay", "overlayfs", "aufs", "unionfs", "ecryptfs", "fuse.mergerfs", "mergerfs"];
 
 /// The lines of an `fstab` that mean something.
 #[derive(Clone, Debug, Default)]
 pub struct Fstab {
     /// In the order in which they stand.
     pub lines: Vec<Line>,
+}
+
+impl Fstab {
+    /// The line of the root.
+    #[must_use]
+    pub fn root(&self) -> Option<&Line> {
+        self.roots().next()
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| line.dir.starts_with(b"/") && trim(&line.dir).is_empty() && !line.is_swap())
+    }
+
+    /// A complaint if there are two lines of the root that differ.
+    #[must_use]
+    pub fn second_root(&self) -> Option<String> {
+        let first = self.root()?;
+        let other = self.roots().find(|line| line.spec != first.spec || line.subvolume() != first.subvolume())?;
+        let spec = escape(&other.spec);
+        Some(format!("{}: a second /, {spec}; {} names another", other.place(), first.place()))
+    }
 }
 
 /// One line: two to six fields.
@@ -29,11 +55,30 @@ pub struct Line {
     pub evidence: Evidence,
 }
 
+/// The part of a file system of several that a line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// `subvol=`: by its path, without a slash in front.
+    Path(Vec<u8>),
+    /// `subvolid=`.
+    Id(u64),
+}
+
 impl Line {
     /// Has it this option?
     #[must_use]
     pub fn has(&self, option: &str) -> bool {
         self.options.iter().any(|given| given == option.as_bytes())
+    }
+
+    /// The value of an option; of one that is given twice, the last.
+    #[must_use]
+    pub fn value(&self, option: &str) -> Option<&[u8]> {
+        let value = |given: &'_ [u8]| -> Option<usize> {
+            given.strip_prefix(option.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len)
+        };
+        let (given, len) = self.options.iter().rev().find_map(|given| Some((given, value(given)?)))?;
+        given.get(given.len().checked_sub(len)?..)
     }
 
     /// Does the boot stop when its device is not there? Not with `nofail`, `noauto` or an automount, and not for what
@@ -52,12 +97,29 @@ impl Line {
     /// Does it name a block device of the machine, not a kernel file system, the network or a bind mount?
     #[must_use]
     pub fn is_local(&self) -> bool {
-        let network = ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs"];
         !matches!(self.spec(), Spec::NoDevice)
-            && !network.iter().any(|kind| self.kind == kind.as_bytes())
-            && !self.has("bind")
-            && !self.has("rbind")
+            && !NETWORK.iter().any(|kind| self.kind == kind.as_bytes())
+            && self.binds().is_none()
             && !self.has("_netdev")
+    }
+
+    /// Is it a bind mount, and if so, does it take along what is mounted below?
+    #[must_use]
+    pub fn binds(&self) -> Option<bool> {
+        let deep = self.has("rbind");
+        (deep || self.has("bind")).then_some(deep)
+    }
+
+    /// Does it show what lies there in another way than it is stored?
+    #[must_use]
+    pub fn is_layered(&self) -> bool {
+        LAYERED.iter().any(|kind| self.kind == kind.as_bytes())
+    }
+
+    /// The subvolume that is meant; `None` for the default one.
+    #[must_use]
+    pub fn subvolume(&self) -> Option<Wanted> {
+        subvolume(|option| self.value(option))
     }
 
     /// What its first field means.
@@ -65,165 +127,37 @@ impl Line {
     pub fn spec(&self) -> Spec {
         Spec::parse(&self.spec)
     }
-}
 
-/// A way to name a device, in `fstab` and as the kernel's `root=`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Spec {
-    /// `UUID=`, `/dev/disk/by-uuid/`.
-    Uuid(String),
-    /// `LABEL=`, `/dev/disk/by-label/`.
-    Label(Vec<u8>),
-    /// `PARTUUID=`, `/dev/disk/by-partuuid/`.
-    PartUuid(String),
-    /// `PARTLABEL=`, `/dev/disk/by-partlabel/`.
-    PartLabel(Vec<u8>),
-    /// `/dev/sda1`, `/dev/vdb2`, `/dev/nvme0n1p3`: a disk counted from 0 and a partition, 0 for the whole disk. The
-    /// name is the kernel's and changes with the machine.
-    Kernel {
-        /// Which disk.
-        disk: u32,
-        /// Which partition of it; 0 is the disk.
-        partition: u32,
-    },
-    /// Something that is made of devices, or a name given by udev, that cannot be resolved yet.
-    Other(Vec<u8>),
-    /// `proc`, `tmpfs`, `none`, a network path.
-    NoDevice,
-}
-
-impl Spec {
-    /// Reads one.
+    /// The line for people: `/etc/fstab line 3`.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Self {
-        let id = |text: Vec<u8>| String::from_utf8_lossy(&text).to_ascii_lowercase();
-        let value = |tag: &[u8], dir: &[u8]| {
-            text.strip_prefix(tag).map(unquote).or_else(|| text.strip_prefix(dir).map(unescape_udev))
-        };
-        if let Some(text) = value(b"UUID=", b"/dev/disk/by-uuid/") {
-            return Self::Uuid(id(text));
+    pub fn place(&self) -> String {
+        let path = self.evidence.path.clone().unwrap_or_default();
+        match self.evidence.line {
+            Some(line) => format!("{path} line {line}"),
+            None => path.to_string(),
         }
-        if let Some(text) = value(b"LABEL=", b"/dev/disk/by-label/") {
-            return Self::Label(text);
-        }
-        if let Some(text) = value(b"PARTUUID=", b"/dev/disk/by-partuuid/") {
-            return Self::PartUuid(id(text));
-        }
-        if let Some(text) = value(b"PARTLABEL=", b"/dev/disk/by-partlabel/") {
-            return Self::PartLabel(text);
-        }
-        let Some(name) = text.strip_prefix(b"/dev/") else { return Self::NoDevice };
-        kernel_name(&id(name.to_vec())).unwrap_or_else(|| Self::Other(text.to_vec()))
     }
 }
 
-/// What a [`Spec`] means in one image.
-#[derive(Clone, Debug)]
-pub enum Found<'a> {
-    /// This device.
-    Device(&'a Device),
-    /// Nothing in this image.
-    Absent,
-    /// It cannot be said, and why.
-    Unsure(String),
-}
-
-/// Looks a device up. What has no identity that we can read may be the one that is meant.
-#[must_use]
-pub fn resolve<'a>(spec: &Spec, devices: &'a [Device]) -> Found<'a> {
-    let same = |text: &str, id: &Option<String>| id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(text));
-    let find = |matches: &dyn Fn(&Device) -> bool| devices.iter().find(|device| matches(device));
-    let found = match spec {
-        Spec::Uuid(uuid) => find(&|device| same(uuid, &device.uuid)),
-        Spec::Label(label) => find(&|device| !label.is_empty() && device.label.as_bytes() == label),
-        Spec::PartUuid(uuid) => find(&|device| same(uuid, &device.part_uuid)),
-        Spec::PartLabel(name) => find(&|device| !name.is_empty() && device.part_name.as_bytes() == name),
-        Spec::Kernel { disk, partition } => find(&|device| {
-            device.disk == *disk && device.part_number.unwrap_or(0) == *partition && device.is_of_the_disk()
-        }),
-        Spec::Other(_) | Spec::NoDevice => None,
+/// The subvolume that options of btrfs mean; `value` gives an option's value.
+pub(super) fn subvolume<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Wanted> {
+    if let Some(path) = value("subvol") {
+        return Some(Wanted::Path(trim(path).to_vec()));
+    }
+    let text = std::str::from_utf8(value("subvolid")?).ok()?;
+    let id = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => text.parse().ok()?,
     };
-    if let Some(device) = found {
-        return Found::Device(device);
-    }
-    match spec {
-        // The kernel's own PARTUUID=…/PARTNROFF=1 counts from that partition.
-        Spec::PartUuid(uuid) if uuid.contains('/') => {
-            Found::Unsure(format!("{} is relative to a partition", escape(uuid.as_bytes())))
-        }
-        Spec::Uuid(_) | Spec::Label(_) => match find(&|device| device.may_hide_an_identity()) {
-            Some(device) => Found::Unsure(format!(
-                "{} holds {}, whose identity could not be read",
-                device.volume,
-                device.what()
-            )),
-            None => Found::Absent,
-        },
-        Spec::Other(name) => match find(&|device| device.is_made_of() || device.may_hide_an_identity()) {
-            Some(device) => Found::Unsure(format!(
-                "{} may be on {}, which holds {}",
-                escape(name),
-                device.volume,
-                device.what()
-            )),
-            None if name.starts_with(b"/dev/disk/") => {
-                Found::Unsure(format!("{} names a connection of the old machine", escape(name)))
-            }
-            None => Found::Absent,
-        },
-        _ => Found::Absent,
-    }
+    Some(Wanted::Id(id))
 }
 
-/// `sda1`, `vdb`, `xvda2`, `hda5`, `nvme0n1p1`, `mmcblk0p2`.
-fn kernel_name(name: &str) -> Option<Spec> {
-    for prefix in ["xvd", "sd", "vd", "hd"] {
-        let Some(rest) = name.strip_prefix(prefix) else { continue };
-        let letters = rest.trim_end_matches(|c: char| c.is_ascii_digit());
-        let digits = rest.strip_prefix(letters)?;
-        if letters.is_empty() || letters.len() > 3 || !letters.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            return None;
-        }
-        // a..z, aa..: base 26 without a zero, as the kernel names SCSI disks.
-        let disk = letters.bytes().try_fold(0_u32, |disk, letter| {
-            disk.checked_mul(26)?.checked_add(u32::from(letter.checked_sub(b'a')?))?.checked_add(1)
-        })?;
-        return Some(Spec::Kernel { disk: disk.checked_sub(1)?, partition: number(digits)? });
-    }
-    for (prefix, between) in [("nvme", Some("n1")), ("mmcblk", None)] {
-        let Some(rest) = name.strip_prefix(prefix) else { continue };
-        let digits = rest.len().checked_sub(rest.trim_start_matches(|c: char| c.is_ascii_digit()).len())?;
-        let (disk, rest) = rest.split_at_checked(digits)?;
-        let rest = match between {
-            Some(between) => rest.strip_prefix(between)?,
-            None => rest,
-        };
-        let partition = if rest.is_empty() { Some(0) } else { number(rest.strip_prefix('p')?) };
-        return Some(Spec::Kernel { disk: disk.parse().ok()?, partition: partition? });
-    }
-    None
-}
-
-fn number(digits: &str) -> Option<u32> {
-    if digits.is_empty() { Some(0) } else { digits.parse().ok() }
-}
-
-fn unquote(value: &[u8]) -> Vec<u8> {
-    let inner = |quote: u8| value.strip_prefix(&[quote])?.strip_suffix(&[quote]);
-    inner(b'"').or_else(|| inner(b'\'')).unwrap_or(value).to_vec()
-}
-
-/// udev writes bytes that do not fit into a path as `\x20`.
-fn unescape_udev(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let code = (byte == b'\\').then(|| tail.strip_prefix(b"x")?.get(..2)).flatten();
-        let code = code.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        out.push(code.unwrap_or(byte));
-        rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
-    }
-    out
+/// A path without slashes at its ends.
+pub(super) fn trim(path: &[u8]) -> &[u8] {
+    let start = path.iter().take_while(|byte| **byte == b'/').count();
+    let path = path.get(start..).unwrap_or_default();
+    let end = path.iter().rev().take_while(|byte| **byte == b'/').count();
+    path.get(..path.len().saturating_sub(end)).unwrap_or_default()
 }
 
 /// `\040` and the like, as getmntent(3) reads them.
@@ -298,20 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn kernel_names_are_disk_and_partition() {
-        let kernel = |disk, partition| Spec::Kernel { disk, partition };
-        assert_eq!(Spec::parse(b"/dev/sda1"), kernel(0, 1));
-        assert_eq!(Spec::parse(b"/dev/xvdb"), kernel(1, 0));
-        assert_eq!(Spec::parse(b"/dev/sdaa3"), kernel(26, 3));
-        assert_eq!(Spec::parse(b"/dev/nvme0n1p15"), kernel(0, 15));
-        assert_eq!(Spec::parse(b"/dev/mmcblk1p2"), kernel(1, 2));
-    }
-
-    #[test]
-    fn by_paths_are_tags() {
-        assert_eq!(Spec::parse(b"/dev/disk/by-uuid/ABCD-1234"), Spec::Uuid("abcd-1234".to_owned()));
-        assert_eq!(Spec::parse(br"/dev/disk/by-label/my\x20disk"), Spec::Label(b"my disk".to_vec()));
-        assert_eq!(Spec::parse(b"UUID=\"x\""), Spec::Uuid("x".to_owned()));
+    fn a_subvolume_is_named_with_or_without_a_slash_or_by_its_number() {
+        let of = |options: &str| fstab(&format!("UUID=x / btrfs {options}\n")).lines[0].subvolume();
+        assert_eq!(of("rw,subvol=@home"), Some(Wanted::Path(b"@home".to_vec())));
+        assert_eq!(of("subvol=/a/b/"), Some(Wanted::Path(b"a/b".to_vec())));
+        assert_eq!(of("subvolid=257,noatime"), Some(Wanted::Id(257)));
+        assert_eq!(of("compress=zstd"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
-use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
+use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Subvolume, Time};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -142,5 +142,84 @@ impl FileSystem for MemoryFs {
 
     fn facts(&self) -> FsFacts {
         FsFacts { kind: "memory", ..FsFacts::default() }
+    }
+}
+
+/// A file system of several trees, as btrfs is; each is written as a [`MemoryFs`] of its own.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    trees: Vec<(Subvolume, Arc<MemoryFs>)>,
+    /// What a mount without options shows.
+    shown: usize,
+}
+
+/// A subvolume of a [`Pool`]: number, path, whether it is a snapshot, files.
+pub(crate) type PoolTree<'a> = (u64, &'a str, bool, &'a [(&'a str, &'a str)]);
+
+impl Pool {
+    pub(crate) fn new(default: u64, trees: &[PoolTree<'_>]) -> Self {
+        let tree = |(id, path, is_snapshot, files): &PoolTree<'_>| {
+            let files: Vec<(&str, &[u8])> =
+                files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+            let subvolume = Subvolume {
+                id: *id,
+                path: path.as_bytes().to_vec(),
+                is_default: *id == default,
+                is_read_only: false,
+                parent: is_snapshot.then(|| "some".to_owned()),
+            };
+            (subvolume, Arc::new(MemoryFs::new(&files)))
+        };
+        let shown = trees.iter().position(|tree| tree.0 == default).unwrap();
+        Self { trees: trees.iter().map(tree).collect(), shown }
+    }
+
+    fn shown(&self) -> &MemoryFs {
+        &self.trees[self.shown].1
+    }
+}
+
+impl FileSystem for Pool {
+    fn root(&self) -> Ino {
+        self.shown().root()
+    }
+
+    fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        self.shown().lookup(dir, name)
+    }
+
+    fn stat(&self, ino: Ino) -> Result<Stat> {
+        self.shown().stat(ino)
+    }
+
+    fn readdir(
+        &self,
+        dir: Ino,
+        from: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.shown().readdir(dir, from, sink)
+    }
+
+    fn read_at(&self, ino: Ino, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.shown().read_at(ino, buf, offset)
+    }
+
+    fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        self.shown().readlink(ino)
+    }
+
+    fn facts(&self) -> FsFacts {
+        FsFacts { kind: "btrfs", ..FsFacts::default() }
+    }
+
+    fn subvolumes(&self) -> Result<Vec<Subvolume>> {
+        Ok(self.trees.iter().map(|(subvolume, _)| subvolume.clone()).collect())
+    }
+
+    fn subvolume(&self, id: u64) -> Result<Arc<dyn FileSystem>> {
+        let found = self.trees.iter().find(|(subvolume, _)| subvolume.id == id);
+        let (_, tree) = found.ok_or_else(|| Error::not_found(format!("subvolume {id}")))?;
+        Ok(Arc::<MemoryFs>::clone(tree))
     }
 }

@@ -5,8 +5,8 @@
 //! error; only what was looked for and is not there is absent.
 
 use crate::budget::{Budget, Limits};
-use crate::error::Result;
-use crate::fs::tree::{Node, Tree};
+use crate::error::{Error, Result};
+use crate::fs::tree::{Node, Part, Tree};
 use crate::fs::{FileSystem, FileType};
 use crate::text::Text;
 use boot::BootConfig;
@@ -16,7 +16,9 @@ use fstab::Fstab;
 use kernel::{Drivers, Kernel};
 use os_release::OsRelease;
 use packages::Packages;
+use roots::Place;
 use services::Services;
+use spec::{Found, Names, Spec};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -28,14 +30,19 @@ pub mod elf;
 pub mod evidence;
 pub mod file;
 pub mod fstab;
+mod gpt_auto;
 pub mod initramfs;
 pub mod kernel;
 #[cfg(test)]
 mod memory;
 pub mod os_release;
+mod ostree;
 pub mod packages;
 pub mod role;
+mod roots;
 pub mod services;
+pub mod spec;
+mod units;
 
 pub use evidence::Evidence;
 
@@ -54,6 +61,8 @@ pub struct Device {
     pub part_uuid: Option<String>,
     /// `PARTLABEL`.
     pub part_name: Text,
+    /// Its type: a GPT type GUID in lower case, or `0x83`.
+    pub part_type: Option<String>,
     /// What stands on it, as `blkid` calls it: `ext4`, `swap`. Empty if nothing is known.
     pub kind: &'static str,
     /// The file system's UUID, as `blkid` spells it.
@@ -62,6 +71,8 @@ pub struct Device {
     pub label: Text,
     /// Its file system, if we read it.
     pub system: Option<Arc<dyn FileSystem>>,
+    /// The volume on which its file system is shown, if it is a further device of one of several.
+    pub shown_on: Option<String>,
     /// It is all zero where a signature would stand.
     pub is_blank: bool,
     /// Further names that a running Linux gives it, as paths: `/dev/vg0/root`, `/dev/mapper/vg0-root`, `/dev/md0`,
@@ -91,6 +102,13 @@ impl Device {
         matches!(self.kind, "LVM2_member" | "crypto_LUKS" | "linux_raid_member" | "BitLocker")
     }
 
+    /// The device on which its file system is shown; itself, unless that has several.
+    #[must_use]
+    pub fn whole<'a>(&'a self, devices: &'a [Self]) -> &'a Self {
+        let shown = |id: &String| devices.iter().find(|device| device.volume == *id);
+        self.shown_on.as_ref().and_then(shown).unwrap_or(self)
+    }
+
     /// What it holds, in words.
     #[must_use]
     pub fn what(&self) -> &str {
@@ -114,6 +132,7 @@ pub struct Guest {
     /// As `tree`, but what lies on a volume that is missing is an error.
     facts: Tree,
     fstab: Result<Fstab>,
+    names: Names,
     os: OnceLock<Result<OsRelease>>,
     machine: OnceLock<Result<Option<Machine>>>,
     kernels: OnceLock<Result<Vec<Kernel>>>,
@@ -126,30 +145,36 @@ pub struct Guest {
 /// Finds the operating systems among the devices of a disk, by evidence; the one that most speaks for first.
 #[must_use]
 pub fn roots(devices: &[Device]) -> Vec<Guest> {
-    let mut found = Vec::new();
-    for device in devices {
-        // One that cannot be read is no root; `Role` says so to who asks for it.
-        if let Some(fs) = &device.system
-            && let Ok(role) = role::role(&device.volume, fs)
-            && role.purpose == role::Purpose::Root
-        {
-            found.push((role.score, Guest::new(device, fs, devices)));
-        }
-    }
-    found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    found.into_iter().map(|(_, guest)| guest).collect()
+    roots::find(devices)
 }
 
 /// What walking an initramfs may cost. Unpacking 300 MiB takes seconds; a minute is the end of any check.
 const INITRAMFS: Limits = Limits { time: Duration::from_secs(60), steps: 64_000_000, ..Limits::WALK };
 
 impl Guest {
-    fn new(device: &Device, fs: &Arc<dyn FileSystem>, devices: &[Device]) -> Self {
-        let fstab = fstab::read(&Tree::new(&device.volume, Arc::clone(fs)));
-        let lines = fstab.as_ref().cloned().unwrap_or_default();
-        let done = assemble::assemble(device, fs, devices, &lines);
-        let mut warnings = done.warnings;
-        warnings.extend(fstab.as_ref().err().map(|error| error.chain()));
+    fn new(device: &Device, place: &Place, devices: &[Device]) -> Self {
+        let own = place.tree(&device.volume);
+        let mut warnings = Vec::new();
+        let mut or_none = |error: Error| warnings.push(error.chain());
+        let fstab = fstab::read(&own);
+        let named = fstab.as_ref().ok().and_then(Fstab::root).map(fstab::Line::spec);
+        let names = Names::read(&own, device, named.as_ref()).unwrap_or_else(|error| {
+            or_none(error);
+            Names::default()
+        });
+        let mut lines = units::read(&own).unwrap_or_else(|error| {
+            or_none(error);
+            Vec::new()
+        });
+        match &fstab {
+            Ok(fstab) => {
+                lines.extend(fstab.lines.iter().cloned());
+                warnings.extend(fstab.second_root());
+            }
+            Err(error) => or_none(error.clone()),
+        }
+        let done = assemble::assemble(device, place, devices, &lines, &names);
+        warnings.extend(done.warnings);
         Self {
             tree: Arc::new(done.tree),
             root: device.volume.clone(),
@@ -158,6 +183,7 @@ impl Guest {
             warnings,
             facts: done.facts,
             fstab,
+            names,
             os: OnceLock::new(),
             machine: OnceLock::new(),
             kernels: OnceLock::new(),
@@ -175,6 +201,21 @@ impl Guest {
     /// When it could not be read.
     pub fn fstab(&self) -> Result<&Fstab> {
         share(&self.fstab)
+    }
+
+    /// The device that a name means to this guest, of those of the whole machine.
+    #[must_use]
+    pub fn find_device<'a>(&self, spec: &Spec, devices: &'a [Device]) -> Found<'a> {
+        self.names.resolve(spec, devices)
+    }
+
+    /// The subvolume of its root, if it stands in one: `@`.
+    #[must_use]
+    pub fn subvolume(&self) -> Option<Text> {
+        match self.tree.mounts().first().map(|mount| &mount.part) {
+            Some(Part::Subvolume(path)) if !path.is_empty() => Some(Text::from(path.as_slice())),
+            _ => None,
+        }
     }
 
     /// What it calls itself.

@@ -45,6 +45,7 @@ const ROOT: &[(&str, u32)] = &[
     ("/etc/debian_version", 2),
     ("/etc/SuSE-release", 2),
     ("/etc/alpine-release", 2),
+    ("/etc/NIXOS", 3),
     ("/etc/hosts", 1),
     ("/etc/passwd", 1),
     ("/sbin/init", 2),
@@ -65,16 +66,20 @@ const INSTALLER: &[&str] = &[
     "/install.amd",
 ];
 
-/// Finds out what a file system is for.
+/// Finds out what a file system is for. One that holds several trees is a root if one of them is.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn role(volume: &str, fs: &Arc<dyn FileSystem>) -> Result<Role> {
-    let tree = Tree::new(volume, Arc::clone(fs));
+    super::roots::role_of(volume, fs)
+}
+
+/// The same of one tree.
+pub(super) fn role_in(tree: &Tree, volume: &str) -> Result<Role> {
     // Links are not followed: an absolute one may lead to a file system that is not mounted yet.
-    let has = |path: &str| Ok(file::entry(&tree, path)?.is_some());
+    let has = |path: &str| Ok(file::entry(tree, path)?.is_some());
     let seen = |path: &str| Evidence::new("is there").on(volume).path(path.as_bytes());
-    let top = file::names(&tree, "/")?;
+    let top = file::names(tree, "/")?;
     let names = || top.iter().filter(|name| name.as_slice() != b"lost+found");
 
     let (mut score, mut evidence, mut names_itself) = (0_u32, Vec::new(), false);

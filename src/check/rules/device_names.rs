@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
 use crate::error::Result;
-use crate::guest::fstab::Spec;
+use crate::guest::spec::Spec;
 use crate::text::escape;
 
 pub(in crate::check) struct DeviceNames;

@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guest::fstab::{Found, resolve};
+use crate::guest::spec::Found;
 use crate::text::escape;
 
 pub(in crate::check) struct FstabDevices;
@@ -23,7 +23,7 @@ impl Check for FstabDevices {
         let fstab = guest.fstab()?;
         let (mut absent, mut unsure, mut present) = (Vec::new(), Vec::new(), 0_u32);
         for line in fstab.lines.iter().filter(|line| line.is_needed_at_boot() && !line.is_swap()) {
-            match resolve(&line.spec(), &subject.stack.devices) {
+            match guest.find_device(&line.spec(), &subject.stack.devices) {
                 Found::Device(_) => present = present.saturating_add(1),
                 Found::Absent => absent.push(line),
                 Found::Unsure(why) => unsure.push(format!("{}: {why}", escape(&line.spec))),

@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guest::fstab::{Found, Spec, resolve};
+use crate::guest::spec::{Found, Spec};
 use crate::text::escape;
 
 pub(in crate::check) struct RootArgument;
@@ -40,7 +40,7 @@ impl Check for RootArgument {
         if spec == Spec::NoDevice || NOT_OF_A_DISK.contains(&root) {
             return unsure("it names its device in a way that is not read");
         }
-        match resolve(&spec, &subject.stack.devices) {
+        match guest.find_device(&spec, &subject.stack.devices) {
             Found::Device(device) if device.volume == guest.root => {
                 seen(format!("root={} is {}.", escape(root), device.volume)).pass()
             }

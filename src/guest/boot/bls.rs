@@ -68,7 +68,7 @@ fn parse<'v>(file: &GuestFile, id: &[u8], value: impl Fn(&[u8]) -> Option<&'v Ve
 }
 
 /// Compares versions as people do: runs of digits by value, everything else by bytes.
-fn compare(a: &[u8], b: &[u8]) -> Ordering {
+pub(in crate::guest) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let (digits_a, digits_b) = (run(a), run(b));

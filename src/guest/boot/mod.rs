@@ -10,6 +10,8 @@ use crate::text::Text;
 mod bls;
 mod grub;
 
+pub(super) use bls::compare as version_order;
+
 /// The entries of a boot loader.
 #[derive(Clone, Debug, Default)]
 pub struct BootConfig {

@@ -1,0 +1,132 @@
+//! Mount units of systemd (systemd.mount(5)): the enabled ones in `/etc/systemd/system`, as lines of an `fstab`.
+
+use super::file::{self, GuestFile, MAX_CONFIG};
+use super::fstab::Line;
+use crate::error::Result;
+use crate::fs::tree::Tree;
+use crate::text::{Text, escape};
+use std::collections::BTreeSet;
+
+const DIR: &str = "/etc/systemd/system";
+/// Units that are looked at; a guest has a handful.
+const MAX_UNITS: usize = 512;
+
+/// Every enabled mount unit: one that, or whose automount, some target wants.
+///
+/// # Errors
+/// When a directory or a unit cannot be read.
+pub(super) fn read(tree: &Tree) -> Result<Vec<Line>> {
+    let names = file::names(tree, DIR)?;
+    let units: Vec<&Vec<u8>> = names.iter().filter(|name| name.ends_with(b".mount")).take(MAX_UNITS).collect();
+    if units.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut wanted = BTreeSet::new();
+    for dir in names.iter().filter(|name| name.ends_with(b".wants") || name.ends_with(b".requires")) {
+        wanted.extend(file::names(tree, [DIR.as_bytes(), b"/", dir].concat())?);
+    }
+    let mut lines = Vec::new();
+    for unit in units {
+        let stem = unit.strip_suffix(b".mount").unwrap_or(unit);
+        if !wanted.contains(unit) && !wanted.contains(&[stem, b".automount"].concat()) {
+            continue;
+        }
+        // A link that leads to nothing, or to /dev/null, switches the unit off.
+        let path = [DIR.as_bytes(), b"/", unit].concat();
+        let Ok(Some(file)) = file::read(tree, &path, MAX_CONFIG) else { continue };
+        lines.extend(parse(&file, stem));
+    }
+    Ok(lines)
+}
+
+/// The line that a unit stands for. Its name must be that of the place, or systemd refuses it.
+fn parse(file: &GuestFile, stem: &[u8]) -> Option<Line> {
+    let (mut what, mut place, mut kind, mut options) = (None, None, b"auto".to_vec(), Vec::new());
+    let mut section = Vec::new();
+    for (_, text) in file.lines() {
+        let text = text.trim_ascii();
+        if text.starts_with(b"#") || text.starts_with(b";") {
+            continue;
+        }
+        if text.starts_with(b"[") {
+            section = text.to_vec();
+            continue;
+        }
+        let Some(equals) = text.iter().position(|byte| *byte == b'=').filter(|_| section == b"[Mount]") else {
+            continue;
+        };
+        let (key, value) = text.split_at_checked(equals)?;
+        let value = value.get(1..).unwrap_or_default().trim_ascii().to_vec();
+        match key.trim_ascii() {
+            b"What" => what = Some(value),
+            b"Where" => place = Some(value),
+            b"Type" if !value.is_empty() => kind = value,
+            b"Options" => options = value,
+            _ => {}
+        }
+    }
+    let (spec, dir) = (what?, place?);
+    (name_of(&dir) == stem).then(|| Line {
+        options: options.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect(),
+        evidence: file.evidence(format!("mounts {} on {}", escape(&spec), Text::new(dir.clone()))),
+        spec,
+        dir,
+        kind,
+    })
+}
+
+/// The name of the unit for a path, as `systemd-escape --path` spells it.
+fn name_of(path: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+    let mut name = Vec::new();
+    for (at, byte) in parts.join(&b'/').into_iter().enumerate() {
+        match byte {
+            b'/' => name.push(b'-'),
+            b'.' if at == 0 => name.extend(br"\x2e"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'_' | b'.' => name.push(byte),
+            other => name.extend(format!("\\x{other:02x}").bytes()),
+        }
+    }
+    if name.is_empty() { b"-".to_vec() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryFs;
+    use super::*;
+
+    const DATA: &str = "[Unit]\nDescription=x\n[Mount]\nWhat=LABEL=data\nWhere=/srv/my data\nOptions=ro,subvol=x\n";
+
+    fn units(files: &[(&str, &str)]) -> Vec<Line> {
+        read(&MemoryFs::tree(files)).unwrap()
+    }
+
+    #[test]
+    fn an_enabled_unit_is_a_line() {
+        let name = r"srv-my\x20data.mount";
+        let lines = units(&[
+            (&format!("{DIR}/{name}"), DATA),
+            (&format!("{DIR}/local-fs.target.wants/{name}"), &format!("-> {DIR}/{name}")),
+        ]);
+        assert_eq!(lines.len(), 1);
+        assert_eq!((lines[0].spec.as_slice(), lines[0].dir.as_slice()), (&b"LABEL=data"[..], &b"/srv/my data"[..]));
+        assert!(lines[0].has("ro") && lines[0].kind == b"auto");
+        assert_eq!(lines[0].place(), r"/etc/systemd/system/srv-my\\x20data.mount");
+    }
+
+    #[test]
+    fn a_unit_that_nothing_wants_or_that_is_misnamed_is_none() {
+        let unwanted = format!("{DIR}/srv-data.mount");
+        let misnamed = format!("{DIR}/srv.mount");
+        let wants = format!("{DIR}/x.target.wants/srv.mount");
+        assert!(units(&[(&unwanted, DATA), (&misnamed, DATA), (&wants, DATA)]).is_empty());
+    }
+
+    /// Expected values: `systemd-escape --path` of systemd 252.
+    #[test]
+    fn names_are_those_of_systemd_escape() {
+        assert_eq!(name_of(b"/"), b"-");
+        assert_eq!(name_of(b"/var//lib/docker-x/"), br"var-lib-docker\x2dx");
+        assert_eq!(name_of(b"/.snapshots/a.b"), br"\x2esnapshots-a.b");
+    }
+}
