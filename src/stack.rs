@@ -25,6 +25,10 @@ pub struct Options {
     pub layer: Option<String>,
     /// `--journal`: what to do with a journal that waits.
     pub journal: Journal,
+    /// `--os`: which of several systems is meant, by its number from 1 on, its volume or its name.
+    pub os: Option<String>,
+    /// `--volume`: the volume whose files alone are meant.
+    pub volume: Option<String>,
     /// The process's block cache.
     pub cache: Arc<Cache>,
     /// What opens locked images and volumes.
@@ -47,6 +51,8 @@ impl Default for Options {
             format: None,
             layer: None,
             journal: Journal::default(),
+            os: None,
+            volume: None,
             cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)),
             keys: Arc::default(),
             source: Arc::default(),
@@ -71,8 +77,10 @@ pub struct Stack {
     pub contents: Vec<VolumeContent>,
     /// The same volumes, as the guest layer sees them.
     pub devices: Vec<Device>,
-    /// The operating systems.
+    /// The operating systems, the likeliest first; with `--os`, the chosen one alone.
     pub guests: Vec<Guest>,
+    /// The volume that paths are meant in if none is named: `--volume`.
+    pub only: Option<String>,
     /// Everything odd on the way up, one line each.
     pub warnings: Vec<String>,
 }
@@ -147,7 +155,7 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
 pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
     let name = given.name();
     let image = open_image(given, options)?;
-    Ok(above(name, image, options))
+    above(name, image, options).choose(options)
 }
 
 /// Everything above an opened disk.
@@ -192,13 +200,21 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         devices.push(device(volume, content.as_ref().ok(), &mut warnings));
         contents.push(VolumeContent { volume: volume.id.clone(), content });
     }
+    for (at, content) in contents.iter().enumerate() {
+        if let Ok(Content::Member(first)) = content.content
+            && let Some(whole) = contents.get(first)
+            && let Some(device) = devices.get_mut(at)
+        {
+            device.shown_on = Some(whole.volume.clone());
+        }
+    }
     let mut guests = crate::guest::roots(&devices);
     let firmware = firmware(&discovery, &devices);
     for guest in &mut guests {
         guest.firmware.clone_from(&firmware);
     }
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
-    Stack { name, image, discovery, others, joined, contents, devices, guests, warnings }
+    Stack { name, image, discovery, others, joined, contents, devices, guests, only: None, warnings }
 }
 
 fn discover(disks: &[Arc<dyn BlockSource>], options: &Options) -> Machine {
@@ -312,41 +328,85 @@ impl Stack {
         self.others.iter().find(owns).map_or(self.disk(), |disk| &disk.image.disk)
     }
 
-    /// The tree that a path is meant in: the named volume's, else the only guest's, else that of the only file system.
+    /// Keeps to the system, or to the volume, that the user named.
+    ///
+    /// # Errors
+    /// `NotFound` with what there is to choose from.
+    pub fn choose(mut self, options: &Options) -> Result<Self> {
+        if let Some(volume) = &options.volume {
+            self.volume_tree(volume).map_err(|error| error.context(&self.name))?;
+            self.only = Some(volume.clone());
+        }
+        if let Some(wanted) = &options.os {
+            let at = self.guest_called(wanted).map_err(|error| error.context(&self.name))?;
+            self.guests = self.guests.into_iter().skip(at).take(1).collect();
+        }
+        Ok(self)
+    }
+
+    fn guest_called(&self, wanted: &str) -> Result<usize> {
+        let by_number = wanted.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        if let Some(at) = by_number.filter(|at| *at < self.guests.len()) {
+            return Ok(at);
+        }
+        let is_called = |guest: &Guest| {
+            let names =
+                [guest.place(), guest.root.clone(), guest.distro().to_string(), guest.product().to_string()];
+            names.iter().any(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        let mut found = (0..).zip(&self.guests).filter(|(_, guest)| is_called(guest)).map(|(at, _)| at);
+        let wanted = escape(wanted.as_bytes());
+        let message = match (found.next(), found.next()) {
+            (Some(at), None) => return Ok(at),
+            (Some(_), Some(_)) => format!("'{wanted}' is the name of more than one operating system"),
+            (None, _) => format!("no operating system '{wanted}'"),
+        };
+        let lines = (1..).zip(&self.guests).map(|(number, guest)| format!("{number}: {}", guest.title()));
+        let all = lines.collect::<Vec<String>>().join("; ");
+        Err(Error::new(ErrorKind::NotFound, message).help(if all.is_empty() {
+            "no operating system was found in this image; imgmount info shows what was seen".to_owned()
+        } else {
+            format!("there are: {all}")
+        }))
+    }
+
+    /// The tree that a path is meant in: the named volume's, else the likeliest guest's, else that of the only file
+    /// system, as a mount without options shows it.
     ///
     /// # Errors
     /// `NotFound` with the names to choose from when it is not clear.
     pub fn tree(&self, volume: Option<&str>) -> Result<Arc<Tree>> {
-        if let Some(id) = volume {
+        if let Some(id) = volume.or(self.only.as_deref()) {
             return self.volume_tree(id).map(Arc::new);
         }
         if let Some(guest) = self.guests.first() {
             return Ok(Arc::clone(&guest.tree));
         }
-        let all: Vec<&str> = self.filesystems().map(|(volume, _)| volume).collect();
+        let all: Vec<_> = self.filesystems().collect();
         match all.as_slice() {
-            [one] => self.volume_tree(one).map(Arc::new),
+            [(volume, fs)] => Ok(Arc::new(Tree::new(*volume, Arc::clone(fs)))),
             [] => Err(Error::new(ErrorKind::NotAnImage, "no file system was found in this image")
                 .help("imgmount info shows what was seen")),
             several => {
-                Err(Error::new(ErrorKind::NotFound, "no operating system was found to take paths from").help(
-                    format!(
-                        "name the volume, as in IMAGE:{}:/; there are: {}",
-                        several.first().unwrap_or(&""),
-                        several.join(", ")
-                    ),
-                ))
+                let names: Vec<&str> = several.iter().map(|(volume, _)| *volume).collect();
+                let error =
+                    Error::new(ErrorKind::NotFound, "no operating system was found to take paths from");
+                Err(error.help(format!(
+                    "name the volume, as in IMAGE:{}:/; there are: {}",
+                    names.first().unwrap_or(&""),
+                    names.join(", ")
+                )))
             }
         }
     }
 
-    /// The tree of one volume alone.
+    /// The tree of one volume alone, from its very top: of a btrfs, every subvolume is in it.
     ///
     /// # Errors
-    /// `NotFound` when there is no such volume or no file system on it.
+    /// `NotFound` when there is no such volume or no file system on it; when its top cannot be read.
     pub fn volume_tree(&self, id: &str) -> Result<Tree> {
         let found = self.filesystems().find(|(volume, _)| *volume == id);
-        found.map(|(volume, fs)| Tree::new(volume, Arc::clone(fs))).ok_or_else(|| {
+        let (volume, fs) = found.ok_or_else(|| {
             let all: Vec<&str> = self.filesystems().map(|(volume, _)| volume).collect();
             let error = Error::new(
                 ErrorKind::NotFound,
@@ -357,6 +417,11 @@ impl Stack {
             } else {
                 format!("volumes with files: {}", all.join(", "))
             })
+        })?;
+        let top = fs.subvolumes()?.into_iter().find(|subvolume| subvolume.path.is_empty());
+        Ok(match top.filter(|top| !top.is_default) {
+            Some(top) => Tree::new(volume, fs.subvolume(top.id)?),
+            None => Tree::new(volume, Arc::clone(fs)),
         })
     }
 }

@@ -4,7 +4,8 @@ use super::content::hex;
 use super::out::{Tally, human_size};
 use super::{Common, Exit, out, plan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Content, FsFacts};
+use crate::fs::tree::Part;
+use crate::fs::{Content, FileSystem, FsFacts, Subvolume};
 use crate::guest::Guest;
 use crate::image::Opened;
 use crate::measure::{Range, qcow2_size};
@@ -34,6 +35,8 @@ const LOCKED: &[&str] = &["crypto_LUKS", "BitLocker"];
 const PICTURE: u64 = 72;
 /// Partitions in one picture; a row of more says nothing.
 const PICTURE_PARTS: usize = 10;
+/// Subvolumes of one file system that are listed for people.
+const SUBVOLUMES: usize = 20;
 /// Bytes shown of a volume nobody knows.
 const FIRST_BYTES: usize = 16;
 
@@ -261,6 +264,7 @@ fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
                 "state": facts.state.name(),
                 "features": facts.features,
                 "last_mounted": plain(&facts.last_mounted),
+                "subvolumes": subvolumes(&**fs),
             })]
         }
         // Shown with the first device.
@@ -276,12 +280,39 @@ fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
     }
 }
 
+/// The subvolumes of a file system that has such, else null.
+fn subvolumes(fs: &dyn FileSystem) -> Value {
+    let object = |one: &Subvolume| {
+        json!({
+            "id": one.id,
+            "path": String::from_utf8_lossy(&one.path),
+            "default": one.is_default,
+            "read_only": one.is_read_only,
+            "snapshot": one.parent.is_some(),
+        })
+    };
+    match fs.subvolumes() {
+        Ok(all) if all.is_empty() => Value::Null,
+        Ok(all) => all.iter().map(object).collect(),
+        Err(error) => json!({ "error": error.chain() }),
+    }
+}
+
 fn guest_object(guest: &Guest) -> Value {
     let mounts: Vec<Value> = guest
         .tree
         .mounts()
         .iter()
-        .map(|mount| json!({ "path": String::from_utf8_lossy(&mount.path), "volume": mount.volume }))
+        .map(|mount| {
+            let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+            let mut object = json!({ "path": text(&mount.path), "volume": mount.volume });
+            match &mount.part {
+                Part::Whole => {}
+                Part::Subvolume(path) => object["subvol"] = text(path).into(),
+                Part::Bind(path) => object["bind"] = text(path).into(),
+            }
+            object
+        })
         .collect();
     let kernels: Vec<String> = guest
         .kernels()
@@ -293,6 +324,7 @@ fn guest_object(guest: &Guest) -> Value {
         "product": plain(&guest.product()),
         "arch": plain(&guest.arch()),
         "root": guest.root,
+        "subvol": guest.subvolume().as_ref().map(plain),
         "mounts": mounts,
         "firmware": guest.firmware,
         "kernels": kernels,
@@ -349,6 +381,7 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
     }
     table(&stack.discovery, stack.disk().len()).into_iter().for_each(&mut line);
     volumes(stack, &stack.discovery.volumes).into_iter().for_each(&mut line);
+    parts_of_volumes(stack).into_iter().for_each(&mut line);
     for disk in &stack.others {
         let image = &disk.image;
         let variant = image.subformat.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
@@ -367,10 +400,17 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
         line("made of several disks:".to_owned());
         volumes(stack, &stack.joined).into_iter().for_each(&mut line);
     }
-    for guest in &stack.guests {
-        line(format!("operating system: {}", guest_line(guest)));
+    for (number, guest) in (1..).zip(&stack.guests) {
+        let number = if stack.guests.len() > 1 { format!(" {number}") } else { String::new() };
+        line(format!("operating system{number}: {}", guest_line(guest)));
         for mount in guest.tree.mounts() {
-            line(format!("    {} on {}", mount.volume, escape(&mount.path)));
+            let part = match &mount.part {
+                Part::Whole => String::new(),
+                Part::Subvolume(path) if path.is_empty() => ", top of all subvolumes".to_owned(),
+                Part::Subvolume(path) => format!(", subvolume {}", escape(path)),
+                Part::Bind(path) => format!(", from {}", escape(path)),
+            };
+            line(format!("    {} on {}{part}", mount.volume, escape(&mount.path)));
         }
         for kernel in guest.kernels().unwrap_or_default() {
             line(format!("    kernel {}", kernel.release));
@@ -394,7 +434,8 @@ fn guest_line(guest: &Guest) -> String {
     } else {
         format!(", boots by {}", guest.firmware.join(" and "))
     };
-    format!("{name}{arch}, root on {}{boots}", guest.root)
+    let subvolume = guest.subvolume().map(|path| format!(", subvolume {path}")).unwrap_or_default();
+    format!("{name}{arch}, root on {}{subvolume}{boots}", guest.root)
 }
 
 fn table(found: &Discovery, size: u64) -> Vec<String> {
@@ -488,6 +529,30 @@ fn volumes(stack: &Stack, found: &[Volume]) -> Vec<String> {
     rows.iter()
         .map(|[a, b, c, d, e]| format!("    {a:<id$}  {b:<start$}  {c:>size$}  {d:<kind$}  {e}"))
         .collect()
+}
+
+/// The subvolumes of each file system that has such, but for the top itself.
+fn parts_of_volumes(stack: &Stack) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (volume, fs) in stack.filesystems() {
+        // Why they cannot be listed is said where they are needed.
+        let all = fs.subvolumes().unwrap_or_default();
+        let inner: Vec<&Subvolume> = all.iter().filter(|one| !one.path.is_empty()).collect();
+        for one in inner.iter().take(SUBVOLUMES) {
+            let default = if one.is_default { ", default" } else { "" };
+            let snapshot = if one.parent.is_some() { ", snapshot" } else { "" };
+            let fixed = if one.is_read_only { ", read-only" } else { "" };
+            lines.push(format!(
+                "    {volume} subvolume {}: {}{default}{snapshot}{fixed}",
+                one.id,
+                escape(&one.path)
+            ));
+        }
+        if inner.len() > SUBVOLUMES {
+            lines.push(format!("    {volume}: {} subvolumes more", inner.len().saturating_sub(SUBVOLUMES)));
+        }
+    }
+    lines
 }
 
 /// What stands on a volume, in words.

@@ -103,6 +103,30 @@ pub struct Common {
     /// The layer to read: a backing file or parent, a snapshot; by its number in info's list, its name or its id
     #[arg(long, value_name = "N|NAME", global = true, env = "IMGMOUNT_LAYER", help_heading = "Image")]
     pub layer: Option<String>,
+    /// The operating system, where there are several: its number in info's list, its volume or its name
+    #[arg(long, value_name = "N|NAME", global = true, env = "IMGMOUNT_OS", help_heading = "Image")]
+    pub os: Option<String>,
+    /// The files of this volume alone, without the guest that they belong to; of a btrfs with all subvolumes
+    #[arg(
+        long,
+        value_name = "VOLUME",
+        global = true,
+        env = "IMGMOUNT_VOLUME",
+        conflicts_with = "os",
+        help_heading = "Image"
+    )]
+    pub volume: Option<String>,
+    /// A journal that waits: play it back in memory, as the kernel would, or show what lies on the disk
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        global = true,
+        default_value_t,
+        env = "IMGMOUNT_JOURNAL",
+        help_heading = "Image"
+    )]
+    pub journal: Journal,
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,
@@ -161,6 +185,28 @@ pub struct Common {
     /// Say nothing but errors
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
+}
+
+/// `--journal`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Journal {
+    /// Played back in memory: what the kernel shows after mounting
+    #[default]
+    Replay,
+    /// Left alone: what lies on the disk
+    Ignore,
+}
+
+impl From<Journal> for crate::fs::Journal {
+    fn from(journal: Journal) -> Self {
+        match journal {
+            Journal::Replay => Self::Replay,
+            Journal::Ignore => Self::Ignore,
+        }
+    }
 }
 
 /// How a verb ended. Codes are those of the table in `man imgmount`, "EXIT STATUS".

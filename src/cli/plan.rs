@@ -103,7 +103,9 @@ pub fn options(common: &Common) -> Options {
     Options {
         format,
         layer,
-        journal: crate::fs::Journal::default(),
+        journal: common.journal.into(),
+        os: common.os.clone(),
+        volume: common.volume.clone(),
         cache,
         keys: Arc::clone(&common.keys),
         source: Arc::new(source),
@@ -209,7 +211,7 @@ pub fn open(image: &OsStr, common: &Common) -> Result<Stack> {
     let given = given(image, common)?;
     let options = options(common);
     let (_, opened) = open_image(image, &given, &options, common)?;
-    Ok(crate::stack::above(given.name(), opened, &options))
+    crate::stack::above(given.name(), opened, &options).choose(&options)
 }
 
 /// Opens an image and nothing above its disk; also the file as it lies. That is opened once, however often a person

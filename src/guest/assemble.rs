@@ -55,7 +55,8 @@ pub(super) fn assemble(
                 done.warnings.push(format!("{}: {dir} has been given a volume by {first}", line.place()));
             }
             None if given.len() >= MAX_LINES => {
-                done.warnings.push(format!("{}: more than {MAX_LINES} mounts; the rest is left out", line.place()));
+                done.warnings
+                    .push(format!("{}: more than {MAX_LINES} mounts; the rest is left out", line.place()));
                 break;
             }
             None => given.push(line),
@@ -146,12 +147,15 @@ impl Assembled {
         }
         if names.is_guess(&spec) {
             let (dir, spec) = (escape(&line.dir), escape(&line.spec));
-            self.warnings.push(format!("{place}: {dir} is {spec}: taken for {}, there being one disk", device.volume));
+            self.warnings
+                .push(format!("{place}: {dir} is {spec}: taken for {}, there being one disk", device.volume));
         }
         self.said_twice(line, &spec, device, devices, names);
         let (fs, part) = match line.subvolume() {
             None => (Arc::clone(fs), Part::Whole),
-            Some(wanted) => subvolume(fs, &wanted).map_err(|error| format!("{}: {}", device.volume, error.chain()))?,
+            Some(wanted) => {
+                subvolume(fs, &wanted).map_err(|error| format!("{}: {}", device.volume, error.chain()))?
+            }
         };
         self.mount(&line.dir, (device.volume.clone(), fs, part), &place);
         Ok(())
@@ -168,7 +172,10 @@ impl Assembled {
         if !others.is_empty() {
             let (place, dir, spec) = (line.place(), escape(&line.dir), escape(&line.spec));
             let others = others.join(", ");
-            self.warnings.push(format!("{place}: {dir} is {spec}: {} is taken, but so is called {others}", taken.volume));
+            self.warnings.push(format!(
+                "{place}: {dir} is {spec}: {} is taken, but so is called {others}",
+                taken.volume
+            ));
         }
     }
 
@@ -241,9 +248,8 @@ fn last_mounted<'a>(dir: &[u8], all: &[&Line], devices: &'a [Device], names: &Na
 fn fits(named: &[u8], kind: &str) -> bool {
     const FAMILIES: &[&[&str]] =
         &[&["ext2", "ext3", "ext4"], &["vfat", "msdos", "fat"], &["ntfs", "ntfs-3g", "ntfs3", "fuseblk"]];
-    let same = |family: &&&[&str]| {
-        family.contains(&kind) && family.iter().any(|other| named == other.as_bytes())
-    };
+    let same =
+        |family: &&&[&str]| family.contains(&kind) && family.iter().any(|other| named == other.as_bytes());
     // `none` and `ignore` are no types; `auto` is any, and several may be listed.
     matches!(named, b"auto" | b"none" | b"")
         || kind.is_empty()
@@ -278,8 +284,13 @@ fn in_order<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
     waiting.sort_by_key(|line| places(&line.dir).len());
     while !waiting.is_empty() {
         let needs = |line: &Line, other: &Line| {
-            !std::ptr::eq(line, other)
-                && (is_inside(&line.dir, &other.dir) || (line.binds().is_some() && is_inside(&line.spec, &other.dir)))
+            let takes = || match line.binds() {
+                Some(deep) => {
+                    is_inside(&line.spec, &other.dir) || (deep && is_inside(&other.dir, &line.spec))
+                }
+                None => false,
+            };
+            !std::ptr::eq(line, other) && (is_inside(&line.dir, &other.dir) || takes())
         };
         let ready = waiting.iter().position(|line| !waiting.iter().any(|other| needs(line, other)));
         // Binds in a circle are mounted as they come.
@@ -340,5 +351,264 @@ impl FileSystem for Missing {
 
     fn facts(&self) -> FsFacts {
         FsFacts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::{MemoryFs, Pool, PoolTree};
+    use super::super::{Guest, roots};
+    use super::*;
+    use crate::text::Text;
+
+    /// A partition with a file system in memory; its UUID is its volume's id.
+    fn part(number: u32, fs: impl FileSystem + 'static) -> Device {
+        Device {
+            volume: format!("p{number}"),
+            part_number: Some(number),
+            uuid: Some(format!("p{number}")),
+            kind: if fs.facts().kind == "btrfs" { "btrfs" } else { "ext4" },
+            system: Some(Arc::new(fs)),
+            ..Device::default()
+        }
+    }
+
+    fn files(files: &[(&str, &str)]) -> MemoryFs {
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        MemoryFs::new(&files)
+    }
+
+    /// A root with this `fstab`, directories to mount on, and a link to one of them.
+    fn root(fstab: &str) -> MemoryFs {
+        files(&[
+            ("/etc/fstab", fstab),
+            ("/etc/os-release", "ID=debian\n"),
+            ("/bin/sh", ""),
+            ("/home/", ""),
+            ("/data/", ""),
+            ("/boot/old", "root's own"),
+            ("/srv", "-> data/inner"),
+        ])
+    }
+
+    /// The only system of these partitions after a root with `fstab`, which is p1.
+    fn guest(fstab: &str, others: Vec<Device>) -> Guest {
+        let mut devices = vec![part(1, root(fstab))];
+        devices.extend(others);
+        let mut guests = roots(&devices);
+        assert_eq!(guests.len(), 1);
+        guests.remove(0)
+    }
+
+    fn read(guest: &Guest, path: &str) -> Option<String> {
+        let node = guest.tree.find(path.as_bytes()).unwrap()?;
+        Some(String::from_utf8(guest.tree.read_all(node, 100).unwrap()).unwrap())
+    }
+
+    fn mounts(guest: &Guest) -> Vec<String> {
+        let show = |mount: &crate::fs::tree::Mount| format!("{} {}", escape(&mount.path), mount.volume);
+        guest.tree.mounts().iter().skip(1).map(show).collect()
+    }
+
+    fn pool() -> Pool {
+        let trees: &[PoolTree<'_>] = &[
+            (5, "", false, &[("/@home/me", "by the top"), ("/@data/", "")]),
+            (256, "@home", false, &[("/me", "home")]),
+            (257, "@data", false, &[("/inner/x", "data")]),
+        ];
+        Pool::new(5, trees)
+    }
+
+    #[test]
+    fn a_line_of_btrfs_means_the_default_subvolume_or_the_one_it_names() {
+        let fstab = "UUID=p2 /home btrfs subvol=@home\nUUID=p2 /data btrfs subvolid=257\nUUID=p2 /boot btrfs defaults\n";
+        let guest = guest(fstab, vec![part(2, pool())]);
+        assert_eq!(read(&guest, "/home/me").as_deref(), Some("home"));
+        assert_eq!(read(&guest, "/data/inner/x").as_deref(), Some("data"));
+        assert_eq!(read(&guest, "/boot/@home/me").as_deref(), Some("by the top"));
+        assert_eq!(guest.tree.mounts()[1].part, Part::Subvolume(b"@home".to_vec()));
+        assert!(guest.warnings.is_empty(), "{:?}", guest.warnings);
+    }
+
+    #[test]
+    fn a_subvolume_that_is_not_there_is_said_and_hides_nothing_else() {
+        let guest = guest("UUID=p2 /boot btrfs subvol=@boot\n", vec![part(2, pool())]);
+        let said =
+            "/etc/fstab line 1: /boot is UUID=p2: p2: subvolume @boot: no such file, directory or volume";
+        assert_eq!(guest.warnings, [said]);
+        assert_eq!(read(&guest, "/boot/old").as_deref(), Some("root's own"));
+        assert!(guest.has("/boot/old").is_err());
+    }
+
+    #[test]
+    fn a_bind_mount_shows_a_directory_at_a_second_place() {
+        let fstab = "/data/inner /home none bind\nUUID=p2 /data ext4\nUUID=p3 /data/inner/deep ext4\n";
+        let others = || {
+            vec![part(2, files(&[("/inner/deep/", ""), ("/inner/x", "x")])), part(3, files(&[("/y", "y")]))]
+        };
+        let plain = guest(fstab, others());
+        assert_eq!(read(&plain, "/home/x").as_deref(), Some("x"));
+        assert_eq!(read(&plain, "/home/deep/y"), None);
+        let home = plain.tree.mounts().iter().find(|mount| mount.path == b"/home").unwrap();
+        assert_eq!(home.part, Part::Bind(b"/data/inner".to_vec()));
+        let deep = guest(&fstab.replace("bind", "rbind"), others());
+        assert_eq!(read(&deep, "/home/deep/y").as_deref(), Some("y"));
+        assert_eq!(mounts(&deep), ["/data p2", "/data/inner/deep p3", "/home p2", "/home/deep p3"]);
+    }
+
+    #[test]
+    fn a_file_can_be_bound_over_a_file_but_not_over_a_directory() {
+        let guest = guest("/etc/os-release /boot/old none bind\n/bin/sh /data none bind\n", Vec::new());
+        assert_eq!(read(&guest, "/boot/old").as_deref(), Some("ID=debian\n"));
+        assert_eq!(
+            guest.warnings,
+            ["/etc/fstab line 2: /bin/sh on /data: mount point /data: no such file, directory or volume"]
+        );
+    }
+
+    #[test]
+    fn binds_of_everything_into_itself_end() {
+        let mut fstab = String::new();
+        for _ in 0..40 {
+            fstab.push_str("/ /data none rbind\n/ /home none rbind\n");
+        }
+        let guest = guest(&fstab, Vec::new());
+        assert_eq!(mounts(&guest), ["/data p1", "/home p1", "/home/data p1"]);
+    }
+
+    #[test]
+    fn mounts_that_double_with_every_line_are_cut_off() {
+        let dirs: Vec<String> = (0..40).map(|n| format!("/d{n}/")).collect();
+        let fstab: String = (0..40).map(|n| format!("/ /d{n} none rbind\n")).collect();
+        let mut all: Vec<(&str, &str)> = dirs.iter().map(|dir| (dir.as_str(), "")).collect();
+        all.extend([("/etc/fstab", fstab.as_str()), ("/etc/os-release", "ID=debian\n"), ("/bin/sh", "")]);
+        let guests = roots(&[part(1, files(&all))]);
+        assert_eq!(guests[0].tree.mounts().len(), 1024);
+        assert!(guests[0].warnings.iter().any(|line| line.contains("more than 1024 mounts")));
+    }
+
+    #[test]
+    fn a_mount_point_may_be_a_link() {
+        let fstab = "UUID=p3 /srv ext4\nUUID=p2 /data ext4\n";
+        let others = vec![part(2, files(&[("/inner/", "")])), part(3, files(&[("/x", "x")]))];
+        let guest = guest(fstab, others);
+        // The link leads into what is mounted by the other line; mount(8) takes them as they come, too.
+        assert_eq!(mounts(&guest), ["/data p2"]);
+        assert!(guest.warnings[0].starts_with("/etc/fstab line 1: "), "{:?}", guest.warnings);
+    }
+
+    #[test]
+    fn of_two_lines_for_one_place_the_first_counts() {
+        let others = vec![part(2, files(&[("/x", "2")])), part(3, files(&[("/x", "3")]))];
+        let guest = guest("UUID=p2 /data ext4\nUUID=p3 /data/ ext4\n", others);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("2"));
+        assert_eq!(
+            guest.warnings,
+            ["/etc/fstab line 2: /data/ has been given a volume by /etc/fstab line 1"]
+        );
+    }
+
+    #[test]
+    fn a_second_root_that_differs_is_said() {
+        let same = guest("UUID=p1 / ext4\nUUID=p1 / ext4 ro\n", Vec::new());
+        assert!(same.warnings.is_empty(), "{:?}", same.warnings);
+        let other = guest("UUID=p1 / ext4\nLABEL=x / ext4\n", Vec::new());
+        assert_eq!(
+            other.warnings,
+            ["/etc/fstab line 2: a second /, LABEL=x; /etc/fstab line 1 names another"]
+        );
+    }
+
+    #[test]
+    fn where_a_name_leads_nowhere_the_last_mount_point_helps() {
+        let here = part(2, files(&[("/x", "x")]).last_mounted("/data"));
+        let guest = guest("/dev/sdc1 /data ext4\n", vec![here.clone()]);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("x"));
+        assert!(
+            guest.warnings[0].ends_with("p2 was mounted there last, and is shown"),
+            "{:?}",
+            guest.warnings
+        );
+        let meant = self::guest("/dev/sdc1 /data ext4\nUUID=p2 /home ext4\n", vec![here]);
+        assert_eq!(mounts(&meant), ["/home p2"]);
+    }
+
+    #[test]
+    fn a_position_that_holds_something_else_is_not_believed() {
+        let swap = Device { kind: "xfs", ..part(2, files(&[])) };
+        let guest = guest("/dev/sda2 /data ext4\n", vec![swap]);
+        assert_eq!(guest.warnings, ["/etc/fstab line 1: /data is /dev/sda2: p2 holds xfs, not ext4"]);
+    }
+
+    #[test]
+    fn one_uuid_on_two_volumes_is_said() {
+        let twin = Device { uuid: Some("p2".to_owned()), ..part(3, files(&[("/x", "3")])) };
+        let guest = guest("UUID=p2 /data ext4\n", vec![part(2, files(&[("/x", "2")])), twin]);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("2"));
+        let said = "/etc/fstab line 1: /data is UUID=p2: p2 is taken, but so is called p3";
+        assert_eq!(guest.warnings, [said]);
+    }
+
+    #[test]
+    fn a_further_device_of_a_file_system_means_the_whole() {
+        let mut member = part(3, files(&[]));
+        (member.system, member.shown_on) = (None, Some("p2".to_owned()));
+        let guest = guest("/dev/sda3 /data auto\n", vec![part(2, files(&[("/x", "x")])), member]);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_layer_that_hides_what_is_stored_is_said() {
+        let guest = guest("overlay /home overlay lowerdir=/data,upperdir=/x\n", Vec::new());
+        assert!(guest.warnings[0].contains("of type overlay"), "{:?}", guest.warnings);
+        assert!(guest.has("/home/x").is_err());
+    }
+
+    #[test]
+    fn a_mount_unit_counts_as_a_line() {
+        let dir = "/etc/systemd/system";
+        let unit = "[Mount]\nWhat=/dev/disk/by-uuid/p2\nWhere=/data\n";
+        let devices = [
+            part(
+                1,
+                files(&[
+                    ("/etc/os-release", "ID=debian\n"),
+                    ("/bin/sh", ""),
+                    ("/data/", ""),
+                    (&format!("{dir}/data.mount"), unit),
+                    (&format!("{dir}/local-fs.target.wants/data.mount"), "-> ../data.mount"),
+                ]),
+            ),
+            part(2, files(&[("/x", "x")])),
+        ];
+        assert_eq!(read(&roots(&devices)[0], "/data/x").as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_partition_says_by_its_type_where_it_goes_when_nothing_else_does() {
+        const HOME: &str = "933ac7e1-2eb4-4f13-b844-0e14e2aef915";
+        let generator = "/usr/lib/systemd/system-generators/systemd-gpt-auto-generator";
+        let system = |fstab: &str, more: &str| {
+            let root = files(&[
+                ("/etc/fstab", fstab),
+                ("/etc/os-release", "ID=debian\n"),
+                ("/bin/sh", ""),
+                ("/data/", ""),
+                (generator, ""),
+                (more, ""),
+            ]);
+            let home = Device { part_type: Some(HOME.to_owned()), ..part(2, files(&[("/me", "")])) };
+            mounts(&roots(&[part(1, root), home])[0])
+        };
+        assert_eq!(system("", "/home/"), ["/home p2"]);
+        assert_eq!(system("UUID=p2 /data ext4\n/dev/sdb1 /home ext4\n", "/home/"), ["/data p2"]);
+        assert!(system("", "/home/full").is_empty());
+    }
+
+    #[test]
+    fn labels_are_bytes() {
+        let labelled = Device { label: Text::from("my disk"), ..part(2, files(&[("/x", "x")])) };
+        let guest = guest("LABEL=\"my\\040disk\" /data ext4\n", vec![labelled]);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("x"));
     }
 }

@@ -8,9 +8,11 @@ use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
 
 /// Types of file systems that are not on a device of this machine.
-const NETWORK: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs"];
+const NETWORK: &[&str] =
+    &["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs"];
 /// Types that show files in another way than they are stored.
-const LAYERED: &[&str] = &["overlay", "overlayfs", "aufs", "unionfs", "ecryptfs", "fuse.mergerfs", "mergerfs"];
+const LAYERED: &[&str] =
+    &["overlay", "overlayfs", "aufs", "unionfs", "ecryptfs", "fuse.mergerfs", "mergerfs"];
 
 /// The lines of an `fstab` that mean something.
 #[derive(Clone, Debug, Default)]
@@ -27,14 +29,17 @@ impl Fstab {
     }
 
     fn roots(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.dir.starts_with(b"/") && trim(&line.dir).is_empty() && !line.is_swap())
+        self.lines
+            .iter()
+            .filter(|line| line.dir.starts_with(b"/") && trim(&line.dir).is_empty() && !line.is_swap())
     }
 
     /// A complaint if there are two lines of the root that differ.
     #[must_use]
     pub fn second_root(&self) -> Option<String> {
         let first = self.root()?;
-        let other = self.roots().find(|line| line.spec != first.spec || line.subvolume() != first.subvolume())?;
+        let other =
+            self.roots().find(|line| line.spec != first.spec || line.subvolume() != first.subvolume())?;
         let spec = escape(&other.spec);
         Some(format!("{}: a second /, {spec}; {} names another", other.place(), first.place()))
     }

@@ -30,7 +30,9 @@ pub(super) fn mounts<'a>(
     }
     let of_type = |wanted: &str| {
         devices.iter().find(|device| {
-            device.disk == root.disk && device.part_type.as_deref() == Some(wanted) && device.volume != root.volume
+            device.disk == root.disk
+                && device.part_type.as_deref() == Some(wanted)
+                && device.volume != root.volume
         })
     };
     let mut found = Vec::new();
@@ -58,7 +60,8 @@ pub(super) fn mounts<'a>(
 
 fn is_empty_dir(tree: &Tree, dir: &[u8]) -> bool {
     let is_dir = |node: Node| tree.stat(node).is_ok_and(|stat| stat.kind == FileType::Dir);
-    tree.find(dir).ok().flatten().is_some_and(is_dir) && file::names(tree, dir).is_ok_and(|names| names.is_empty())
+    tree.find(dir).ok().flatten().is_some_and(is_dir)
+        && file::names(tree, dir).is_ok_and(|names| names.is_empty())
 }
 
 fn has_systemd_boot(esp: &Arc<dyn FileSystem>) -> bool {
@@ -92,5 +95,8 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }

@@ -218,6 +218,22 @@ impl Guest {
         }
     }
 
+    /// Where its root is, in one word: `p2`, `p2/@home` for the subvolume `@home`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let subvolume = self.subvolume().map(|path| format!("/{path}")).unwrap_or_default();
+        format!("{}{subvolume}", self.root)
+    }
+
+    /// What it is and where, for a list: `Debian GNU/Linux 12 (bookworm) on p2`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let product = self.product();
+        let name = if product.is_empty() { self.kind.to_owned() } else { product.to_string() };
+        let subvolume = self.subvolume().map(|path| format!(", subvolume {path}")).unwrap_or_default();
+        format!("{name} on {}{subvolume}", self.root)
+    }
+
     /// What it calls itself.
     ///
     /// # Errors

@@ -38,7 +38,11 @@ pub(super) struct Deployment {
 ///
 /// # Errors
 /// When a directory on the way cannot be read.
-pub(super) fn booted(volume: &str, fs: &Arc<dyn FileSystem>, devices: &[Device]) -> Result<Option<Deployment>> {
+pub(super) fn booted(
+    volume: &str,
+    fs: &Arc<dyn FileSystem>,
+    devices: &[Device],
+) -> Result<Option<Deployment>> {
     let tree = Tree::new(volume, Arc::clone(fs));
     let all = deployments(&tree)?;
     if all.is_empty() {

@@ -143,7 +143,13 @@ pub(super) fn find(devices: &[Device]) -> Vec<Guest> {
 /// The systems of one file system without the earlier states of the one that boots.
 fn of_one_volume(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found.sort_by_key(|one| {
-        Reverse((one.names_itself, one.place.is_default, !one.place.is_saved, !one.place.is_snapshot, one.score))
+        Reverse((
+            one.names_itself,
+            one.place.is_default,
+            !one.place.is_saved,
+            !one.place.is_snapshot,
+            one.score,
+        ))
     });
     let mut kept: Vec<Candidate> = Vec::new();
     for one in found {
@@ -168,9 +174,7 @@ fn names_itself(
     fs: &Arc<dyn FileSystem>,
     devices: &[Device],
 ) -> bool {
-    let is_here = |spec: &Spec| {
-        matches!(guest.find_device(spec, devices), Found::Device(found) if found.whole(devices).volume == device.volume)
-    };
+    let is_here = |spec: &Spec| matches!(guest.find_device(spec, devices), Found::Device(found) if found.whole(devices).volume == device.volume);
     let subvolumes = fs.subvolumes().unwrap_or_default();
     let fits = |wanted: Option<Wanted>| match wanted {
         Some(wanted) => place.is(&wanted, &subvolumes),
@@ -190,4 +194,167 @@ fn names_itself(
     }
     let line = guest.fstab().ok().and_then(|fstab| fstab.root());
     line.is_some_and(|line| is_here(&line.spec()) && fits(line.subvolume()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::{MemoryFs, Pool, PoolTree};
+    use super::*;
+    use crate::text::Text;
+
+    fn part(number: u32, fs: impl FileSystem + 'static) -> Device {
+        Device {
+            volume: format!("p{number}"),
+            part_number: Some(number),
+            uuid: Some(format!("p{number}")),
+            kind: "btrfs",
+            system: Some(Arc::new(fs)),
+            ..Device::default()
+        }
+    }
+
+    fn files(files: &[(&str, &str)]) -> MemoryFs {
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        MemoryFs::new(&files)
+    }
+
+    const RELEASE: (&str, &str) = ("/etc/os-release", "ID=debian\nPRETTY_NAME=Debian\n");
+    const SHELL: (&str, &str) = ("/bin/sh", "");
+    const SYSTEM: &[(&str, &str)] = &[RELEASE, SHELL];
+
+    fn subvolumes(guests: &[Guest]) -> Vec<Text> {
+        guests.iter().map(|guest| guest.subvolume().unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn a_root_is_found_in_a_subvolume_that_is_not_the_default() {
+        let trees: &[PoolTree<'_>] = &[
+            (5, "", false, &[("/@/bin/sh", ""), ("/@home/", "")]),
+            (256, "@", false, SYSTEM),
+            (257, "@home", false, &[("/me", "")]),
+        ];
+        let pool = Pool::new(5, trees);
+        let devices = [part(1, pool)];
+        let guests = find(&devices);
+        assert_eq!(subvolumes(&guests), [Text::from("@")]);
+        let fs = devices[0].system.as_ref().unwrap();
+        assert_eq!(role_of("p1", fs).unwrap().purpose, Purpose::Root);
+    }
+
+    #[test]
+    fn snapshots_of_a_system_are_not_systems() {
+        let other: &[(&str, &str)] = &[("/etc/os-release", "ID=arch\n"), SHELL];
+        let trees: &[PoolTree<'_>] = &[
+            (5, "", false, &[]),
+            (256, "@", false, SYSTEM),
+            (257, "@/.snapshots/1/snapshot", true, SYSTEM),
+            (258, "timeshift-btrfs/snapshots/2026-01-01/@", true, SYSTEM),
+            (259, "@old", true, SYSTEM),
+            (260, "arch", false, other),
+        ];
+        let guests = find(&[part(1, Pool::new(5, trees))]);
+        assert_eq!(subvolumes(&guests), [Text::from("@"), Text::from("arch")]);
+    }
+
+    #[test]
+    fn of_snapper_the_default_one_is_booted() {
+        let trees: &[PoolTree<'_>] = &[
+            (5, "", false, &[]),
+            (256, "@", false, &[("/.snapshots/1/info.xml", "")]),
+            (257, "@/.snapshots/1/snapshot", false, SYSTEM),
+            (258, "@/.snapshots/2/snapshot", true, SYSTEM),
+        ];
+        let guests = find(&[part(1, Pool::new(258, trees))]);
+        assert_eq!(subvolumes(&guests), [Text::from("@/.snapshots/2/snapshot")]);
+    }
+
+    #[test]
+    fn the_boot_loaders_subvolume_wins_over_the_default_one() {
+        let menu = "menuentry 'x' {\n linux /@new/boot/vmlinuz root=UUID=p1 ro rootflags=compress=zstd,subvol=@new\n}\n";
+        let system: &[(&str, &str)] = &[RELEASE, SHELL, ("/boot/grub/grub.cfg", menu)];
+        let trees: &[PoolTree<'_>] = &[(256, "@old", false, system), (257, "@new", true, system)];
+        let guests = find(&[part(1, Pool::new(256, trees))]);
+        assert_eq!(guests[0].subvolume(), Some(Text::from("@new")));
+    }
+
+    #[test]
+    fn the_system_whose_own_words_fit_comes_first() {
+        let fuller: &[(&str, &str)] =
+            &[RELEASE, SHELL, ("/etc/fstab", "UUID=p2 / ext4\n"), ("/etc/hosts", ""), ("/etc/passwd", "")];
+        let own: &[(&str, &str)] = &[RELEASE, SHELL, ("/etc/fstab", "UUID=p2 / ext4\n")];
+        let guests = find(&[part(1, files(fuller)), part(2, files(own))]);
+        assert_eq!(guests.iter().map(|guest| guest.root.as_str()).collect::<Vec<_>>(), ["p2", "p1"]);
+    }
+
+    /// As `ostree admin deploy` lays it out, with two deployments.
+    fn deployed(entries: &[(&str, &str)]) -> MemoryFs {
+        let base = "/ostree/deploy/fedora";
+        let mut all: Vec<(String, String)> = vec![
+            (format!("{base}/var/lib/x"), "var".to_owned()),
+            ("/ostree/boot.1/fedora/aaa/0".to_owned(), "-> ../../../deploy/fedora/deploy/aaa.0".to_owned()),
+            ("/ostree/boot.1/fedora/bbb/0".to_owned(), "-> ../../../deploy/fedora/deploy/bbb.0".to_owned()),
+            ("/boot/".to_owned(), String::new()),
+        ];
+        for name in ["aaa", "bbb"] {
+            let deployment = format!("{base}/deploy/{name}.0");
+            all.push((format!("{deployment}.origin"), String::new()));
+            for (path, text) in [
+                ("/etc/os-release", "-> ../usr/lib/os-release"),
+                ("/usr/lib/os-release", "ID=fedora\n"),
+                ("/usr/bin/sh", name),
+                ("/bin", "-> usr/bin"),
+                ("/home", "-> var/home"),
+                ("/ostree", "-> sysroot/ostree"),
+                ("/sysroot/", ""),
+                ("/var/", ""),
+                ("/boot/", ""),
+            ] {
+                all.push((format!("{deployment}{path}"), text.to_owned()));
+            }
+        }
+        all.extend(entries.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())));
+        let all: Vec<(&str, &str)> = all.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        files(&all)
+    }
+
+    fn text(guest: &Guest, path: &str) -> String {
+        let node = guest.tree.find(path.as_bytes()).unwrap().unwrap();
+        String::from_utf8(guest.tree.read_all(node, 100).unwrap()).unwrap()
+    }
+
+    const OLD: &str = "version 1\noptions root=UUID=p1 ostree=/ostree/boot.1/fedora/bbb/0\n";
+    const NEW: &str = "version 2\noptions root=UUID=p1 ostree=/ostree/boot.1/fedora/aaa/0\n";
+
+    #[test]
+    fn the_newest_boot_entry_names_the_deployment() {
+        let entries =
+            [("/boot/loader/entries/ostree-1.conf", OLD), ("/boot/loader/entries/ostree-2.conf", NEW)];
+        let guests = find(&[part(1, deployed(&entries))]);
+        assert_eq!(guests.len(), 1);
+        assert_eq!(text(&guests[0], "/usr/bin/sh"), "aaa");
+        assert_eq!(text(&guests[0], "/var/lib/x"), "var");
+        assert_eq!(text(&guests[0], "/ostree/deploy/fedora/deploy/bbb.0/bin/sh"), "bbb");
+        assert_eq!(text(&guests[0], "/boot/loader/entries/ostree-1.conf"), OLD);
+        assert!(guests[0].warnings.is_empty(), "{:?}", guests[0].warnings);
+    }
+
+    #[test]
+    fn a_boot_partition_of_its_own_names_the_deployment_and_is_mounted() {
+        let boot = files(&[("/loader/entries/ostree-2.conf", OLD)]);
+        let guests = find(&[part(2, boot), part(1, deployed(&[]))]);
+        assert_eq!(text(&guests[0], "/usr/bin/sh"), "bbb");
+        assert_eq!(text(&guests[0], "/boot/loader/entries/ostree-2.conf"), OLD);
+    }
+
+    #[test]
+    fn a_deployment_that_no_entry_names_is_said() {
+        let guests = find(&[part(1, deployed(&[]))]);
+        assert_eq!(guests.len(), 1);
+        assert!(guests[0].warnings[0].starts_with("no boot entry names"), "{:?}", guests[0].warnings);
+    }
+
+    #[test]
+    fn a_container_needs_no_fstab_and_no_hosts() {
+        assert_eq!(find(&[part(1, files(SYSTEM))]).len(), 1);
+    }
 }

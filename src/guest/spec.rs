@@ -190,9 +190,7 @@ impl Names {
     pub(super) fn read(tree: &Tree, root: &Device, named: Option<&Spec>) -> Result<Self> {
         let own = named.and_then(|spec| {
             let (disk, partition) = match spec {
-                Spec::Kernel { disk, partition } => {
-                    (Spec::Kernel { disk: *disk, partition: 0 }, partition)
-                }
+                Spec::Kernel { disk, partition } => (Spec::Kernel { disk: *disk, partition: 0 }, partition),
                 Spec::Hardware { disk, partition } => {
                     (Spec::Hardware { disk: disk.clone(), partition: 0 }, partition)
                 }
@@ -371,9 +369,8 @@ impl Names {
 
     /// What a name of `crypttab` leads to.
     fn crypt<'a>(&self, name: &[u8], devices: &'a [Device], depth: u32) -> Option<Found<'a>> {
-        let own = name
-            .strip_prefix(b"/dev/mapper/")
-            .or_else(|| name.strip_prefix(b"/dev/disk/by-id/dm-name-"))?;
+        let own =
+            name.strip_prefix(b"/dev/mapper/").or_else(|| name.strip_prefix(b"/dev/disk/by-id/dm-name-"))?;
         let (_, spec) = self.crypttab.iter().find(|(name, _)| name == own)?;
         let inside = |device: &Device| {
             let uuid = match spec {
@@ -394,9 +391,7 @@ impl Names {
             Found::Device(device) if device.is_made_of() => {
                 Found::Unsure(format!("/etc/crypttab opens it from {}, which is locked", device.volume))
             }
-            Found::Device(device) => {
-                Found::Unsure(format!("/etc/crypttab opens it from {}", device.volume))
-            }
+            Found::Device(device) => Found::Unsure(format!("/etc/crypttab opens it from {}", device.volume)),
             other => other,
         })
     }
@@ -476,7 +471,7 @@ mod tests {
     }
 
     fn part(disk: u32, number: u32) -> Device {
-        let id = if disk == 0 { format!("p{number}") } else { format!("disk{}/p{number}", disk + 1) };
+        let id = [format!("p{number}"), format!("disk2/p{number}")].swap_remove(usize::from(disk > 0));
         Device { disk, part_number: Some(number), ..made(&id, &[]) }
     }
 
@@ -583,10 +578,7 @@ mod tests {
     fn a_partition_may_be_counted_from_another() {
         let first = Device { part_uuid: Some("1b2e3d4c-01".to_owned()), ..part(0, 1) };
         let devices = [first, part(0, 2)];
-        assert_eq!(
-            volume(&Names::default(), "PARTUUID=1b2e3d4c-01/PARTNROFF=1", &devices),
-            Some("p2")
-        );
+        assert_eq!(volume(&Names::default(), "PARTUUID=1b2e3d4c-01/PARTNROFF=1", &devices), Some("p2"));
     }
 
     #[test]

@@ -17,7 +17,8 @@ const MAX_UNITS: usize = 512;
 /// When a directory or a unit cannot be read.
 pub(super) fn read(tree: &Tree) -> Result<Vec<Line>> {
     let names = file::names(tree, DIR)?;
-    let units: Vec<&Vec<u8>> = names.iter().filter(|name| name.ends_with(b".mount")).take(MAX_UNITS).collect();
+    let units: Vec<&Vec<u8>> =
+        names.iter().filter(|name| name.ends_with(b".mount")).take(MAX_UNITS).collect();
     if units.is_empty() {
         return Ok(Vec::new());
     }
@@ -52,7 +53,8 @@ fn parse(file: &GuestFile, stem: &[u8]) -> Option<Line> {
             section = text.to_vec();
             continue;
         }
-        let Some(equals) = text.iter().position(|byte| *byte == b'=').filter(|_| section == b"[Mount]") else {
+        let Some(equals) = text.iter().position(|byte| *byte == b'=').filter(|_| section == b"[Mount]")
+        else {
             continue;
         };
         let (key, value) = text.split_at_checked(equals)?;
@@ -95,7 +97,8 @@ mod tests {
     use super::super::memory::MemoryFs;
     use super::*;
 
-    const DATA: &str = "[Unit]\nDescription=x\n[Mount]\nWhat=LABEL=data\nWhere=/srv/my data\nOptions=ro,subvol=x\n";
+    const DATA: &str =
+        "[Unit]\nDescription=x\n[Mount]\nWhat=LABEL=data\nWhere=/srv/my data\nOptions=ro,subvol=x\n";
 
     fn units(files: &[(&str, &str)]) -> Vec<Line> {
         read(&MemoryFs::tree(files)).unwrap()
@@ -109,7 +112,10 @@ mod tests {
             (&format!("{DIR}/local-fs.target.wants/{name}"), &format!("-> {DIR}/{name}")),
         ]);
         assert_eq!(lines.len(), 1);
-        assert_eq!((lines[0].spec.as_slice(), lines[0].dir.as_slice()), (&b"LABEL=data"[..], &b"/srv/my data"[..]));
+        assert_eq!(
+            (lines[0].spec.as_slice(), lines[0].dir.as_slice()),
+            (&b"LABEL=data"[..], &b"/srv/my data"[..])
+        );
         assert!(lines[0].has("ro") && lines[0].kind == b"auto");
         assert_eq!(lines[0].place(), r"/etc/systemd/system/srv-my\\x20data.mount");
     }

@@ -61,6 +61,11 @@ pub(super) fn view(
             None
         }
     };
+    if what != What::Disk && stack.only.is_none() && stack.guests.len() > 1 {
+        let all: Vec<String> =
+            (1..).zip(&stack.guests).map(|(number, guest)| format!("{number}: {}", guest.title())).collect();
+        notes.push(format!("several operating systems: {}; the first is shown (--os N)", all.join("; ")));
+    }
     let mut view = View::new();
     let top = view.top();
     disks(&mut view, stack);
@@ -134,7 +139,9 @@ fn filesystems(stack: &Stack) -> Vec<(String, Arc<Tree>)> {
         if all.iter().any(|(other, _)| *other == name) {
             let _ = write!(name, "-{}", all.len());
         }
-        all.push((name, Arc::new(Tree::new(volume, Arc::clone(fs)))));
+        // Of a btrfs the top, with every subvolume in it; should that be unreadable, what a plain mount shows.
+        let tree = stack.volume_tree(volume).unwrap_or_else(|_| Tree::new(volume, Arc::clone(fs)));
+        all.push((name, Arc::new(tree)));
     }
     all
 }
@@ -169,6 +176,10 @@ fn stats() -> String {
 
 /// What was found, in the words of the line that says "mounted": `Debian 12, 2 file systems`.
 pub(super) fn describe(stack: &Stack) -> String {
+    if let Some((_, facts)) = stack.facts().iter().find(|(volume, _)| Some(*volume) == stack.only.as_deref())
+    {
+        return facts.kind.to_owned();
+    }
     let count = stack.filesystems().count();
     let systems = format!("{count} file system{}", if count == 1 { "" } else { "s" });
     match stack.guests.first() {

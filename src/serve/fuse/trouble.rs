@@ -54,7 +54,7 @@ impl Troubles {
         }
     }
 
-    /// The list for people: one line each, `path: what: reason`.
+    /// The list for people: one line each, `path (volume): what: reason`.
     #[must_use]
     pub fn text(&self, trees: &[Arc<Tree>]) -> String {
         for (at, tree) in trees.iter().enumerate() {
@@ -63,7 +63,7 @@ impl Troubles {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for entry in entries.iter() {
-            let place = entry.path.clone().unwrap_or_else(|| number(entry.file, trees));
+            let place = place(entry, trees);
             let times = if entry.times > 1 { format!(" ({} times)", entry.times) } else { String::new() };
             let _ = writeln!(text, "{place}: {}: {}{times}", entry.doing, entry.reason);
         }
@@ -96,12 +96,15 @@ impl Troubles {
     }
 }
 
-fn number(file: File, trees: &[Arc<Tree>]) -> String {
-    match file {
+fn place(entry: &Entry, trees: &[Arc<Tree>]) -> String {
+    match entry.file {
         File::Own(_) => "the disk".to_owned(),
         File::Guest(tree, node) => {
             let volume = trees.get(tree).map_or("", |tree| tree.volume(node));
-            format!("{volume} inode {}", node.ino)
+            match &entry.path {
+                Some(path) => format!("{path} ({volume})"),
+                None => format!("{volume} inode {}", node.ino),
+            }
         }
     }
 }
