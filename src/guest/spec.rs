@@ -471,7 +471,7 @@ mod tests {
     }
 
     fn part(disk: u32, number: u32) -> Device {
-        let id = [format!("p{number}"), format!("disk2/p{number}")].swap_remove(usize::from(disk > 0));
+        let id = format!("{}p{number}", if disk == 0 { "" } else { "disk2/" });
         Device { disk, part_number: Some(number), ..made(&id, &[]) }
     }
 

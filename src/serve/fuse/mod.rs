@@ -752,7 +752,7 @@ mod tests {
         let read = door.guarded(bad, "reading", |file| door.read_into(file, &mut [0; 16], 0));
         assert_eq!(read, Err(Errno::EIO));
         let text = door.troubles.text(door.view.trees());
-        assert_eq!(text, "/etc/bad: reading: cannot be read, on purpose\n");
+        assert_eq!(text, "/etc/bad (toy): reading: cannot be read, on purpose\n");
     }
 
     #[test]
