@@ -279,6 +279,97 @@ fn same(ours: &Listing, kernel: &Listing, what: &str) {
     assert!(wrong.is_empty(), "{what}: {} paths\n{}", kernel.len(), wrong.join("\n"));
 }
 
+/// A directory of this host without what FAT and discs do not keep: type, size and content of every path.
+fn bare(listing: &Listing) -> Listing {
+    let line = |line: &String| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let size = words.iter().position(|word| *word == "size").map_or("", |at| words[at + 1]);
+        let size = if words[0] == "-" { size } else { "" };
+        let ino = words.iter().position(|word| *word == "ino").unwrap();
+        format!("{} {size} {}", words[0], words[ino + 2..].join(" "))
+    };
+    listing.iter().map(|(path, text)| (path.clone(), line(text))).collect()
+}
+
+/// What `blkid` says, `KEY=value` on each line: its escapes undone (`\\ `, and `M-` and `^` as in `cat -v`).
+fn unescape(value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = value.as_bytes();
+    loop {
+        let (byte, taken) = match rest {
+            [] => return out,
+            [b'\\', c, ..] => (*c, 2),
+            [b'M', b'-', b'^', c, ..] => ((c ^ 0x40) | 0x80, 4),
+            [b'M', b'-', b'\\', c, ..] => (c | 0x80, 4),
+            [b'M', b'-', c, ..] => (c | 0x80, 3),
+            [b'^', c, ..] => (c ^ 0x40, 2),
+            [c, ..] => (*c, 1),
+        };
+        out.push(byte);
+        rest = &rest[taken..];
+    }
+}
+
+/// The facts are those that `blkid -p -o export` gave.
+fn same_as_blkid(fs: &Fs, export: &str, what: &str) {
+    let facts = fs.facts();
+    let says = |key: &str| {
+        let line = export.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(unescape).map(|value| String::from_utf8_lossy(&value).into_owned())
+    };
+    assert_eq!(Some(facts.kind.to_owned()), says("TYPE"), "{what}");
+    assert_eq!(facts.uuid, says("UUID"), "{what}");
+    let label = String::from_utf8_lossy(facts.label.as_bytes()).into_owned();
+    assert_eq!(Some(label).filter(|label| !label.is_empty()), says("LABEL"), "{what}");
+    if let Some(size) = says("BLOCK_SIZE") {
+        assert_eq!(facts.block_size.to_string(), size, "{what}");
+    }
+}
+
+/// Samples of others whose name begins so: each opens, and is what `blkid` said it is.
+fn samples_are_what_blkid_said(prefix: &str) -> usize {
+    let corpus = common::corpus().unwrap().join("fs");
+    let list = common::sh(&format!("ls {}/{prefix}*.blkid", corpus.display()));
+    for said in list.lines() {
+        let dir = common::tempdir();
+        let disk = dir.path().join("disk");
+        let sample = said.strip_suffix(".blkid").unwrap();
+        samples::unwrap(Path::new(sample), &disk);
+        let fs = open(&file(&disk)).unwrap_or_else(|error| panic!("{sample}: {error:?}"));
+        same_as_blkid(&fs, &std::fs::read_to_string(said).unwrap(), sample);
+    }
+    list.lines().count()
+}
+
+/// So many mutants of a small file system: bytes changed in `stretches` (start and length), each as often as the others.
+fn mutate(image: Vec<u8>, stretches: &[(u64, u64)], rounds: usize, seed: u64) -> (usize, usize) {
+    let clean = Arc::new(Memory::new(image, "disk"));
+    let volume: Arc<dyn BlockSource> = Arc::<Memory>::clone(&clean);
+    assert_eq!(exercise(&volume).1, 0, "on the clean one");
+    let mut random = Random(seed);
+    let (mut done, mut failed) = (0, 0);
+    for _ in 0..rounds {
+        let changes = (0..=random.below(8))
+            .map(|_| {
+                let (start, len) = stretches[random.below(stretches.len() as u64) as usize];
+                let byte = [0, 0xff, 0x7f, 0x80, 1, random.below(256) as u8][random.below(6) as usize];
+                (start + random.below(len), byte)
+            })
+            .collect();
+        let mutant: Arc<dyn BlockSource> = Arc::new(Mutant { clean: Arc::clone(&clean), changes });
+        let (worked, broke) = exercise(&mutant);
+        done += worked;
+        failed += broke;
+    }
+    println!("{done} operations worked, {failed} failed");
+    (done, failed)
+}
+
+/// Rounds of [`mutate`]: so many, or what `MUTANTS` says.
+fn mutants(rounds: usize) -> usize {
+    std::env::var("MUTANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(rounds)
+}
+
 /// A loop mount, undone when dropped. One at a time: loop devices are few.
 struct Mounted {
     at: PathBuf,

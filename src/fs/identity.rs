@@ -1,13 +1,13 @@
 //! UUID and label of what we recognise but do not read: enough to know a device that a guest names in its `fstab`.
 
 use crate::block::{Probe, ProbeBytes};
-use crate::ondisk::{get_le16, get_le32, get_le64, uuid};
+use crate::ondisk::{get_le32, get_le64, uuid};
 use crate::text::Text;
 
 /// What a superblock says of itself, as `blkid` spells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Its UUID; a FAT's volume number (`ABCD-1234`), an NTFS's serial number.
+    /// Its UUID; an exFAT's volume number (`ABCD-1234`), an NTFS's serial number.
     pub uuid: Option<String>,
     /// Its label.
     pub label: Text,
@@ -41,20 +41,10 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
         "ntfs" => (get_le64(probe.head, 72).map(|serial| format!("{serial:016X}")), Text::default()),
         // exFAT specification, "Volume Serial Number", at 100.
         "exfat" => (get_le32(probe.head, 100).map(fat_number), Text::default()),
-        "vfat" => fat(&probe),
         _ => (None, Text::default()),
     };
     let is_blank = kind.is_empty() && probe.head.iter().chain(probe.tail).all(|byte| *byte == 0);
     Identity { uuid: uuid.filter(|uuid| !uuid.is_empty()), label, is_blank }
-}
-
-/// "FAT: General Overview of On-Disk Format" 1.03: FAT32 has its fields at 67 and 71, FAT12 and FAT16 at 39 and 43.
-fn fat(probe: &Probe<'_>) -> (Option<String>, Text) {
-    let is_32 = get_le16(probe.head, 22) == Some(0);
-    let (number, name) = if is_32 { (67, 71) } else { (39, 43) };
-    let label = label(probe, name, 11);
-    let label = if label.as_bytes() == b"NO NAME" { Text::default() } else { label };
-    (get_le32(probe.head, number).map(fat_number), label)
 }
 
 fn fat_number(number: u32) -> String {

@@ -10,17 +10,21 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 mod codec;
+mod chain;
 pub mod identity;
 mod lzo;
 mod meta;
 mod overlay;
+mod runs;
 pub mod tree;
+mod unicode;
 
 registry! {
     /// Every file system we read.
     pub const FILESYSTEMS: &[&FsKind];
     pub mod ext => KIND;
     pub mod squashfs => KIND;
+    pub mod fat => KIND;
 }
 
 /// A file's number in its file system.
@@ -437,9 +441,6 @@ const KNOWN: &[(usize, &[u8], &str)] = &[
     (0x8001, b"CD001", "iso9660"),
     (1024, b"\xe2\xe1\xf5\xe0", "erofs"),
     (1024, b"\x10\x20\xf5\xf2", "f2fs"),
-    (82, b"FAT32   ", "vfat"),
-    (54, b"FAT16   ", "vfat"),
-    (54, b"FAT12   ", "vfat"),
 ];
 
 fn known(probe: &Probe<'_>) -> Option<&'static str> {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Unwraps a sample into a file.
-fn unwrap(sample: &Path, disk: &Path) {
+pub(super) fn unwrap(sample: &Path, disk: &Path) {
     let name = sample.to_str().unwrap();
     let tool = match name.rsplit('.').next().unwrap() {
         "gz" => "zcat",
@@ -110,6 +110,8 @@ fn compare(fs: &Fs, paths: &BTreeMap<String, Ino>, expected: &str) -> std::resul
             return differs("content", ours);
         }
     }
+    // The kernel that made the listings has no driver for these: their attributes are what a copying tool left.
+    let rest = if ["vfat", "exfat", "iso9660", "udf", "ntfs"].contains(&fs.facts().kind) { "" } else { rest };
     for attribute in rest.split(' ') {
         let Some((key, value)) = attribute.split_once('=') else { continue };
         let ours = match key {
