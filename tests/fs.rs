@@ -279,14 +279,32 @@ fn same(ours: &Listing, kernel: &Listing, what: &str) {
     assert!(wrong.is_empty(), "{what}: {} paths\n{}", kernel.len(), wrong.join("\n"));
 }
 
-/// A directory of this host without what FAT and discs do not keep: type, size and content of every path.
+/// A listing without what FAT and discs do not keep: type, size and content of every path.
 fn bare(listing: &Listing) -> Listing {
+    fields(listing, &[])
+}
+
+/// As [`bare`], with mode, owner and time of change.
+fn posix(listing: &Listing) -> Listing {
+    fields(listing, &["mode", "owner", "m"])
+}
+
+fn fields(listing: &Listing, wanted: &[&str]) -> Listing {
     let line = |line: &String| {
         let words: Vec<&str> = line.split(' ').collect();
-        let size = words.iter().position(|word| *word == "size").map_or("", |at| words[at + 1]);
-        let size = if words[0] == "-" { size } else { "" };
-        let ino = words.iter().position(|word| *word == "ino").unwrap();
-        format!("{} {size} {}", words[0], words[ino + 2..].join(" "))
+        let after = |key: &str| words[words.iter().position(|word| *word == key).unwrap() + 1];
+        let mut kept = vec![words[0]];
+        kept.extend(if words[0] == "d" { None } else { Some(after("size")) });
+        for key in wanted {
+            kept.push(match *key {
+                "mode" => words[1],
+                "owner" => words[2],
+                "m" => after("m").split('.').next().unwrap(),
+                other => panic!("{other}"),
+            });
+        }
+        kept.push(line.split_once(" ino ").unwrap().1.split_once(' ').unwrap().1);
+        kept.join(" ")
     };
     listing.iter().map(|(path, text)| (path.clone(), line(text))).collect()
 }
@@ -361,7 +379,6 @@ fn mutate(image: Vec<u8>, stretches: &[(u64, u64)], rounds: usize, seed: u64) ->
         done += worked;
         failed += broke;
     }
-    println!("{done} operations worked, {failed} failed");
     (done, failed)
 }
 
