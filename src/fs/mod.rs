@@ -9,8 +9,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-mod codec;
 mod chain;
+mod codec;
 pub mod identity;
 mod lzo;
 mod meta;
@@ -23,9 +23,9 @@ registry! {
     /// Every file system we read.
     pub const FILESYSTEMS: &[&FsKind];
     pub mod ext => KIND;
-    pub mod squashfs => KIND;
     pub mod fat => KIND;
     pub mod iso9660 => KIND;
+    pub mod squashfs => KIND;
 }
 
 /// A file's number in its file system.

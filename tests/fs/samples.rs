@@ -187,12 +187,11 @@ fn samples_of_others_are_read_as_the_kernel_reads_them() {
             }
         };
         let text = std::fs::read(expectation).unwrap();
-        let text = String::from_utf8(text).unwrap();
+        let mut text = String::from_utf8(text).unwrap();
         let mut paths = paths(&fs);
         if let Some((_, path)) = HIDDEN_BY_E2FSCK.iter().find(|(sample, _)| *sample == short) {
             assert!(paths.remove(*path).is_some(), "{short}: {path} is missing");
         }
-        let mut text = String::from_utf8(text).unwrap();
         let facts = fs.facts();
         // A disc without further names: copying tools show them as stored, the kernel in lower case.
         if facts.kind == "iso9660"
@@ -204,7 +203,6 @@ fn samples_of_others_are_read_as_the_kernel_reads_them() {
             };
             text = text.lines().map(lower).collect();
         }
-        let paths = paths(&fs);
         let mut differences: Vec<String> =
             text.lines().filter_map(|line| compare(&fs, &paths, line).err()).collect();
         let listed = text.lines().count();

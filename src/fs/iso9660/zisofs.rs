@@ -7,9 +7,9 @@
 //! know, is refused by name.
 
 use crate::error::{At, Error, Result};
+use crate::fs::codec::zlib;
 use crate::num::{narrow, wide};
 use crate::ondisk::get_le32;
-use flate2::{Decompress, FlushDecompress, Status};
 
 /// Exponents of the sizes of blocks that there are: 32 to 128 KiB by the format, from 4 KiB in the kernel.
 const SHIFTS: std::ops::RangeInclusive<u8> = 12..=17;
@@ -82,25 +82,15 @@ impl Packed {
 /// # Errors
 /// `Corrupt` when the stream is damaged or has another length.
 pub(super) fn unpack(stored: &[u8], len: u64) -> Result<Vec<u8>> {
-    let mut out = vec![0; narrow(len)];
     if stored.is_empty() {
-        return Ok(out);
+        return Ok(vec![0; narrow(len)]);
     }
-    let bad = |why: String| Error::corrupt(At::new("iso9660", "zisofs block")).because(why);
-    let mut stream = Decompress::new(true);
-    let status = stream
-        .decompress(stored, &mut out, FlushDecompress::Finish)
-        .map_err(|error| bad(format!("damaged zlib stream ({error})")))?;
-    if stream.total_out() != wide(out.len()) {
-        return Err(bad(format!("unpacks to {} bytes, {len} are expected", stream.total_out())));
+    let plain = zlib(stored, narrow(len))?;
+    if wide(plain.len()) != len {
+        let at = At::new("iso9660", "zisofs block");
+        return Err(
+            Error::corrupt(at).because(format!("unpacks to {} bytes, {len} are expected", plain.len()))
+        );
     }
-    if status != Status::StreamEnd {
-        // The block is full. One byte more is offered for the stream's end and its checksum, and must stay unused.
-        let rest = stored.get(narrow(stream.total_in())..).unwrap_or_default();
-        let end = stream.decompress(rest, &mut [0], FlushDecompress::Finish);
-        if !matches!(end, Ok(Status::StreamEnd)) || stream.total_out() != len {
-            return Err(bad(format!("the zlib stream does not end after {len} bytes")));
-        }
-    }
-    Ok(out)
+    Ok(plain)
 }
