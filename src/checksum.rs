@@ -19,27 +19,10 @@ pub fn crc32c(parts: &[&[u8]]) -> u32 {
 }
 
 /// Takes a CRC-32C on from `crc` over `bytes`, with no inversion before or after, as Linux keeps it in the metadata of
-/// ext4: there a checksum starts from a seed, which is a checksum. Eight bytes at a time by as many tables.
+/// ext4: there a checksum starts from a seed, which is a checksum. With the processor's own instructions, where it has them.
 #[must_use]
 pub fn crc32c_on(crc: u32, bytes: &[u8]) -> u32 {
-    let table =
-        |n: usize, byte: u8| CASTAGNOLI.get(n).and_then(|t| t.get(usize::from(byte))).copied().unwrap_or(0);
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let crc = eights.iter().fold(crc, |crc, [e0, e1, e2, e3, e4, e5, e6, e7]| {
-        let [a, b, c, d] = (crc ^ u32::from_le_bytes([*e0, *e1, *e2, *e3])).to_le_bytes();
-        table(7, a)
-            ^ table(6, b)
-            ^ table(5, c)
-            ^ table(4, d)
-            ^ table(3, *e4)
-            ^ table(2, *e5)
-            ^ table(1, *e6)
-            ^ table(0, *e7)
-    });
-    rest.iter().fold(crc, |crc, byte| {
-        let [low, ..] = crc.to_le_bytes();
-        table(0, low ^ byte) ^ (crc >> 8)
-    })
+    !::crc32c::crc32c_append(!crc, bytes)
 }
 
 /// Takes a CRC-32 of the other bit order (polynomial 0x04C11DB7, highest bit first) on from `crc`, with no inversion: the
@@ -183,29 +166,6 @@ pub fn adler32(bytes: &[u8]) -> u32 {
 }
 
 const IEEE: [u32; 256] = table(0xedb8_8320);
-static CASTAGNOLI: [[u32; 256]; 8] = castagnoli();
-
-/// Table 0 is the plain one; table n is what n further zero bytes make of it.
-#[expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    reason = "evaluated at compile time, bounded by 8 and 256"
-)]
-const fn castagnoli() -> [[u32; 256]; 8] {
-    let mut tables = [table(0x82f6_3b78); 8];
-    let mut t = 1;
-    while t < 8 {
-        let mut n = 0;
-        while n < 256 {
-            let before = tables[t - 1][n];
-            tables[t][n] = tables[0][(before & 0xff) as usize] ^ (before >> 8);
-            n += 1;
-        }
-        t += 1;
-    }
-    tables
-}
 
 fn fold(table: &[u32; 256], crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
