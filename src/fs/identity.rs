@@ -26,8 +26,6 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
         "swap" => (id(1036), text(1052, 16)),
         // XFS Algorithms & Data Structures, "Superblocks": sb_uuid at 32, sb_fname at 108.
         "xfs" => (id(32), text(108, 12)),
-        // btrfs on-disk format, "Superblock", at 64 KiB: fsid at 0x20, label at 0x12b.
-        "btrfs" => (id(0x10020), text(0x1012b, 256)),
         // f2fs_fs.h, struct f2fs_super_block, at 1024: uuid at 108.
         "f2fs" => (id(1024 + 108), Text::default()),
         // Linux fs/erofs/erofs_fs.h, at 1024: uuid at 48, volume_name at 64.

@@ -22,6 +22,7 @@ mod unicode;
 registry! {
     /// Every file system we read.
     pub const FILESYSTEMS: &[&FsKind];
+    pub mod btrfs => KIND;
     pub mod ext => KIND;
     pub mod fat => KIND;
     pub mod iso9660 => KIND;
@@ -431,7 +432,6 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
 /// Signatures that have a name but no reader yet: offset, magic, `blkid`'s word.
 const KNOWN: &[(usize, &[u8], &str)] = &[
     (0, b"XFSB", "xfs"),
-    (0x10040, b"_BHRfS_M", "btrfs"),
     (3, b"NTFS    ", "ntfs"),
     (3, b"-FVE-FS-", "BitLocker"),
     (3, b"EXFAT   ", "exfat"),
