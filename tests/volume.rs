@@ -11,6 +11,8 @@
 mod common;
 #[path = "volume/lvm2.rs"]
 mod lvm2;
+#[path = "volume/md.rs"]
+mod md;
 
 use imgmount::block::BlockSource;
 use imgmount::budget::{Budget, Limits};

@@ -104,7 +104,7 @@ impl<'a> Search<'a> {
             self.seen.push(volume);
             return;
         }
-        match claimant(&volume) {
+        match claimant(&volume, &self.cx) {
             Ok(Some(manager)) => match manager.makes {
                 Makes::OfMany(_) => self.aside.push((manager, self.seen.len())),
                 Makes::OfOne(assemble) => match assemble(&volume, &self.cx) {
@@ -220,13 +220,13 @@ impl<'a> Search<'a> {
 const TABLES: &[&str] = &["gpt", "mbr", "slices"];
 
 /// Whose is it?
-fn claimant(volume: &Volume) -> Result<Option<&'static Manager>> {
+fn claimant(volume: &Volume, cx: &VolCx<'_>) -> Result<Option<&'static Manager>> {
     let bytes = ProbeBytes::read(&*volume.source, "")?;
     for manager in MANAGERS {
         if volume.partition.is_some() && !manager.nests {
             continue;
         }
-        let sought = |seeks: fn(&dyn BlockSource) -> Result<bool>| seeks(&*volume.source);
+        let sought = |seeks: fn(&Volume, &VolCx<'_>) -> Result<bool>| seeks(volume, cx);
         if (manager.claims)(&bytes.view()) || manager.seeks.map_or(Ok(false), sought)? {
             return Ok(Some(manager));
         }

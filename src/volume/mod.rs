@@ -30,7 +30,9 @@ registry! {
     /// Every manager, in the order in which they are asked: members of an array or a group before partition tables, for
     /// a member whose metadata lie at its end looks like a disk with a table.
     pub const MANAGERS: &[&Manager];
+    pub mod md => MANAGER;
     pub mod lvm2 => MANAGER;
+    pub mod luks => MANAGER;
     pub mod gpt => MANAGER;
     pub mod mbr => MANAGER;
 }
@@ -167,7 +169,7 @@ pub struct Manager {
     /// Does this volume belong to it? Sees the first and last bytes.
     pub claims: fn(&Probe<'_>) -> bool,
     /// Does this one, whose mark lies elsewhere? Asked after [`Manager::claims`] said no.
-    pub seeks: Option<fn(&dyn BlockSource) -> Result<bool>>,
+    pub seeks: Option<fn(&Volume, &VolCx<'_>) -> Result<bool>>,
     /// Makes volumes of those it claimed.
     pub makes: Makes,
 }

@@ -120,6 +120,12 @@ impl Luks {
         self.version
     }
 
+    /// Its UUID, as text.
+    #[must_use]
+    pub const fn uuid(&self) -> &Text {
+        &self.uuid
+    }
+
     /// What is odd about it without keeping us from reading it.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

@@ -2,7 +2,9 @@
 
 use super::dashed;
 use super::group::{Group, Lv, Segment};
+use super::snapshot;
 use super::text::{Look as _, Value};
+use super::thin::Pool;
 use crate::block::BlockSource;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::narrow;
@@ -29,6 +31,7 @@ pub(super) struct Builder<'a> {
     made: BTreeMap<&'a str, (Result<Source>, BTreeSet<usize>)>,
     /// LVs being built, outermost first, each with the volumes it was seen to use.
     open: Vec<(&'a str, BTreeSet<usize>)>,
+    pools: BTreeMap<&'a str, Arc<Pool>>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -43,25 +46,42 @@ impl<'a> Builder<'a> {
         there: &'a BTreeMap<&'a str, usize>,
         cx: &'a VolCx<'a>,
     ) -> Self {
-        let (made, open, warnings) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { group, volumes, there, cx, made, open, warnings }
+        let (made, open, pools, warnings) = (BTreeMap::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        Self { group, volumes, there, cx, made, open, pools, warnings }
     }
 
     /// The LV as a user sees it, and which volumes it lies on.
-    pub(super) fn shown(&mut self, name: &'a str, lv: &'a Lv) -> (Result<Source>, BTreeSet<usize>) {
+    pub(super) fn shown(&mut self, name: &'a str) -> (Result<Source>, BTreeSet<usize>) {
         self.open.push((name, BTreeSet::new()));
-        let source = self.view(name, lv);
+        let source = self.view(name);
         let uses = self.open.pop().map(|(_, uses)| uses).unwrap_or_default();
         (source, uses)
     }
 
-    fn view(&mut self, name: &'a str, _lv: &'a Lv) -> Result<Source> {
-        self.lv(name)
+    fn view(&mut self, name: &'a str) -> Result<Source> {
+        // The user's snapshot has the name of its store; that it is one, says a hidden LV with both names. While it is being
+        // merged back, it is the origin that is seen through the store.
+        let names = |segment: &Segment, field: &str| segment.fields.text(field) == Some(name);
+        let is_ours = |segment: &&Segment| {
+            let is_merging = segment.fields.contains_key("merging_store");
+            segment.kind == "snapshot" && names(segment, if is_merging { "origin" } else { "cow_store" })
+        };
+        let found = self.group.lvs.values().flat_map(|lv| &lv.segments).find(is_ours);
+        let Some(segment) = found else { return self.lv(name) };
+        let store = segment.named(if segment.fields.contains_key("merging_store") {
+            "merging_store"
+        } else {
+            "cow_store"
+        })?;
+        let (origin, store) = (self.lv(segment.named("origin")?)?, self.lv(store)?);
+        snapshot::open(origin, store, self.len(segment.count), self.cx.mapper)
     }
 
-    /// Is it a snapshot that is being merged back? Its content is its origin's.
-    pub(super) fn is_merging(&self, _name: &str) -> bool {
-        false
+    /// Is it the store of a snapshot, by that field? A plain one has no mark of being visible and is shown, as the snapshot;
+    /// one that is being merged back is not: it is seen as its origin.
+    pub(super) fn is_store(&self, name: &str, field: &str) -> bool {
+        let mut segments = self.group.lvs.values().flat_map(|lv| &lv.segments);
+        segments.any(|segment| segment.kind == "snapshot" && segment.fields.text(field) == Some(name))
     }
 
     /// The LV of that name as its segments make it.
@@ -118,6 +138,7 @@ impl<'a> Builder<'a> {
             "zero" => Ok(Arc::new(Zeros(len))),
             kind if kind.starts_with("raid") => self.raid(segment, kind, len),
             "cache" => self.cache(segment),
+            "thin" => self.thin(segment, len),
             kind => Err(Error::unsupported(format!("lvm2 segment type {}", escape(kind.as_bytes())))),
         }
     }
@@ -184,6 +205,32 @@ impl<'a> Builder<'a> {
         let areas = segment.areas("mirrors")?;
         let (name, extent) = areas.first().ok_or_else(|| bad("a mirror without legs"))?;
         self.area(name, *extent, segment.count)
+    }
+
+    /// A volume of a thin pool.
+    fn thin(&mut self, segment: &'a Segment, len: u64) -> Result<Source> {
+        let name = segment.named("thin_pool")?;
+        let number =
+            segment.fields.number("device_id").ok_or_else(|| bad("a thin volume without a number"))?;
+        let origin = match segment.fields.text("external_origin") {
+            Some(origin) => Some(self.lv(origin)?),
+            None => None,
+        };
+        let pool = self.group.lvs.get(name).and_then(|pool| pool.segments.first());
+        let pool = pool.filter(|pool| pool.kind == "thin-pool");
+        let pool = pool.ok_or_else(|| bad(format!("{} is no thin pool", escape(name.as_bytes()))))?;
+        // Both are built once; what a pool keeps besides are two references.
+        let (meta, data) = (self.lv(pool.named("metadata")?)?, self.lv(pool.named("pool")?)?);
+        let known = self.pools.get(name).cloned();
+        let pool = match known {
+            Some(pool) => pool,
+            None => {
+                let pool = Arc::new(Pool::open(meta, data, pool.bytes("chunk_size")?, self.cx.mapper)?);
+                self.pools.insert(name, Arc::clone(&pool));
+                pool
+            }
+        };
+        pool.volume(number, len, origin, self.cx.mapper)
     }
 
     /// A cache in front of an origin that has everything.

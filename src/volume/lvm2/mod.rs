@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 mod build;
 mod group;
 mod label;
+mod snapshot;
 mod text;
+mod thin;
 
 /// The manager.
 pub const MANAGER: Manager =
@@ -152,11 +154,12 @@ fn show(
         members.iter().map(|(uuid, member)| (uuid.as_str(), member.at)).collect();
     let mut builder = Builder::new(group, volumes, &there, cx);
     for (lv_name, lv) in &group.lvs {
-        if !lv.is_visible || POOLS.contains(&lv.kind()) || builder.is_merging(lv_name) {
+        let is_shown = lv.is_visible || builder.is_store(lv_name, "cow_store");
+        if !is_shown || POOLS.contains(&lv.kind()) || builder.is_store(lv_name, "merging_store") {
             continue;
         }
         let id = format!("{name}/{}", shown(lv_name));
-        let (source, uses) = builder.shown(lv_name, lv);
+        let (source, uses) = builder.shown(lv_name);
         let source = source.unwrap_or_else(|error| {
             made.warnings.push(format!("{id}: {}", error.chain()));
             super::pieces::Absent::source(lv.extents().saturating_mul(group.extent), error.context(&id))
