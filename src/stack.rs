@@ -254,7 +254,11 @@ fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>
             let facts = fs.facts();
             warnings.extend(facts.warnings.iter().map(|line| format!("{}: {line}", volume.id)));
             (device.kind, device.uuid, device.label) = (facts.kind, facts.uuid, facts.label);
+            device.last_mounted = facts.last_mounted;
             device.system = Some(Arc::clone(fs));
+            if let Err(error) = fs.subvolumes() {
+                warnings.push(format!("{}: its subvolumes cannot be listed: {}", volume.id, error.chain()));
+            }
         }
         // A volume that cannot even be probed keeps no identity; what failed is in the warnings already.
         content => {

@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "guest/variants.rs"]
+mod variants;
 
 use base64::Engine as _;
 use common::{imgmount, sh, stderr, stdout};

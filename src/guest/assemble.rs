@@ -237,8 +237,7 @@ fn last_mounted<'a>(dir: &[u8], all: &[&Line], devices: &'a [Device], names: &Na
         })
     };
     let was_there = |device: &&Device| {
-        let last = device.system.as_ref().map(|fs| fs.facts().last_mounted);
-        last.is_some_and(|last| !last.is_empty() && places(last.as_bytes()) == places(dir))
+        !device.last_mounted.is_empty() && places(device.last_mounted.as_bytes()) == places(dir)
     };
     let mut found = devices.iter().filter(was_there).filter(|device| !is_meant(device));
     found.next().filter(|_| found.next().is_none())
@@ -277,24 +276,37 @@ fn is_mounted(line: &Line) -> bool {
 }
 
 /// The lines so that each comes after those that it stands inside of, and after those that a bind mount takes from.
+/// Binds in a circle come as they stand.
 fn in_order<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
-    let is_inside = |path: &[u8], dir: &[u8]| places(path).starts_with(&places(dir));
-    let mut order = Vec::new();
-    let mut waiting: Vec<&Line> = lines.to_vec();
-    waiting.sort_by_key(|line| places(&line.dir).len());
-    while !waiting.is_empty() {
-        let needs = |line: &Line, other: &Line| {
-            let takes = || match line.binds() {
-                Some(deep) => {
-                    is_inside(&line.spec, &other.dir) || (deep && is_inside(&other.dir, &line.spec))
-                }
-                None => false,
-            };
-            !std::ptr::eq(line, other) && (is_inside(&line.dir, &other.dir) || takes())
+    let dirs: Vec<Vec<&[u8]>> = lines.iter().map(|line| places(&line.dir)).collect();
+    let needs = |line: &Line, dir: &[&[u8]], other: &[&[u8]]| {
+        let takes = |deep: bool| {
+            let from = places(&line.spec);
+            from.starts_with(other) || (deep && other.starts_with(&from))
         };
-        let ready = waiting.iter().position(|line| !waiting.iter().any(|other| needs(line, other)));
-        // Binds in a circle are mounted as they come.
-        order.push(waiting.remove(ready.unwrap_or(0)));
+        dir.starts_with(other) || line.binds().is_some_and(takes)
+    };
+    let mut waiting: Vec<(usize, Vec<usize>)> = lines
+        .iter()
+        .zip(&dirs)
+        .enumerate()
+        .map(|(at, (line, dir))| {
+            let others = dirs.iter().enumerate();
+            let before = others.filter(|(other, their)| *other != at && needs(line, dir, their));
+            (at, before.map(|(other, _)| other).collect())
+        })
+        .collect();
+    waiting.sort_by_key(|(at, _)| dirs.get(*at).map_or(0, Vec::len));
+    let mut order = Vec::new();
+    let mut done = vec![false; lines.len()];
+    while !waiting.is_empty() {
+        let is_done = |other: &usize| done.get(*other).is_none_or(|done| *done);
+        let ready = waiting.iter().position(|(_, before)| before.iter().all(is_done));
+        let (at, _) = waiting.remove(ready.unwrap_or(0));
+        if let (Some(done), Some(line)) = (done.get_mut(at), lines.get(at)) {
+            *done = true;
+            order.push(*line);
+        }
     }
     order
 }
@@ -521,7 +533,7 @@ mod tests {
 
     #[test]
     fn where_a_name_leads_nowhere_the_last_mount_point_helps() {
-        let here = part(2, files(&[("/x", "x")]).last_mounted("/data"));
+        let here = Device { last_mounted: Text::from("/data"), ..part(2, files(&[("/x", "x")])) };
         let guest = guest("/dev/sdc1 /data ext4\n", vec![here.clone()]);
         assert_eq!(read(&guest, "/data/x").as_deref(), Some("x"));
         assert!(

@@ -3,10 +3,12 @@
 use super::evidence::Evidence;
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::spec::Spec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
 
+/// Lines that are read; the longest real file seen has some forty.
+const MAX_LINES: usize = 4096;
 /// Types of file systems that are not on a device of this machine.
 const NETWORK: &[&str] =
     &["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs"];
@@ -181,17 +183,20 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Reads `/etc/fstab`; one without lines when there is none.
 ///
 /// # Errors
-/// When it is there but cannot be read.
+/// When it is there but cannot be read, or has more lines than any guest mounts.
 pub fn read(tree: &Tree) -> Result<Fstab> {
-    Ok(file::read(tree, "/etc/fstab", MAX_CONFIG)?.map(|file| parse(&file)).unwrap_or_default())
+    file::read(tree, "/etc/fstab", MAX_CONFIG)?.map_or_else(|| Ok(Fstab::default()), |file| parse(&file))
 }
 
-fn parse(file: &GuestFile) -> Fstab {
+fn parse(file: &GuestFile) -> Result<Fstab> {
     let mut lines = Vec::new();
     for (number, text) in file.lines() {
         let mut fields = text.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let Some(spec) = fields.next().filter(|spec| !spec.starts_with(b"#")) else { continue };
         let Some(dir) = fields.next() else { continue };
+        if lines.len() >= MAX_LINES {
+            return Err(Error::limit(format!("/etc/fstab: more than {MAX_LINES} lines")));
+        }
         let kind = fields.next().unwrap_or(b"auto");
         let options = fields.next().unwrap_or(b"defaults").split(|byte| *byte == b',');
         lines.push(Line {
@@ -204,7 +209,7 @@ fn parse(file: &GuestFile) -> Fstab {
                 .line(number, text),
         });
     }
-    Fstab { lines }
+    Ok(Fstab { lines })
 }
 
 #[cfg(test)]

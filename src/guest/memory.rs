@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Subvolume, Time};
-use crate::text::Text;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,16 +17,12 @@ enum Entry {
 }
 
 #[derive(Debug)]
-pub(crate) struct MemoryFs {
-    entries: Vec<Entry>,
-    /// Where it says that it was mounted.
-    last_mounted: Text,
-}
+pub(crate) struct MemoryFs(Vec<Entry>);
 
 impl MemoryFs {
     /// Text becomes a file; `-> target` a link; `!` a file that cannot be read; a path with `/` at its end a directory.
     pub(crate) fn new(files: &[(&str, &[u8])]) -> Self {
-        let mut fs = Self { entries: vec![Entry::Dir(BTreeMap::new())], last_mounted: Text::default() };
+        let mut fs = Self(vec![Entry::Dir(BTreeMap::new())]);
         for (path, content) in files {
             let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
             let last = if path.ends_with('/') { None } else { parts.pop() };
@@ -52,29 +47,23 @@ impl MemoryFs {
         Tree::new("p1", Arc::new(Self::new(&files)))
     }
 
-    pub(crate) fn last_mounted(self, dir: &str) -> Self {
-        Self { last_mounted: Text::from(dir), ..self }
-    }
-
     fn child(&self, dir: u64, name: &str) -> Option<u64> {
-        let Entry::Dir(names) = &self.entries[usize::try_from(dir).unwrap()] else {
+        let Entry::Dir(names) = &self.0[usize::try_from(dir).unwrap()] else {
             panic!("{name} is no directory")
         };
         names.get(name.as_bytes()).copied()
     }
 
     fn add(&mut self, dir: u64, name: &str, entry: Entry) -> u64 {
-        let ino = u64::try_from(self.entries.len()).unwrap();
-        self.entries.push(entry);
-        let Entry::Dir(names) = &mut self.entries[usize::try_from(dir).unwrap()] else {
-            panic!("no directory")
-        };
+        let ino = u64::try_from(self.0.len()).unwrap();
+        self.0.push(entry);
+        let Entry::Dir(names) = &mut self.0[usize::try_from(dir).unwrap()] else { panic!("no directory") };
         names.insert(name.as_bytes().to_vec(), ino);
         ino
     }
 
     fn entry(&self, ino: Ino) -> &Entry {
-        &self.entries[usize::try_from(ino.0).unwrap()]
+        &self.0[usize::try_from(ino.0).unwrap()]
     }
 }
 
@@ -152,7 +141,7 @@ impl FileSystem for MemoryFs {
     }
 
     fn facts(&self) -> FsFacts {
-        FsFacts { kind: "memory", last_mounted: self.last_mounted.clone(), ..FsFacts::default() }
+        FsFacts { kind: "memory", ..FsFacts::default() }
     }
 }
 

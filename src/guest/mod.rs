@@ -71,6 +71,8 @@ pub struct Device {
     pub label: Text,
     /// Its file system, if we read it.
     pub system: Option<Arc<dyn FileSystem>>,
+    /// Where its file system says that it was mounted last.
+    pub last_mounted: Text,
     /// The volume on which its file system is shown, if it is a further device of one of several.
     pub shown_on: Option<String>,
     /// It is all zero where a signature would stand.

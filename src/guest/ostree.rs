@@ -13,12 +13,15 @@ use super::file::{self, MAX_CONFIG};
 use crate::error::Result;
 use crate::fs::tree::{Node, Tree};
 use crate::fs::{FileSystem, FileType};
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 const DEPLOY: &str = "/ostree/deploy";
 /// Deployments of one system that are looked at; ostree keeps two or three.
 const MAX_DEPLOYMENTS: usize = 64;
+/// Boot entries that are looked at, of one directory and in all.
+const MAX_ENTRIES: usize = 64;
 
 /// One deployment.
 #[derive(Clone, Debug)]
@@ -41,25 +44,17 @@ pub(super) struct Deployment {
 pub(super) fn booted(
     volume: &str,
     fs: &Arc<dyn FileSystem>,
-    devices: &[Device],
+    entries: &Entries<'_>,
 ) -> Result<Option<Deployment>> {
     let tree = Tree::new(volume, Arc::clone(fs));
     let all = deployments(&tree)?;
     if all.is_empty() {
         return Ok(None);
     }
-    let mut entries = Vec::new();
-    for device in devices {
-        if let Some(fs) = &device.system {
-            // What cannot be read names no deployment; another boot volume may.
-            entries.extend(named(&device.volume, fs).unwrap_or_default());
-        }
-    }
-    entries.sort_by(|a, b| version_order(&b.version, &a.version));
-    for entry in entries {
+    for entry in entries.all() {
         let Ok(Some(node)) = tree.find(&entry.path) else { continue };
         if let Some(found) = all.iter().find(|deployment| deployment.node == node) {
-            return Ok(Some(Deployment { boot: Some(entry.volume), ..found.clone() }));
+            return Ok(Some(Deployment { boot: Some(entry.volume.clone()), ..found.clone() }));
         }
     }
     let newest = |deployment: &Deployment| tree.stat(deployment.node).map(|stat| stat.mtime).ok();
@@ -83,7 +78,37 @@ fn deployments(tree: &Tree) -> Result<Vec<Deployment>> {
     Ok(found)
 }
 
+/// The boot entries of a machine that name deployments, read when first needed.
+#[derive(Debug)]
+pub(super) struct Entries<'a> {
+    devices: &'a [Device],
+    found: OnceCell<Vec<Entry>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) const fn of(devices: &'a [Device]) -> Self {
+        Self { devices, found: OnceCell::new() }
+    }
+
+    /// The newest first.
+    fn all(&self) -> &[Entry] {
+        self.found.get_or_init(|| {
+            let mut entries = Vec::new();
+            for device in self.devices {
+                if let Some(fs) = &device.system {
+                    // What cannot be read names no deployment; another boot volume may.
+                    entries.extend(named(&device.volume, fs).unwrap_or_default());
+                }
+            }
+            entries.sort_by(|a: &Entry, b| version_order(&b.version, &a.version));
+            entries.truncate(MAX_ENTRIES);
+            entries
+        })
+    }
+}
+
 /// A boot entry that names a deployment.
+#[derive(Debug)]
 struct Entry {
     version: Vec<u8>,
     path: Vec<u8>,
@@ -95,7 +120,8 @@ fn named(volume: &str, fs: &Arc<dyn FileSystem>) -> Result<Vec<Entry>> {
     let tree = Tree::new(volume, Arc::clone(fs));
     let mut found = Vec::new();
     for dir in ["/loader/entries", "/boot/loader/entries"] {
-        for name in file::names(&tree, dir)?.into_iter().filter(|name| name.ends_with(b".conf")) {
+        let names = file::names(&tree, dir)?.into_iter().filter(|name| name.ends_with(b".conf"));
+        for name in names.take(MAX_ENTRIES) {
             let path = [dir.as_bytes(), b"/", &name].concat();
             let Some(file) = file::read(&tree, &path, MAX_CONFIG)? else { continue };
             let (mut version, mut target) = (Vec::new(), None);

@@ -4,7 +4,7 @@
 //! default one; its snapshots look like systems too, but are earlier states of one. ostree keeps several deployments.
 
 use super::fstab::{Wanted, subvolume};
-use super::ostree::{self, Deployment};
+use super::ostree::{self, Deployment, Entries};
 use super::role::{self, Purpose, Role};
 use super::spec::{Found, Spec};
 use super::{Device, Guest};
@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Subvolumes of one file system that are looked into. A root lies near the top; what comes in thousands are snapshots.
 const MAX_SUBVOLUMES: usize = 64;
+
+/// Systems of one machine that are looked into, earlier states included.
+const MAX_SYSTEMS: usize = 128;
 
 /// A place where a root may stand.
 #[derive(Clone, Debug)]
@@ -53,8 +56,9 @@ impl Place {
 }
 
 /// The places of a file system, those where a root is likeliest first.
-fn places(volume: &str, fs: &Arc<dyn FileSystem>, devices: &[Device]) -> Result<Vec<Place>> {
-    let mut subvolumes = fs.subvolumes()?;
+fn places(volume: &str, fs: &Arc<dyn FileSystem>, entries: &Entries<'_>) -> Result<Vec<Place>> {
+    // Where they cannot be listed, there is still what a plain mount shows.
+    let mut subvolumes = fs.subvolumes().unwrap_or_default();
     let mut places = Vec::new();
     subvolumes.sort_by_key(|one| (!one.is_default, is_saved(&one.path), one.path.len()));
     for one in subvolumes.iter().take(MAX_SUBVOLUMES) {
@@ -71,7 +75,7 @@ fn places(volume: &str, fs: &Arc<dyn FileSystem>, devices: &[Device]) -> Result<
         places.push(Place::of(Arc::clone(fs), Part::Whole));
     }
     for place in &mut places {
-        if let Some(deployment) = ostree::booted(volume, &place.fs, devices)? {
+        if let Some(deployment) = ostree::booted(volume, &place.fs, entries)? {
             place.root = deployment.node.ino;
             place.part = Part::Bind(deployment.path.clone());
             place.deployment = Some(deployment);
@@ -90,8 +94,9 @@ fn is_saved(path: &[u8]) -> bool {
 
 /// What the volume is for: a root, if there is one at any of its places.
 pub(super) fn role_of(volume: &str, fs: &Arc<dyn FileSystem>) -> Result<Role> {
+    fs.subvolumes()?;
     let mut first = None;
-    for place in places(volume, fs, &[])? {
+    for place in places(volume, fs, &Entries::of(&[]))? {
         let role = role::role_in(&place.tree(volume), volume)?;
         if role.purpose == Purpose::Root {
             return Ok(role);
@@ -112,15 +117,19 @@ struct Candidate {
 
 /// The systems on all devices, the one that most speaks for first.
 pub(super) fn find(devices: &[Device]) -> Vec<Guest> {
+    let entries = Entries::of(devices);
     let mut all = Vec::new();
+    let mut left = MAX_SYSTEMS;
     for device in devices {
         let Some(fs) = &device.system else { continue };
         let mut found = Vec::new();
         // One that cannot be read is no root; `role_of` says so to who asks for it.
-        for place in places(&device.volume, fs, devices).unwrap_or_default() {
+        for place in places(&device.volume, fs, &entries).unwrap_or_default() {
             if let Ok(role) = role::role_in(&place.tree(&device.volume), &device.volume)
                 && role.purpose == Purpose::Root
+                && left > 0
             {
+                left = left.saturating_sub(1);
                 let guest = Guest::new(device, &place, devices);
                 found.push(Candidate { guest, place, score: role.score, names_itself: false });
             }

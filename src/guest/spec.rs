@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::text::escape;
 
+/// Entries of `crypttab` or `mdadm.conf` that are used; a machine has a handful.
+const MAX_ENTRIES: usize = 1024;
+
 /// A way to name a device, in `fstab` and as the kernel's `root=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
@@ -424,7 +427,7 @@ fn crypttab(file: &GuestFile) -> Vec<(Vec<u8>, Spec)> {
         let name = words.next().filter(|name| !name.starts_with(b"#"))?;
         Some((name.to_vec(), Spec::parse(words.next()?)))
     };
-    file.lines().filter_map(|(_, text)| pair(text)).collect()
+    file.lines().filter_map(|(_, text)| pair(text)).take(MAX_ENTRIES).collect()
 }
 
 /// `ARRAY DEVICE … UUID=…` (mdadm.conf(5)); a line that begins with a blank goes on with the one before.
@@ -444,7 +447,7 @@ fn arrays(file: &GuestFile) -> Vec<(Vec<u8>, Vec<u8>)> {
         }
         for word in words {
             let uuid = word.get(..5).filter(|tag| tag.eq_ignore_ascii_case(b"UUID=")).and(word.get(5..));
-            if let (Some(device), Some(uuid)) = (&device, uuid) {
+            if let (Some(device), Some(uuid)) = (&device, uuid.filter(|_| found.len() < MAX_ENTRIES)) {
                 found.push((device.clone(), uuid.to_ascii_lowercase()));
             }
         }
