@@ -247,6 +247,7 @@ fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>
         part_uuid: partition.and_then(|partition| partition.uuid.clone()),
         part_name: partition.map(|partition| partition.name.clone()).unwrap_or_default(),
         part_type: partition.map(|partition| partition.type_code.clone()),
+        no_auto: partition.is_some_and(|partition| partition.no_auto),
         ..Device::default()
     };
     match content {

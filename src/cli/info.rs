@@ -643,7 +643,11 @@ fn next_step(stack: &Stack) -> String {
     let known = |names: &[&str]| {
         contents().any(|content| matches!(content, Ok(Content::Known(name)) if names.contains(name)))
     };
-    if let Some((volume, _)) = stack.filesystems().next() {
+    let is_unread = |content: &Result<Content>| matches!(content, Ok(Content::Known(kind)) if !LOCKED.contains(kind) && *kind != "swap");
+    if let Some((volume, _)) = stack.filesystems().next()
+        && !contents().any(|content| content.is_err() || is_unread(content))
+        && !known(LOCKED)
+    {
         return format!("if it is a data disk, all is well: imgmount ls {}:{volume}:/", stack.name);
     }
     if known(LOCKED) {

@@ -32,6 +32,7 @@ pub(super) fn mounts<'a>(
         devices.iter().find(|device| {
             device.disk == root.disk
                 && device.part_type.as_deref() == Some(wanted)
+                && !device.no_auto
                 && device.volume != root.volume
         })
     };

@@ -63,6 +63,8 @@ pub struct Device {
     pub part_name: Text,
     /// Its type: a GPT type GUID in lower case, or `0x83`.
     pub part_type: Option<String>,
+    /// Its table says that nobody is to mount it unasked.
+    pub no_auto: bool,
     /// What stands on it, as `blkid` calls it: `ext4`, `swap`. Empty if nothing is known.
     pub kind: &'static str,
     /// The file system's UUID, as `blkid` spells it.

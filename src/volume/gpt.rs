@@ -34,6 +34,8 @@ const ENTRY_SIZES: std::ops::RangeInclusive<u32> = 128..=4096;
 const MAX_TABLE: u64 = 16_384 * 4096;
 /// Attribute bit 2: legacy BIOS bootable (section 5.3.3, table 5-8).
 const LEGACY_BOOTABLE: u64 = 1 << 2;
+/// Attribute bit 63 of the types that systemd mounts by: not to be mounted unasked.
+const NO_AUTO: u64 = 1 << 63;
 
 /// The header, table 5-5.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Debug)]
@@ -237,6 +239,7 @@ impl Gpt {
                 type_code,
                 name: Text::from(utf16(&entry.name, false).as_str()),
                 bootable: entry.attributes.get() & LEGACY_BOOTABLE != 0,
+                no_auto: entry.attributes.get() & NO_AUTO != 0,
                 uuid: Some(guid(&entry.id)),
             };
             carve(disk, partition, made);

@@ -211,6 +211,7 @@ impl Reader<'_> {
             type_name: type_name(entry.kind),
             name: Text::default(),
             bootable: entry.status == 0x80,
+            no_auto: false,
             uuid: Some(format!("{:08x}-{number:02x}", self.signature)),
         };
         carve(self.disk, partition, self.made);

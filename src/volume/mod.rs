@@ -117,6 +117,8 @@ pub struct Partition {
     pub name: Text,
     /// MBR: status 0x80. GPT: attribute bit 2 (legacy BIOS bootable).
     pub bootable: bool,
+    /// GPT: attribute bit 63, by which nobody is to mount it unasked (Discoverable Partitions Specification).
+    pub no_auto: bool,
     /// `PARTUUID` as Linux spells it: a GUID, or `DISKID-NN` for MBR.
     pub uuid: Option<String>,
 }
