@@ -375,7 +375,25 @@ impl Names {
         let own =
             name.strip_prefix(b"/dev/mapper/").or_else(|| name.strip_prefix(b"/dev/disk/by-id/dm-name-"))?;
         let (_, spec) = self.crypttab.iter().find(|(name, _)| name == own)?;
+        // A container that was opened is no device any more; what was opened says what it is made of, and whose UUID it had.
+        let containers: Vec<String> = match spec {
+            Spec::Kernel { disk, partition } => {
+                self.disk(*disk).map(|disk| part_id(disk, *partition)).into_iter().collect()
+            }
+            Spec::Named(name) => {
+                let names = self.aliases(name);
+                names
+                    .iter()
+                    .filter_map(|name| Some(str::from_utf8(name.strip_prefix(b"/dev/")?).ok()?.to_owned()))
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
         let inside = |device: &Device| {
+            let is_opened = device.names.iter().any(|name| name.contains("dm-uuid-CRYPT"));
+            if is_opened && device.made_of.iter().any(|id| containers.contains(id)) {
+                return true;
+            }
             let uuid = match spec {
                 Spec::Uuid(uuid) => uuid.clone(),
                 _ => return false,
@@ -397,6 +415,17 @@ impl Names {
             Found::Device(device) => Found::Unsure(format!("/etc/crypttab opens it from {}", device.volume)),
             other => other,
         })
+    }
+}
+
+/// The id of the volume on a partition: `p2`, `disk2/p1`; of a whole disk, `disk`.
+fn part_id(disk: u32, partition: u32) -> String {
+    let of = format!("disk{}", disk.saturating_add(1));
+    match (disk, partition) {
+        (0, 0) => "disk".to_owned(),
+        (0, number) => format!("p{number}"),
+        (_, 0) => of,
+        (_, number) => format!("{of}/p{number}"),
     }
 }
 
@@ -555,6 +584,19 @@ mod tests {
             panic!("found")
         };
         assert_eq!(why, "/etc/crypttab opens it from p3, which is locked");
+    }
+
+    #[test]
+    fn what_was_opened_says_what_it_was_opened_from() {
+        let opened = |volume: &str, of: &str| Device {
+            made_of: vec![of.to_owned()],
+            ..made(volume, &["/dev/disk/by-id/dm-uuid-CRYPT-LUKS2-0-x"])
+        };
+        let devices = [part(0, 1), opened("luks-a", "p2"), opened("luks-b", "vg/root")];
+        let table = "a /dev/vda2 none luks\nb /dev/mapper/vg-root none luks\n";
+        let names = names(&[("/etc/crypttab", table)], &devices[0], "");
+        assert_eq!(volume(&names, "/dev/mapper/a", &devices), Some("luks-a"));
+        assert_eq!(volume(&names, "/dev/mapper/b", &devices), Some("luks-b"));
     }
 
     #[test]

@@ -240,6 +240,38 @@ fn logical_volumes_beside_a_boot_partition() {
     is_the_kernels(&variant, None);
 }
 
+#[test]
+fn btrfs_with_subvolumes_a_snapshot_and_a_bind_mount() {
+    requires!("root", "fuse", "loop", "sgdisk", "mkfs.btrfs");
+    let _turn = TURN.lock();
+    let variant = Variant::make("btrfs");
+    let info = info(&variant.disk);
+    assert_eq!(
+        mounts(&info),
+        "/ p2 @\n/home p2 @home\n/.snapshots p2 @snapshots\n/srv/shared p2 /home/debian/shared"
+    );
+    assert_eq!(info["guests"][0]["subvol"], "@");
+    assert_eq!(info["warnings"], Value::Array(Vec::new()));
+    is_the_kernels(&variant, None);
+    // All subvolumes are reached from the top of the volume.
+    for words in [
+        vec!["cat".to_owned(), variant.path("p2:/@home/debian/shared/file")],
+        vec![
+            "cat".to_owned(),
+            "--volume".to_owned(),
+            "p2".to_owned(),
+            variant.path("/@home/debian/shared/file"),
+        ],
+        vec!["cat".to_owned(), variant.path("/srv/shared/file")],
+    ] {
+        assert_eq!(stdout(&imgmount(&words)), "in the home\n", "{words:?}");
+    }
+    let dir = common::tempdir();
+    let ours = Ours::mount(&variant.disk, &dir.path().join("ours"), &[]);
+    let top = sh(&format!("ls '{}/.imgmount/filesystems/2-btrfs-root'", ours.0.display()));
+    assert_eq!(top, "@\n@home\n@snapshots\n");
+}
+
 /// A disk with two systems, each of its own distribution, on one ext4 without checksums of metadata; p1 has a file `/bad`
 /// whose map is damaged.
 fn two_systems(dir: &Path) -> PathBuf {
