@@ -304,14 +304,17 @@ fn guest_object(guest: &Guest) -> Value {
         .mounts()
         .iter()
         .map(|mount| {
-            let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-            let mut object = json!({ "path": text(&mount.path), "volume": mount.volume });
-            match &mount.part {
-                Part::Whole => {}
-                Part::Subvolume(path) => object["subvol"] = text(path).into(),
-                Part::Bind(path) => object["bind"] = text(path).into(),
-            }
-            object
+            let (subvolume, bind) = match &mount.part {
+                Part::Whole => (None, None),
+                Part::Subvolume(path) => (Some(String::from_utf8_lossy(path)), None),
+                Part::Bind(path) => (None, Some(String::from_utf8_lossy(path))),
+            };
+            json!({
+                "path": String::from_utf8_lossy(&mount.path),
+                "volume": mount.volume,
+                "subvol": subvolume,
+                "bind": bind,
+            })
         })
         .collect();
     let kernels: Vec<String> = guest

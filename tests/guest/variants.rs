@@ -18,8 +18,6 @@ struct Variant {
     disk: PathBuf,
     /// What the kernel mounts where.
     mounts: PathBuf,
-    /// The files of its ESP.
-    esp: PathBuf,
 }
 
 impl Variant {
@@ -29,7 +27,7 @@ impl Variant {
         let script = root().join("tests/make/variants.sh");
         sh(&format!("'{}' {name} '{}' {}", script.display(), out.display(), guest.unwrap_or_default()));
         let file = |ending: &str| out.join(format!("{name}.{ending}"));
-        Self { disk: file("raw"), mounts: file("mounts"), esp: file("esp") }
+        Self { disk: file("raw"), mounts: file("mounts") }
     }
 
     fn path(&self, volume_and_path: &str) -> String {
