@@ -24,8 +24,6 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
     let (uuid, label) = match kind {
         // Linux include/linux/swap.h, union swap_header: uuid at 1036, volume name at 1052.
         "swap" => (id(1036), text(1052, 16)),
-        // XFS Algorithms & Data Structures, "Superblocks": sb_uuid at 32, sb_fname at 108.
-        "xfs" => (id(32), text(108, 12)),
         // f2fs_fs.h, struct f2fs_super_block, at 1024: uuid at 108.
         "f2fs" => (id(1024 + 108), Text::default()),
         // Linux fs/erofs/erofs_fs.h, at 1024: uuid at 48, volume_name at 64.

@@ -27,6 +27,7 @@ registry! {
     pub mod fat => KIND;
     pub mod iso9660 => KIND;
     pub mod squashfs => KIND;
+    pub mod xfs => KIND;
 }
 
 /// A file's number in its file system.
@@ -431,7 +432,6 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
 
 /// Signatures that have a name but no reader yet: offset, magic, `blkid`'s word.
 const KNOWN: &[(usize, &[u8], &str)] = &[
-    (0, b"XFSB", "xfs"),
     (3, b"NTFS    ", "ntfs"),
     (3, b"-FVE-FS-", "BitLocker"),
     (3, b"EXFAT   ", "exfat"),

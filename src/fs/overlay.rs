@@ -96,6 +96,11 @@ impl Overlay {
         }
     }
 
+    /// Is any of these bytes replaced?
+    pub(super) fn touches(&self, bytes: Range<u64>) -> bool {
+        self.next(&bytes).is_some()
+    }
+
     fn check(&self, number: u64) -> Result<()> {
         check_range(number.saturating_mul(self.block), narrow(self.block), self.base.len())
     }
