@@ -98,16 +98,12 @@ pub(super) fn lzma(packed: &[u8], most: usize) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// `Corrupt`.
-pub(super) fn micro_lzma_part(packed: &[u8], len: usize, dictionary: u32) -> Result<Vec<u8>> {
+pub(super) fn micro_lzma_part(packed: &[u8], len: usize) -> Result<Vec<u8>> {
     let (properties, rest) = packed.split_first().ok_or_else(|| damaged("MicroLZMA", "it is empty"))?;
     let stream = [0].chain(rest);
-    let reader = lzma_rust2::LzmaReader::new_with_props(
-        stream,
-        wide(len),
-        !*properties,
-        dictionary.min(LZMA_KIB << 10),
-        None,
-    );
+    // No copy reaches back further than the beginning, so the dictionary need not be larger than what is wanted.
+    let dictionary = u32::try_from(len).unwrap_or(u32::MAX).max(4096);
+    let reader = lzma_rust2::LzmaReader::new_with_props(stream, u64::MAX, !*properties, dictionary, None);
     all("MicroLZMA", reader.map_err(|error| damaged("MicroLZMA", error))?, len, true)
 }
 

@@ -1,7 +1,7 @@
 //! UUID and label of what we recognise but do not read: enough to know a device that a guest names in its `fstab`.
 
 use crate::block::{Probe, ProbeBytes};
-use crate::ondisk::{get_le32, get_le64, uuid};
+use crate::ondisk::{get_le32, get_le64, utf16, uuid};
 use crate::text::Text;
 
 /// What a superblock says of itself, as `blkid` spells it.
@@ -24,10 +24,11 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
     let (uuid, label) = match kind {
         // Linux include/linux/swap.h, union swap_header: uuid at 1036, volume name at 1052.
         "swap" => (id(1036), text(1052, 16)),
-        // f2fs_fs.h, struct f2fs_super_block, at 1024: uuid at 108.
-        "f2fs" => (id(1024 + 108), Text::default()),
-        // Linux fs/erofs/erofs_fs.h, at 1024: uuid at 48, volume_name at 64.
-        "erofs" => (id(1024 + 48), text(1024 + 64, 16)),
+        // f2fs_fs.h, struct f2fs_super_block, at 1024: uuid at 108, volume_name at 124, in UTF-16.
+        "f2fs" => {
+            let name = probe.head.get(1024 + 124..1024 + 124 + 1024).unwrap_or_default();
+            (id(1024 + 108), Text::from(utf16(name, false).as_str()))
+        }
         // LUKS1 and LUKS2 on-disk formats: uuid as text at 168; LUKS2 has a label at 24.
         "crypto_LUKS" => {
             let two = probe.head.get(7) == Some(&2);

@@ -23,6 +23,7 @@ registry! {
     /// Every file system we read.
     pub const FILESYSTEMS: &[&FsKind];
     pub mod btrfs => KIND;
+    pub mod erofs => KIND;
     pub mod ext => KIND;
     pub mod fat => KIND;
     pub mod iso9660 => KIND;

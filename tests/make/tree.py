@@ -38,7 +38,7 @@ for n in range(0, 200, 3):
 
 # Names
 os.mkdir("names")
-for name in (b"n" * 255, b"caf\xe9", b"line\nbreak", b"back\\slash", b"\x1b[31mred", "日本語".encode(), b" ", b"-rf", b"\xff" * 255):
+for name in (b"n" * 255, b"m" * 254, b"caf\xe9", b"line\nbreak", b"back\\slash", b"\x1b[31mred", "日本語".encode(), b" ", b"-rf", b"\xff" * 255):
     write(b"names/" + name, name)
 os.makedirs("deep/" + "/".join("d%d" % n for n in range(60)))
 
