@@ -10,6 +10,7 @@ use super::Ext;
 use super::features::Set;
 use super::inode::{Inode, flag};
 use super::map::Place;
+use super::patch::{ADDED, Names};
 use crate::budget::{Budget, Limits};
 use crate::error::{At, Error, Result};
 use crate::fs::{DirEntry, FileType, Ino};
@@ -232,13 +233,31 @@ impl Ext {
         sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let inode = self.directory(dir)?;
-        self.records(&inode, from, &mut |record, next| {
-            if matches!(record.name, b"." | b"..") {
-                return ControlFlow::Continue(());
+        let changes = self.patches.names(inode.ino);
+        let mut is_done = false;
+        let mut damage = None;
+        if from < ADDED && !changes.is_some_and(Names::is_new) {
+            let listed = self.records(&inode, from, &mut |record, next| {
+                let is_gone = changes.is_some_and(|changes| !changes.keeps(record.name));
+                if is_gone || matches!(record.name, b"." | b"..") {
+                    return ControlFlow::Continue(());
+                }
+                let name = self.shown_name(&inode, record.name);
+                let next = sink(DirEntry { ino: Ino(record.ino), kind: record.kind, name: &name, next });
+                is_done = next.is_break();
+                next
+            });
+            damage = listed.err();
+        }
+        for (added, next) in changes.iter().flat_map(|changes| changes.added(from)) {
+            let name = self.shown_name(&inode, &added.name);
+            if is_done
+                || sink(DirEntry { ino: Ino(added.ino), kind: added.kind, name: &name, next }).is_break()
+            {
+                break;
             }
-            let name = self.shown_name(&inode, record.name);
-            sink(DirEntry { ino: Ino(record.ino), kind: record.kind, name: &name, next })
-        })
+        }
+        damage.map_or(Ok(()), Err)
     }
 
     /// Looks a name up for [`crate::fs::FileSystem::lookup`]: by the directory's index if it has a sound one, else by
@@ -248,6 +267,14 @@ impl Ext {
     /// `Corrupt` when the directory is damaged before the name was found.
     pub(super) fn find(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
         let inode = self.directory(dir)?;
+        if let Some(changes) = self.patches.names(inode.ino) {
+            if let Some(ino) = changes.find(name) {
+                return Ok(Some(Ino(ino)));
+            }
+            if !changes.keeps(name) {
+                return Ok(None);
+            }
+        }
         if let Some(answer) = self.find_by_hash(&inode, name) {
             return Ok(answer);
         }

@@ -248,6 +248,9 @@ impl Ext {
     /// `Corrupt` when there is no such inode or it makes no sense.
     pub(super) fn inode(&self, ino: u64) -> Result<Inode> {
         let byte = self.inode_offset(ino)?;
+        if let Some(raw) = self.patches.raw(ino) {
+            return Inode::parse(ino, byte, raw.clone(), &self.sb);
+        }
         let raw = self.meta.near(byte, self.sb.inode_size)?;
         self.check_inode(ino, byte, &raw)?;
         Inode::parse(ino, byte, raw, &self.sb)

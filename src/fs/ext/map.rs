@@ -60,7 +60,9 @@ impl Ext {
                 Error::corrupt(inode.at()).because(format!("has a block {logical}; numbers have 32 bits"))
             );
         };
-        let stretch = if inode.has(flag::EXTENTS) {
+        let stretch = if let Some(stretch) = self.patches.stretch(inode.ino, logical.into()) {
+            Ok(stretch)
+        } else if inode.has(flag::EXTENTS) {
             extent::find(self, inode, logical)
         } else {
             indirect::find(self, inode, logical)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! superblock ─ features      what the file system is, and what this reader must know to read it; backup: its copies
-//! journal                    what was about to be written, played back in memory
+//! journal ─ patch            what was about to be written, played back in memory
 //! sums                       the checksums of all these
 //! group                      inode number → where its inode lies
 //! inode ─ xattr              owner, mode, times; attributes; small files
@@ -24,6 +24,7 @@ use group::Damaged;
 use inode::{BLOCK_AT, BLOCK_BYTES, Inode, flag};
 use journal::Played;
 use map::Place;
+use patch::Patches;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,7 @@ mod indirect;
 mod inode;
 mod journal;
 mod map;
+mod patch;
 mod sums;
 mod superblock;
 mod xattr;
@@ -77,6 +79,8 @@ pub struct Ext {
     /// Metadata whose checksum is right.
     passed: Passed,
     damaged: Mutex<Damaged>,
+    /// What fast commits changed.
+    patches: Patches,
     /// Was it in use when the image was taken?
     is_dirty: bool,
     /// What is to be said of opening it.
@@ -111,7 +115,7 @@ impl Ext {
             }
             return Ok(ext);
         }
-        let (overlay, notes) = match journal::play(&ext, cx.budget) {
+        let (overlay, notes, fast) = match journal::play(&ext, cx.budget) {
             Played::Nothing => return Ok(ext),
             Played::Not(note) => {
                 if ext.is_dirty {
@@ -119,7 +123,7 @@ impl Ext {
                 }
                 return Ok(ext);
             }
-            Played::Back(overlay, notes) => (overlay, notes),
+            Played::Back(overlay, notes, fast) => (overlay, notes, fast),
         };
         ext.is_dirty = true;
         // The journal may hold a newer superblock.
@@ -130,7 +134,8 @@ impl Ext {
                 let before = std::mem::take(&mut ext.notes);
                 ext = Self::new(sb, volume);
                 ext.is_dirty = true;
-                ext.notes.extend(before.into_iter().chain(notes));
+                let failed = fast.apply(&mut ext, cx.budget);
+                ext.notes.extend(before.into_iter().chain(notes).chain(failed));
             }
             Err(error) => ext.notes.push(format!("{NOT_REPLAYED} ({error})")),
         }
@@ -144,6 +149,7 @@ impl Ext {
             meta: Meta::new(volume),
             passed: Passed::new(),
             damaged: Mutex::default(),
+            patches: Patches::default(),
             is_dirty: false,
             notes: Vec::new(),
         }

@@ -5,6 +5,7 @@
 //! log          the file that holds the journal
 //! superblock   its first block: where the log starts, how it is protected
 //! scan         the log's transactions: the newest copy of each block
+//! fast         fast commits: what changed since the last transaction, by inode
 //! ```
 //! Each block that has a copy is read from where the copy lies, in the journal: what is kept in memory is its number alone.
 
@@ -14,10 +15,12 @@ use crate::budget::Budget;
 use crate::error::Result;
 use crate::fs::overlay::Overlay;
 use crate::ondisk::uuid;
+use fast::Note;
 use log::Log;
 use std::sync::Arc;
 use superblock::Superblock;
 
+mod fast;
 mod log;
 mod scan;
 mod superblock;
@@ -26,8 +29,8 @@ mod superblock;
 pub(super) enum Played {
     /// There was nothing to play back.
     Nothing,
-    /// The volume as it is after playing back, and what is to be said of that.
-    Back(Overlay, Vec<String>),
+    /// The volume as it is after playing back, what is to be said of that, and what has to be done then.
+    Back(Overlay, Vec<String>, FastCommits),
     /// It cannot be: what is to be said.
     Not(String),
 }
@@ -71,10 +74,28 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
             overlay.divert(home, log.place(copy.log.into())?, head)?;
         }
     }
+    // They go on from the log's end; behind a damaged one they have nothing to stand on.
+    let area = sb.fast.filter(|_| scanned.damage.is_none());
+    let fast = area.map(|area| fast::read(&log, area, scanned.next, ext.sb.inode_size, budget)).transpose();
+    let (fast, failure) = match fast {
+        Ok(None) => (Vec::new(), None),
+        Ok(Some((notes, false))) => (notes, None),
+        Ok(Some((_, true))) => (Vec::new(), Some("their first tail is wrong".to_owned())),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let more = match fast.len() {
+        0 => String::new(),
+        fast => format!(", and {fast} fast commit records"),
+    };
     let mut notes = vec![format!(
-        "was in use: its journal was replayed in memory, {} transactions, {blocks} blocks",
+        "was in use: its journal was replayed in memory, {} transactions, {blocks} blocks{more}",
         scanned.transactions
     )];
+    if let Some(why) = failure {
+        notes.push(format!(
+            "the fast commits of the journal are damaged and were not replayed: files changed shortly before the image was taken may show an older state ({why})"
+        ));
+    }
     if log.is_copy {
         notes.push(
             "the journal's inode is damaged; the copy of its map in the superblock was used".to_owned(),
@@ -85,5 +106,31 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
             "the journal is damaged, and was replayed up to there: files changed shortly before the image was taken may show an older state ({damage})"
         ));
     }
-    Ok(Played::Back(overlay, notes))
+    Ok(Played::Back(overlay, notes, FastCommits(fast)))
+}
+
+/// What is left to do once the log has been played back.
+pub(super) struct FastCommits(Vec<Note>);
+
+impl FastCommits {
+    /// Does it, on the file system as the log leaves it. What came of it, if not everything could be done.
+    pub(super) fn apply(self, ext: &mut Ext, budget: &Budget) -> Option<String> {
+        let (mut failed, mut first) = (0_u64, None);
+        for note in self.0 {
+            let done = budget.step("fast commits").and_then(|()| match note {
+                Note::Range { ino, block, blocks, start } => ext.patch_range(ino, block, blocks, Some(start)),
+                Note::Hole { ino, block, blocks } => ext.patch_range(ino, block, blocks, None),
+                Note::Create(name) => ext.patch_create(name.dir, name.ino, &name.name),
+                Note::Link(name) => ext.patch_link(name.dir, name.ino, &name.name),
+                Note::Unlink(name) => ext.patch_unlink(name.dir, name.ino, &name.name),
+                Note::Inode { ino, raw } => ext.patch_inode(ino, &raw),
+            });
+            if let Err(error) = done {
+                failed = failed.saturating_add(1);
+                first.get_or_insert(error);
+            }
+        }
+        let first = first?;
+        Some(format!("{failed} fast commit records of the journal could not be replayed; the first: {first}"))
+    }
 }
