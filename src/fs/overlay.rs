@@ -206,6 +206,10 @@ impl BlockSource for Overlay {
         let skip = offset.saturating_sub(start);
         let below = match patch {
             Patch::Kept(_) => Below::Here,
+            // The first four bytes lie nowhere.
+            Patch::Headed(_, _) if skip < 4 => {
+                return Ok(Step { len: 4_u64.saturating_sub(skip), below: Below::Here });
+            }
             Patch::Elsewhere(at) | Patch::Headed(at, _) => below(at.saturating_add(skip)),
         };
         Ok(Step { len: self.block.saturating_sub(skip), below })

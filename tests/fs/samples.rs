@@ -262,3 +262,171 @@ fn broken_samples_of_others_end_in_errors_and_soon() {
     println!("{opened} walked, {refused} refused or without a file system");
     assert!(opened > 60, "{opened}");
 }
+
+/// One image of e2fsprogs' own tests, most of them damaged on purpose: what `e2fsck -fn` says of it, and what `debugfs`
+/// reads.
+struct Judged {
+    /// `e2fsck` had no complaint at all, or ran to its end with some.
+    ran: bool,
+    /// Inodes that its complaints name.
+    named: std::collections::HashSet<u64>,
+    /// What `debugfs` printed after each of its commands.
+    answers: Vec<String>,
+}
+
+/// Files longer than this are not compared: `debugfs` writes them out whole, holes too.
+const DUMPED: u64 = 16 << 20;
+/// Files, and directories, that are looked at in one image.
+const LOOKED_AT: usize = 400;
+/// An image with a directory of one block, by its size, whose map goes on: `debugfs` lists what lies behind its end, the
+/// kernel and we do not.
+const LISTED_PAST_THE_END: &str = "f_holedir4/";
+
+impl Judged {
+    fn new(dir: &Path, disk: &Path, commands: &[String]) -> Self {
+        let fsck = std::process::Command::new("timeout")
+            .args(["20", "e2fsck", "-fn", disk.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&fsck.stdout).into_owned();
+        std::fs::write(dir.join("commands"), commands.join("\n") + "\n").unwrap();
+        let debugfs = std::process::Command::new("timeout")
+            .args(["20", "stdbuf", "-o0", "bash", "-c", "exec debugfs -f commands disk 2>&1"])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&debugfs.stdout).into_owned();
+        let answers = printed.split("debugfs: ").skip(1);
+        Self {
+            ran: matches!(fsck.status.code(), Some(0 | 4)),
+            named: numbers(&text),
+            answers: answers
+                .map(|answer| answer.split_once('\n').map_or("", |(_, rest)| rest).to_owned())
+                .collect(),
+        }
+    }
+
+    fn is_sound(&self, inodes: &[u64]) -> bool {
+        self.ran && !inodes.iter().any(|ino| self.named.contains(ino))
+    }
+}
+
+/// The inode numbers in complaints: `Inode 12`, `inode #12`, `<12>`, `(12)`; and in `inode 12, 13`.
+fn numbers(text: &str) -> std::collections::HashSet<u64> {
+    let mut found = std::collections::HashSet::new();
+    for line in text.lines().filter(|line| !line.contains(" files (") && !line.starts_with("Pass ")) {
+        let lower = line.to_lowercase();
+        let names_any = lower.contains("node") || lower.contains("entry") || lower.contains("directory");
+        for word in line.split(|c: char| !c.is_ascii_digit()).filter(|word| names_any && !word.is_empty()) {
+            found.extend(word.parse::<u64>());
+        }
+        if lower.contains("root inode") || lower.contains("root directory") {
+            found.insert(2);
+        }
+    }
+    found
+}
+
+/// Where `debugfs` reads a file that `e2fsck` has no complaint about, we read the same bytes; and a name that it lists in a
+/// directory without complaints, we list. Elsewhere there is an error, or the same.
+#[test]
+fn damaged_ext_samples_read_as_debugfs_reads_them() {
+    requires!("corpus", "zstd", "xz", "gzip", "bzip2", "debugfs", "e2fsck", "stdbuf");
+    let corpus = common::corpus().unwrap();
+    let list = common::sh(&format!(
+        "find {}/broken/e2fsprogs -type f -name 'image*' ! -name '*.tar.*' | sort",
+        corpus.display()
+    ));
+    let (mut images, mut same, mut same_though_named, mut refused, mut names) = (0, 0, 0, 0, 0);
+    let mut wrong = Vec::new();
+    for sample in list.lines() {
+        let dir = common::tempdir();
+        let disk = dir.path().join("disk");
+        let short = sample.rsplit("e2fsprogs/").next().unwrap();
+        unwrap(Path::new(sample), &disk);
+        let Ok(Content::Files(fs)) = detect_all(&[file(&disk)], Journal::Ignore).remove(0) else { continue };
+        images += 1;
+        let (mut dirs, mut files) = (Vec::new(), BTreeMap::new());
+        let mut todo = vec![(fs.root(), Vec::new())];
+        let mut seen = std::collections::HashSet::new();
+        while let Some((ino, above)) = todo.pop() {
+            if !seen.insert(ino) || dirs.len() == LOOKED_AT {
+                continue;
+            }
+            let above = [above, vec![ino.0]].concat();
+            let mut children = Vec::new();
+            let listed = fs.readdir(ino, 0, &mut |entry| {
+                children.push(entry.ino);
+                ControlFlow::Continue(())
+            });
+            for child in &children {
+                match fs.stat(*child).map(|stat| (stat.kind, stat.size)) {
+                    Ok((FileType::Dir, _)) => todo.push((*child, above.clone())),
+                    Ok((FileType::File, size)) if size <= DUMPED && files.len() < LOOKED_AT => {
+                        files.insert(*child, [above.clone(), vec![child.0]].concat());
+                    }
+                    _ => {}
+                }
+            }
+            dirs.push((above, children, listed.is_ok()));
+        }
+        std::fs::create_dir(dir.path().join("out")).unwrap();
+        let commands: Vec<String> = dirs
+            .iter()
+            .map(|(above, ..)| format!("ls -p <{}>", above.last().unwrap()))
+            .chain(files.keys().map(|ino| format!("dump <{ino}> out/{ino}")))
+            .collect();
+        let judged = Judged::new(dir.path(), &disk, &commands);
+        if judged.answers.len() != commands.len() {
+            // `debugfs` would not open it.
+            continue;
+        }
+        for ((above, children, is_whole), answer) in dirs.iter().zip(&judged.answers) {
+            for line in answer.lines() {
+                // "/inode/mode/uid/gid/name/size/"
+                let fields: Vec<&str> = line.split('/').collect();
+                let Some(ino) = fields.get(1).and_then(|ino| ino.parse::<u64>().ok()) else { continue };
+                if fields.len() < 7 || ino == 0 || matches!(fields[5], "." | "..") {
+                    continue;
+                }
+                let is_sound = judged.is_sound(&[above.as_slice(), &[ino]].concat());
+                if children.contains(&Ino(ino)) {
+                    names += 1;
+                } else if (is_sound || (*is_whole && judged.ran)) && !short.starts_with(LISTED_PAST_THE_END) {
+                    wrong.push(format!("{short}: inode {ino} in {above:?} is not listed"));
+                }
+            }
+        }
+        for ((ino, above), answer) in files.iter().zip(judged.answers.iter().skip(dirs.len())) {
+            let size = fs.stat(*ino).unwrap().size;
+            let mut bytes = vec![0; size as usize];
+            let ours = fs.read_at(*ino, &mut bytes, 0);
+            let is_sound = judged.is_sound(above);
+            let theirs = std::fs::read(dir.path().join(format!("out/{ino}")));
+            // Of a file inside its inode it writes all sixty bytes, however short the file is.
+            let cut = |theirs: Vec<u8>| {
+                let keep = if theirs.len() == 60 { theirs.len().min(size as usize) } else { theirs.len() };
+                theirs[..keep].to_vec()
+            };
+            let Some(theirs) = theirs.ok().map(cut).filter(|_| answer.trim().is_empty()) else {
+                refused += 1;
+                continue;
+            };
+            match ours {
+                Ok(_) if bytes == theirs && is_sound => same += 1,
+                Ok(_) if bytes == theirs => same_though_named += 1,
+                Ok(_) => wrong.push(format!(
+                    "{short}: inode {ino} reads otherwise, {size} bytes, {} theirs, sound: {is_sound}",
+                    theirs.len()
+                )),
+                Err(error) if is_sound => wrong.push(format!("{short}: inode {ino}: {error}")),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    println!(
+        "{images} images: {names} names, {same} files without a complaint and {same_though_named} with one read the same, {refused} are refused"
+    );
+    assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+    assert!(images > 180 && same > 500, "{images} {same}");
+}

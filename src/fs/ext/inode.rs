@@ -267,7 +267,8 @@ impl Ext {
             );
         }
         let inode = self.inode(ino.0)?;
-        if inode.has(flag::EA_INODE) && self.sb.features.has(Set::EA_INODE) {
+        // Values are files; on a directory the flag means nothing, and e2fsck takes it away.
+        if inode.has(flag::EA_INODE) && inode.kind != FileType::Dir && self.sb.features.has(Set::EA_INODE) {
             return Err(
                 Error::corrupt(inode.at()).because("holds an attribute's value; no directory may name it")
             );

@@ -13,8 +13,9 @@
 //! straight from the volume, one read for each run of blocks.
 
 use super::meta::Meta;
+use super::overlay::Overlay;
 use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Journal, Stat, State, Xattr};
-use crate::block::{self, BlockSource, Probe, Run};
+use crate::block::{self, Below, BlockSource, Probe, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::uuid;
@@ -79,6 +80,8 @@ pub struct Ext {
     /// Metadata whose checksum is right.
     passed: Passed,
     damaged: Mutex<Damaged>,
+    /// The volume with the journal's blocks over it, if they were played back.
+    overlay: Option<Arc<Overlay>>,
     /// What fast commits changed.
     patches: Patches,
     /// Was it in use when the image was taken?
@@ -127,12 +130,14 @@ impl Ext {
         };
         ext.is_dirty = true;
         // The journal may hold a newer superblock.
-        let volume: Arc<dyn BlockSource> = Arc::new(overlay);
+        let overlay = Arc::new(overlay);
+        let volume: Arc<dyn BlockSource> = Arc::<Overlay>::clone(&overlay);
         let newer = if is_copy { Ok(ext.sb.clone()) } else { backup::load(&*volume, superblock::OFFSET) };
         match newer {
             Ok(sb) => {
                 let before = std::mem::take(&mut ext.notes);
                 ext = Self::new(sb, volume);
+                ext.overlay = Some(overlay);
                 ext.is_dirty = true;
                 let failed = fast.apply(&mut ext, cx.budget);
                 ext.notes.extend(before.into_iter().chain(notes).chain(failed));
@@ -149,6 +154,7 @@ impl Ext {
             meta: Meta::new(volume),
             passed: Passed::new(),
             damaged: Mutex::default(),
+            overlay: None,
             patches: Patches::default(),
             is_dirty: false,
             notes: Vec::new(),
@@ -182,6 +188,20 @@ impl Ext {
             offset = offset.saturating_add(len);
         }
         Ok(())
+    }
+
+    /// The run of bytes that lie at this byte of the volume, or in the journal instead.
+    fn stored(&self, offset: u64, len: u64) -> Result<Run> {
+        let file = 0;
+        let Some(overlay) = &self.overlay else {
+            return Ok(Run { len, place: block::Place::Stored { file, offset } });
+        };
+        let step = overlay.step(offset)?;
+        let len = len.min(step.len);
+        match step.below {
+            Below::Stored(_, offset) => Ok(Run { len, place: block::Place::Stored { file, offset } }),
+            _ => Err(Error::unsupported("the place of bytes that are only in memory")),
+        }
     }
 
     /// A byte of a file as its block and the byte in that block.
@@ -356,17 +376,19 @@ impl FileSystem for Ext {
                 let skip = offset.saturating_sub(wide(BLOCK_BYTES));
                 (wide(rest.len).saturating_sub(skip), wide(rest.at).saturating_add(skip))
             };
-            let place = block::Place::Stored { file: 0, offset: inode.byte.saturating_add(at) };
-            return Ok(Run { len: len.min(left).max(1), place });
+            if self.patches.raw(inode.ino).is_some() {
+                return Err(Error::unsupported(
+                    "the place of a file inside its inode, as a fast commit left it",
+                ));
+            }
+            return self.stored(inode.byte.saturating_add(at), len.min(left).max(1));
         }
         let size = self.sb.block_size;
         let (logical, skip) = self.split(offset);
         let stretch = self.map(&inode, logical, left.div_ceil(size).min(MAX_RUN_BLOCKS))?;
         let len = stretch.blocks.saturating_mul(size).saturating_sub(skip).min(left);
         let place = match stretch.place {
-            Place::At(block) => {
-                block::Place::Stored { file: 0, offset: block.saturating_mul(size).saturating_add(skip) }
-            }
+            Place::At(block) => return self.stored(block.saturating_mul(size).saturating_add(skip), len),
             Place::Unwritten => block::Place::Zero,
             Place::Hole => block::Place::Hole,
         };
