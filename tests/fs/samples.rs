@@ -285,7 +285,7 @@ const LISTED_PAST_THE_END: &str = "f_holedir4/";
 impl Judged {
     fn new(dir: &Path, disk: &Path, commands: &[String]) -> Self {
         let fsck = std::process::Command::new("timeout")
-            .args(["20", "e2fsck", "-fn", disk.to_str().unwrap()])
+            .args(["4", "e2fsck", "-fn", disk.to_str().unwrap()])
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&fsck.stdout).into_owned();
