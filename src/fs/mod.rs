@@ -427,7 +427,12 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
     let probe = bytes.view();
     Ok(match FILESYSTEMS.iter().find(|kind| (kind.claims)(&probe)) {
         Some(kind) => Seen::Kind(kind, kind.set.and_then(|set| set(&probe))),
-        None => Seen::Other(known(&probe).map_or(Content::Unknown, Content::Known)),
+        None => match known(&probe) {
+            Some(name) => Seen::Other(Content::Known(name)),
+            // Only where nothing else stands: what was made over an old ext may have left much of it.
+            None if ext::has_lost_its_superblock(&probe) => Seen::Kind(&ext::KIND, None),
+            None => Seen::Other(Content::Unknown),
+        },
     })
 }
 

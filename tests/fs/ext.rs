@@ -387,13 +387,16 @@ fn damaged_group_descriptors_are_read_from_their_backups() {
 
 #[test]
 fn what_only_looks_like_a_damaged_ext_is_not_taken_for_one() {
-    requires!("mke2fs");
+    requires!("mke2fs", "mkswap");
     let dir = common::tempdir();
     let disk = dir.path().join("disk");
     common::sh(&format!("truncate -s 300M {0}; mke2fs -q -F -t ext4 -b 4096 {0}", disk.display()));
     write_at(&disk, 1024, &[0; 1024]);
     write_at(&disk, 4096, &[0x55; 4096]);
     assert!(matches!(look(&file(&disk)), Ok(Content::Unknown)));
+    // Swap space made over an ext4, of which all but the first page is left.
+    common::sh(&format!("mke2fs -q -F -t ext4 -b 4096 {0}; mkswap -q {0} 2>/dev/null", disk.display()));
+    assert!(matches!(look(&file(&disk)), Ok(Content::Known("swap"))));
     // Descriptors alone: there is no backup to read.
     common::sh(&format!("rm {0}; truncate -s 300M {0}; mke2fs -q -F -t ext4 -b 4096 {0}", disk.display()));
     write_at(&disk, 1024, &[0; 1024]);

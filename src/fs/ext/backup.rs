@@ -81,9 +81,9 @@ fn find(volume: &dyn BlockSource) -> Option<(Superblock, u64)> {
     None
 }
 
-/// Does a volume whose superblock has gone look like one of ours? Where the descriptors of its first groups would be, do
+/// Does a volume without any signature look like one of ours whose superblock has gone? Where the descriptors of its first groups would be, do
 /// at least three of them follow each other as `mke2fs` lays groups out?
-pub(super) fn is_likely(probe: &Probe<'_>) -> bool {
+pub(in crate::fs) fn has_lost_its_superblock(probe: &Probe<'_>) -> bool {
     [(2048, 1024), (2048, 2048), (4096, 4096)].into_iter().any(|(table, block): (usize, u64)| {
         [32, 64].into_iter().any(|size| {
             let word = |group: usize, at: usize| {

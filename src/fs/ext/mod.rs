@@ -32,6 +32,8 @@ use std::sync::{Arc, Mutex};
 use sums::Passed;
 use superblock::Superblock;
 
+pub(super) use backup::has_lost_its_superblock;
+
 mod backup;
 mod dir;
 mod extent;
@@ -63,8 +65,7 @@ const MAX_LINK: u64 = 64 << 10;
 fn claims(probe: &Probe<'_>) -> bool {
     // Two bytes of magic are few; the block size beside them is out of bounds in most things that are not ext.
     let block_size = probe.bytes::<4>(0x418).map(u32::from_le_bytes);
-    let is_ours = probe.has(0x438, &superblock::MAGIC) && block_size.is_some_and(|log| log <= 6);
-    is_ours || backup::is_likely(probe)
+    probe.has(0x438, &superblock::MAGIC) && block_size.is_some_and(|log| log <= 6)
 }
 
 fn open(devices: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Arc<dyn FileSystem>> {
