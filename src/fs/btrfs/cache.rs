@@ -5,7 +5,7 @@ use super::chunk::{Chunks, STRIPE_LEN};
 use super::device::Devices;
 use super::node::{Bytes, Node, fault, missed};
 use super::sum::Sum;
-use crate::error::Result;
+use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use lru::LruCache;
 use std::fmt;
@@ -68,6 +68,10 @@ impl Nodes {
             && node.generation() == generation
         {
             return Ok(node);
+        }
+        if place.len < size {
+            let at = At::new("btrfs", "logical address").byte(at);
+            return Err(Error::corrupt(at).because("a node that goes past the end of its chunk or stripe"));
         }
         let key = (at, narrow(size));
         let piece = match self.kept(key) {

@@ -156,33 +156,39 @@ impl Devices {
                 });
                 continue;
             }
-            // Some of it may be wrong: piece by piece from the ways that are left.
-            let mut from = 0_usize;
-            let mut is_whole = true;
-            while let Some((start, len, why)) = check(wide(from), buf.get(from..).unwrap_or_default()) {
-                let start = from.saturating_add(start);
-                let piece = buf.get_mut(start..start.saturating_add(len)).unwrap_or_default();
-                let skip = wide(start);
-                let mut others = ways.iter().enumerate().filter(|(other, _)| *other != n);
-                let mended = others
-                    .any(|(_, way)| self.take(way, skip, piece).is_ok() && check(skip, piece).is_none());
-                if !mended {
-                    let where_ = At::new("btrfs", "logical address").byte(at.saturating_add(skip));
-                    let why = if ways.len() == 1 { why } else { format!("{why}, on every copy") };
-                    last = Some(Error::corrupt(where_).because(why));
-                    is_whole = false;
-                    break;
-                }
-                from = start.saturating_add(len.max(narrow(step.into())));
-            }
-            if is_whole {
-                return Ok(());
-            }
-            break;
+            return self.mend(&ways, n, at, buf, step, check);
         }
         Err(last
             .or_else(|| missing.map(|stripe| self.gone(stripe.device).at(address())))
             .unwrap_or_else(|| Error::corrupt(address()).because("has no place on any device")))
+    }
+
+    /// Takes what is wrong in bytes that were read in way `used` from the other ways, piece by piece.
+    fn mend(
+        &self,
+        ways: &[Way<'_>],
+        used: usize,
+        at: u64,
+        buf: &mut [u8],
+        step: u32,
+        check: &dyn Fn(u64, &[u8]) -> Option<Fault>,
+    ) -> Result<()> {
+        let mut from = 0_usize;
+        while let Some((start, len, why)) =
+            buf.get(from..).filter(|rest| !rest.is_empty()).and_then(|rest| check(wide(from), rest))
+        {
+            let start = from.saturating_add(start);
+            let piece = buf.get_mut(start..start.saturating_add(len)).unwrap_or_default();
+            let skip = wide(start);
+            let mut others = ways.iter().enumerate().filter(|(n, _)| *n != used);
+            if !others.any(|(_, way)| self.take(way, skip, piece).is_ok() && check(skip, piece).is_none()) {
+                let why = if ways.len() == 1 { why } else { format!("{why}, on every copy") };
+                let place = At::new("btrfs", "logical address").byte(at.saturating_add(skip));
+                return Err(Error::corrupt(place).because(why));
+            }
+            from = start.saturating_add(len.max(narrow(step.into())));
+        }
+        Ok(())
     }
 
     fn take(&self, way: &Way<'_>, skip: u64, buf: &mut [u8]) -> Result<()> {

@@ -68,7 +68,11 @@ pub(super) enum Trouble {
 }
 
 impl Extent {
-    pub(super) fn parse(item: &Item) -> Result<Self, Trouble> {
+    /// Decodes an item, in a file system with blocks of `sector` bytes.
+    ///
+    /// # Errors
+    /// Why it cannot be taken. What is not made of whole blocks is not: the kernel does not take it either.
+    pub(super) fn parse(item: &Item, sector: u32) -> Result<Self, Trouble> {
         let data = &item.data;
         let damaged = |why: &str| Trouble::Damaged(why.to_owned());
         let field = |at| get_le64(data, at).ok_or_else(|| damaged("an extent's item is too short"));
@@ -87,6 +91,7 @@ impl Extent {
         let kind = data.get(20).copied().ok_or_else(|| damaged("an extent's item is too short"))?;
         let start = item.key.offset;
         let body = match kind {
+            0 if start != 0 => return Err(damaged("inline bytes that are not the file's first")),
             0 => {
                 let len = wide(data.len().saturating_sub(INLINE_AT));
                 if packing.is_none() && len != unpacked {
@@ -104,6 +109,9 @@ impl Extent {
                     return Err(Trouble::Damaged(format!(
                         "{len} bytes from byte {skip} of an extent of {whole}"
                     )));
+                }
+                if [start, at, stored, skip, len].iter().any(|n| !n.is_multiple_of(sector.into())) {
+                    return Err(damaged("an extent that is not made of whole blocks"));
                 }
                 if at.checked_add(stored).is_none() {
                     return Err(damaged("an extent past the end of all addresses"));
@@ -148,7 +156,7 @@ impl Pool {
     pub(super) fn extent_at(&self, tree: &Tree, inode: &Inode, offset: u64) -> Result<Found> {
         let number = inode.number;
         let decode = |item: &Item| {
-            Extent::parse(item).map_err(|trouble| match trouble {
+            Extent::parse(item, self.sb.sector).map_err(|trouble| match trouble {
                 Trouble::Damaged(why) => {
                     Error::corrupt(inode::at(number)).because(format!("at byte {}: {why}", item.key.offset))
                 }

@@ -484,7 +484,8 @@ impl Replay<'_> {
     /// An extent of a file.
     fn extent(&mut self, item: &Item) -> Result<()> {
         let number = item.key.object;
-        let new = Extent::parse(item).map_err(|trouble| self.bad(number, &format!("{trouble:?}")))?;
+        let new = Extent::parse(item, self.pool.sb.sector)
+            .map_err(|trouble| self.bad(number, &format!("{trouble:?}")))?;
         let sector = u64::from(self.pool.sb.sector);
         let is_inline = matches!(new.body, Body::Inline { .. });
         let is_hole = matches!(new.body, Body::Real { at: 0, .. });
@@ -510,7 +511,8 @@ impl Replay<'_> {
             if item.key.offset >= end {
                 break;
             }
-            let old = Extent::parse(&item).map_err(|trouble| self.bad(number, &format!("{trouble:?}")))?;
+            let old = Extent::parse(&item, self.pool.sb.sector)
+                .map_err(|trouble| self.bad(number, &format!("{trouble:?}")))?;
             let old_end = old.end();
             if old_end <= start {
                 continue;
