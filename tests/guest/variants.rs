@@ -239,6 +239,25 @@ fn logical_volumes_beside_a_boot_partition() {
 }
 
 #[test]
+fn xfs_with_boot_and_an_esp() {
+    requires!("root", "fuse", "loop", "sgdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mcopy");
+    let _turn = TURN.lock();
+    let variant = Variant::make("xfs");
+    let info = info(&variant.disk);
+    assert_eq!(mounts(&info), "/ p3\n/boot p2\n/boot/efi p1");
+    let warnings = "[\"/etc/fstab line 6: /data is UUID=dddddddd-dddd-4ddd-8ddd-dddddddddddd: no such device in this image \
+                    (not needed at boot)\"]";
+    assert_eq!(info["warnings"].to_string(), warnings);
+    is_the_kernels(&variant, Some("boot/efi"));
+    // This host's kernel may know no vfat; what was written into it is known.
+    let list = "find . -type f -printf '%p ' -exec sh -c 'sha256sum < \"$1\"' - '{}' ';' | sort";
+    let written = sh(&format!("cd '{}' && {list}", variant.disk.with_extension("esp").display()));
+    let dir = common::tempdir();
+    let ours = Ours::mount(&variant.disk, &dir.path().join("ours"), &[]);
+    assert_eq!(sh(&format!("cd '{}/boot/efi' && {list}", ours.0.display())), written);
+}
+
+#[test]
 fn btrfs_with_subvolumes_a_snapshot_and_a_bind_mount() {
     requires!("root", "fuse", "loop", "sgdisk", "mkfs.btrfs");
     let _turn = TURN.lock();
