@@ -1,13 +1,13 @@
 //! UUID and label of what we recognise but do not read: enough to know a device that a guest names in its `fstab`.
 
 use crate::block::{Probe, ProbeBytes};
-use crate::ondisk::{get_le32, get_le64, utf16, uuid};
+use crate::ondisk::{get_le64, utf16, uuid};
 use crate::text::Text;
 
 /// What a superblock says of itself, as `blkid` spells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Its UUID; an exFAT's volume number (`ABCD-1234`), an NTFS's serial number.
+    /// Its UUID; an NTFS's serial number.
     pub uuid: Option<String>,
     /// Its label.
     pub label: Text,
@@ -36,17 +36,10 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
         }
         // NTFS boot sector: serial number at 72.
         "ntfs" => (get_le64(probe.head, 72).map(|serial| format!("{serial:016X}")), Text::default()),
-        // exFAT specification, "Volume Serial Number", at 100.
-        "exfat" => (get_le32(probe.head, 100).map(fat_number), Text::default()),
         _ => (None, Text::default()),
     };
     let is_blank = kind.is_empty() && probe.head.iter().chain(probe.tail).all(|byte| *byte == 0);
     Identity { uuid: uuid.filter(|uuid| !uuid.is_empty()), label, is_blank }
-}
-
-fn fat_number(number: u32) -> String {
-    let [high @ .., c, d] = number.to_be_bytes();
-    format!("{:04X}-{:04X}", u16::from_be_bytes(high), u16::from_be_bytes([c, d]))
 }
 
 /// Bytes up to the first NUL, without white space at the end.

@@ -25,6 +25,7 @@ registry! {
     pub mod btrfs => KIND;
     pub mod erofs => KIND;
     pub mod ext => KIND;
+    pub mod exfat => KIND;
     pub mod fat => KIND;
     pub mod iso9660 => KIND;
     pub mod squashfs => KIND;
@@ -440,7 +441,6 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
 const KNOWN: &[(usize, &[u8], &str)] = &[
     (3, b"NTFS    ", "ntfs"),
     (3, b"-FVE-FS-", "BitLocker"),
-    (3, b"EXFAT   ", "exfat"),
     (0, b"LUKS\xba\xbe", "crypto_LUKS"),
     (512, b"LABELONE", "LVM2_member"),
     (4086, b"SWAPSPACE2", "swap"),
