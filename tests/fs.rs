@@ -355,6 +355,7 @@ fn samples_are_what_blkid_said(prefix: &str) -> usize {
         samples::unwrap(Path::new(sample), &disk);
         let fs = open(&file(&disk)).unwrap_or_else(|error| panic!("{sample}: {error:?}"));
         same_as_blkid(&fs, &std::fs::read_to_string(said).unwrap(), sample);
+        entries(&fs, fs.root()).unwrap_or_else(|error| panic!("{sample}: {error:?}"));
     }
     list.lines().count()
 }

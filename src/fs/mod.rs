@@ -27,6 +27,8 @@ registry! {
     pub mod ext => KIND;
     pub mod exfat => KIND;
     pub mod fat => KIND;
+    // Discs of both kinds are read by the fuller half.
+    pub mod udf => KIND;
     pub mod iso9660 => KIND;
     pub mod squashfs => KIND;
     pub mod xfs => KIND;
