@@ -447,7 +447,6 @@ const KNOWN: &[(usize, &[u8], &str)] = &[
     (512, b"LABELONE", "LVM2_member"),
     (4086, b"SWAPSPACE2", "swap"),
     (4086, b"SWAP-SPACE", "swap"),
-    (0x8001, b"CD001", "iso9660"),
     (0, b"hsqs", "squashfs"),
     (1024, b"\xe2\xe1\xf5\xe0", "erofs"),
     (1024, b"\x10\x20\xf5\xf2", "f2fs"),
