@@ -4,9 +4,10 @@
 //! default one; its snapshots look like systems too, but are earlier states of one. ostree keeps several deployments.
 
 use super::fstab::{Wanted, subvolume};
+use super::names::Found;
 use super::ostree::{self, Deployment, Entries};
 use super::role::{self, Purpose, Role};
-use super::spec::{Found, Spec};
+use super::spec::Spec;
 use super::{Device, Guest};
 use crate::error::Result;
 use crate::fs::tree::{Part, Tree};

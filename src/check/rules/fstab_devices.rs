@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guest::spec::Found;
+use crate::guest::names::Found;
 use crate::text::escape;
 
 pub(in crate::check) struct FstabDevices;

@@ -2,7 +2,8 @@
 
 use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guest::spec::{Found, Spec};
+use crate::guest::names::Found;
+use crate::guest::spec::Spec;
 use crate::text::escape;
 
 pub(in crate::check) struct RootArgument;
