@@ -430,3 +430,27 @@ fn damaged_ext_samples_read_as_debugfs_reads_them() {
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
     assert!(images > 180 && same > 500, "{images} {same}");
 }
+
+/// Whatever opens is what `blkid` takes it for: nothing is claimed by a reader of something else.
+#[test]
+fn no_sample_is_taken_for_something_else() {
+    requires!("corpus", "xz", "gzip", "zstd", "bzip2");
+    let corpus = common::corpus().unwrap().join("fs");
+    let list = common::sh(&format!("ls {0}/util-linux/*.blkid {0}/dfvfs/*.raw.blkid", corpus.display()));
+    let (mut opened, mut wrong) = (0, Vec::new());
+    for said in list.lines() {
+        let sample = said.strip_suffix(".blkid").unwrap();
+        let said = std::fs::read_to_string(said).unwrap();
+        let kind = said.lines().find_map(|line| line.strip_prefix("TYPE=")).unwrap_or("nothing").to_owned();
+        let dir = common::tempdir();
+        let disk = dir.path().join("disk");
+        unwrap(Path::new(sample), &disk);
+        if let Ok(Content::Files(fs)) = look(&file(&disk)) {
+            opened += 1;
+            if fs.facts().kind != kind {
+                wrong.push(format!("{sample}: {}, blkid says {kind}", fs.facts().kind));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && opened >= 60, "{opened}\n{}", wrong.join("\n"));
+}
