@@ -474,6 +474,20 @@ fn wrong_checksums_are_refused_where_they_are() {
                 ControlFlow::Continue(())
             });
             assert!(listed.is_err() && names > all / 2 && names < all, "{names} of {all}");
+            // Page by page, too, it does not end as if nothing were missing.
+            let (mut from, mut paged) = (0, 0);
+            let error = loop {
+                let mut page = 0;
+                let listed = fs.readdir(ino(&fs, b"many"), from, &mut |entry| {
+                    (from, page) = (entry.next, page + 1);
+                    if page == 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                paged += page;
+                if page < 20 {
+                    break listed.expect_err("the end of a damaged directory");
+                }
+            };
+            assert!(paged == names && error.to_string().contains("checksum"), "{paged} of {names}: {error}");
         }
         write_at(&disk, byte, &before);
     }

@@ -12,11 +12,13 @@ use super::inode::{Inode, flag};
 use super::map::Place;
 use super::patch::{ADDED, Names};
 use crate::budget::{Budget, Limits};
-use crate::error::{At, Error, Result};
+use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::{DirEntry, FileType, Ino};
 use crate::num::wide;
 use crate::ondisk::{get_le16, get_le32};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Inode, record length, name length, type: the part of a record in front of the name, in bytes.
 const HEAD: usize = 8;
@@ -115,6 +117,16 @@ const fn file_type(kind: u8) -> Option<FileType> {
     })
 }
 
+/// Directories with a damaged block that are remembered. Where there are more, a listing ends at the damage.
+const MAX_BROKEN: usize = 1024;
+
+/// Directories with a damaged block, and what is wrong with it.
+pub(super) type Broken = BTreeMap<u64, Error>;
+
+fn lock(broken: &Mutex<Broken>) -> MutexGuard<'_, Broken> {
+    broken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a listing does with each record, and where in the directory it stands.
 type Sink<'a> = dyn FnMut(Record<'_>, u64) -> ControlFlow<()> + 'a;
 
@@ -173,9 +185,8 @@ impl Ext {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => return Ok(()),
                     // The names in the other blocks are as good as before.
-                    Err(error) => {
-                        damage.get_or_insert(error);
-                    }
+                    Err(error) if self.remember(inode.ino, &error) => drop(damage.get_or_insert(error)),
+                    Err(error) => return Err(error),
                 }
             }
             logical = logical.saturating_add(stretch.blocks);
@@ -249,15 +260,30 @@ impl Ext {
             });
             damage = listed.err();
         }
+        // Whoever lists page by page met the damage on an earlier page, and hears of it at the end.
+        let damage = damage.or_else(|| lock(&self.broken).get(&inode.ino).cloned().filter(|_| from > 0));
         for (added, next) in changes.iter().flat_map(|changes| changes.added(from)) {
             let name = self.shown_name(&inode, &added.name);
-            if is_done
-                || sink(DirEntry { ino: Ino(added.ino), kind: added.kind, name: &name, next }).is_break()
-            {
+            is_done = is_done
+                || sink(DirEntry { ino: Ino(added.ino), kind: added.kind, name: &name, next }).is_break();
+            if is_done {
                 break;
             }
         }
-        damage.map_or(Ok(()), Err)
+        damage.filter(|_| !is_done).map_or(Ok(()), Err)
+    }
+
+    /// Remembers that a directory has a damaged block. Not so, if too many have, or if it may be read the next time.
+    fn remember(&self, ino: u64, error: &Error) -> bool {
+        if error.kind() != ErrorKind::Corrupt {
+            return false;
+        }
+        let mut broken = lock(&self.broken);
+        if broken.len() >= MAX_BROKEN && !broken.contains_key(&ino) {
+            return false;
+        }
+        broken.entry(ino).or_insert_with(|| error.clone());
+        true
     }
 
     /// Looks a name up for [`crate::fs::FileSystem::lookup`]: by the directory's index if it has a sound one, else by

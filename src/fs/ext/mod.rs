@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::uuid;
 use crate::text::Text;
+use dir::Broken;
 use features::{Features, Set};
 use group::Damaged;
 use inode::{BLOCK_AT, BLOCK_BYTES, Inode, flag};
@@ -81,6 +82,7 @@ pub struct Ext {
     /// Metadata whose checksum is right.
     passed: Passed,
     damaged: Mutex<Damaged>,
+    broken: Mutex<Broken>,
     /// The volume with the journal's blocks over it, if they were played back.
     overlay: Option<Arc<Overlay>>,
     /// What fast commits changed.
@@ -155,6 +157,7 @@ impl Ext {
             meta: Meta::new(volume),
             passed: Passed::new(),
             damaged: Mutex::default(),
+            broken: Mutex::default(),
             overlay: None,
             patches: Patches::default(),
             is_dirty: false,
