@@ -641,15 +641,17 @@ fn broken_samples_of_btrfs_progs_end_in_errors_and_soon() {
     requires!("corpus", "xz", "btrfs-image");
     let corpus = common::corpus().unwrap();
     let list = common::sh(&format!(
-        "find {0}/broken/btrfs-progs {0}/broken/btrfs-progs-fsck {0}/fs/btrfs-progs -type f ! -name '*.expect' ! -name '*.blkid' | sort",
+        "find {0}/broken/btrfs-progs {0}/broken/btrfs-progs-fsck {0}/fs/btrfs-progs -type f ! -name '*.expect' ! -name 'convert-tests*' ! -name '*metadata-uuid*' ! -name '*.tar.xz' | sort",
         corpus.display()
     ));
     let (mut walked, mut refused) = (0, Vec::new());
-    for sample in list.lines() {
+    // Those with an expectation are walked where they are compared.
+    let has_none = |sample: &&str| !Path::new(&format!("{sample}.expect")).exists();
+    for sample in list.lines().filter(has_none) {
         let dir = common::tempdir();
         let disk = dir.path().join("disk");
         common::sh(&format!(
-            "case {sample} in *.tar.xz) tar xOf {sample};; *.xz) xzcat {sample};; *) cat {sample};; esac | dd of={0} bs=64K conv=sparse status=none
+            "case {sample} in *.xz) xzcat {sample};; *) cat {sample};; esac | dd of={0} bs=64K conv=sparse status=none
              if [ \"$(head -c 8 {0} | od -An -tx1 | tr -d ' ')\" = 8b669572e2255cbd ]; then
                  timeout 20 btrfs-image -r {0} {0}.raw >/dev/null 2>&1 && mv {0}.raw {0} || true
              fi",
@@ -667,7 +669,7 @@ fn broken_samples_of_btrfs_progs_end_in_errors_and_soon() {
         assert!(start.elapsed() < Duration::from_secs(20), "{sample}");
     }
     println!("{walked} walked; refused:\n{}", refused.join("\n"));
-    assert!(walked > 50, "{walked}");
+    assert!(walked > 30, "{walked}");
 }
 
 /// Two devices each, whose file system was being given another UUID: the kernel refuses those on which that did not come
@@ -677,7 +679,7 @@ fn devices_are_paired_by_both_of_their_uuids() {
     requires!("corpus", "xz", "btrfs");
     let samples = common::corpus().unwrap().join("fs/btrfs-progs");
     let dir = common::tempdir();
-    let disks: Vec<PathBuf> = (1..=8)
+    let disks: Vec<PathBuf> = (1..=6)
         .map(|n| {
             let disk = dir.path().join(format!("disk{n}"));
             let sample = format!("misc-tests_034-metadata-uuid_disk{n}.raw.xz");
@@ -708,5 +710,40 @@ fn devices_are_paired_by_both_of_their_uuids() {
         assert_eq!(warnings.contains("change of its UUID"), dump.contains("0x1000000001"), "{n}: {warnings}");
         assert_eq!(warnings.contains("is missing"), n > 1, "{n}: {warnings}");
         entries(fs, fs.root()).unwrap();
+    }
+}
+
+/// Blocks larger than the pages of this machine, which its kernel does not mount: made with files by `mkfs.btrfs`.
+#[test]
+fn larger_blocks_hold_the_files_that_were_put_there() {
+    requires!("mkfs.btrfs");
+    for size in [16_384, 65_536] {
+        let dir = common::tempdir();
+        let (disk, tree) = (dir.path().join("disk"), dir.path().join("tree"));
+        common::sh(&format!(
+            "mkdir -p {tree}/d; cd {tree}; for n in $(seq 100); do echo $n > d/$n; done
+             head -c 3000001 /dev/urandom > big; head -c 70000 /dev/urandom > middle; ln -s big link; : > empty
+             truncate -s 200M {disk}; mkfs.btrfs -q -f -s {size} -n 65536 --rootdir {tree} {disk}",
+            tree = tree.display(),
+            disk = disk.display(),
+        ));
+        let fs = open(&file(&disk)).unwrap();
+        assert_eq!(fs.facts().block_size, size);
+        let content = |listing: &Listing| -> BTreeMap<Vec<u8>, String> {
+            // Type, size and content; not what is counted in blocks.
+            let cut = |line: &String| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let size = words.iter().position(|word| *word == "size").unwrap();
+                let ino = words.iter().position(|word| *word == "ino").unwrap();
+                let len = if words[0] == "d" { "" } else { words[size + 1] };
+                format!("{} {} {len} {}", words[0], words[1], words[ino + 2..].join(" "))
+            };
+            listing.iter().map(|(path, line)| (path.clone(), cut(line))).collect()
+        };
+        let (ours, theirs) = (content(&ours(&fs)), content(&kernel(&tree)));
+        assert_eq!(ours.len(), 106);
+        for (path, line) in &theirs {
+            assert_eq!(ours.get(path), Some(line), "{}", path.escape_ascii());
+        }
     }
 }

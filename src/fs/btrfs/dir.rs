@@ -8,7 +8,8 @@
 //! btrfs on-disk format, "DIR_ITEM", "DIR_INDEX". Attributes have the same form.
 
 use super::Btrfs;
-use super::key::{Key, kind};
+use super::inode::kind_of;
+use super::key::{Key, kind, object};
 use super::tree::Tree;
 use crate::checksum::crc32c_on;
 use crate::error::{At, Error, Result};
@@ -97,6 +98,40 @@ pub(super) fn entries(data: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Str
     })
 }
 
+/// Does an item have this name?
+pub(super) fn has_name(item: &[u8], name: &[u8]) -> bool {
+    entries(item).flatten().any(|entry| entry.name == name)
+}
+
+/// The entries of an item that are to stay.
+pub(super) fn without(item: &[u8], stays: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, String> {
+    let mut left = Vec::new();
+    let mut rest = item;
+    for entry in entries(item) {
+        let entry = entry?;
+        let (now, after) = rest.split_at_checked(entry.size()).unwrap_or((rest, &[]));
+        if stays(&entry) {
+            left.extend_from_slice(now);
+        }
+        rest = after;
+    }
+    Ok(left)
+}
+
+/// The type in a directory's entry: `BTRFS_FT_*`.
+pub(super) const fn type_of(mode: u32) -> u8 {
+    match kind_of(mode) {
+        Some(FileType::File) => 1,
+        Some(FileType::Dir) => 2,
+        Some(FileType::Char) => 3,
+        Some(FileType::Block) => 4,
+        Some(FileType::Fifo) => 5,
+        Some(FileType::Socket) => 6,
+        Some(FileType::Symlink) => 7,
+        None => 0,
+    }
+}
+
 /// The hash that a name or attribute is found by.
 pub(super) fn name_hash(name: &[u8]) -> u64 {
     crc32c_on(!1, name).into()
@@ -117,12 +152,11 @@ impl Btrfs {
     /// What a name of directory `dir` leads to, as a number of ours.
     fn follow(&self, tree: &Tree, dir: u64, name: &[u8], location: Location) -> Result<Ino> {
         match location {
-            Location::Inode(number) => self.ino(tree.id, number),
+            Location::Inode(number) => self.ino(tree.id, number, false),
             Location::Subvolume(id) if self.pool.hangs(tree.id, dir, name, id)? => {
-                let root = super::key::object::FIRST_FREE;
-                self.ino(id, root)
+                self.ino(id, object::FIRST_FREE, false)
             }
-            Location::Subvolume(_) => self.empty_dir(tree.id, dir),
+            Location::Subvolume(_) => self.ino(tree.id, dir, true),
         }
     }
 

@@ -139,6 +139,12 @@ impl Extent {
     }
 }
 
+/// The item of an extent, for `len` bytes of the file that begin `skip` bytes into it.
+pub(super) fn part_of(item: &[u8], skip: u64, len: u64) -> Vec<u8> {
+    let head = item.get(..37).unwrap_or_default();
+    [head, &skip.to_le_bytes(), &len.to_le_bytes()].concat()
+}
+
 /// What lies at a byte of a file.
 #[derive(Debug)]
 pub(super) enum Found {

@@ -180,3 +180,15 @@ pub(super) fn names(mut rest: &[u8], has_dir: bool) -> impl Iterator<Item = Resu
         Some(entry.ok_or("a torn reference to its name"))
     })
 }
+
+/// The names of such an item that are to stay, as stored.
+pub(super) fn keep_refs(data: &[u8], kind: u8, stays: impl Fn(&Ref<'_>) -> bool) -> Vec<u8> {
+    let mut left = Vec::new();
+    for found in names(data, kind == kind::INODE_EXTREF).flatten().filter(|found| stays(found)) {
+        left.extend(found.dir.map_or_else(Vec::new, |dir| dir.to_le_bytes().to_vec()));
+        left.extend(found.index.to_le_bytes());
+        left.extend(u16::try_from(found.name.len()).unwrap_or(u16::MAX).to_le_bytes());
+        left.extend(found.name);
+    }
+    left
+}

@@ -11,9 +11,9 @@
 //! The order of the steps follows the kernel's `fs/btrfs/tree-log.c` (`btrfs_recover_log_trees`), on which it depends what
 //! wins. What contradicts itself ends the whole replay, as it ends the kernel's mount.
 
-use super::dir::{self, Entry, extref_hash, name_hash};
-use super::extent::{Body, Extent, REAL};
-use super::inode::{self, RawInode, Ref, kind_of};
+use super::dir::{self, extref_hash, has_name, name_hash, type_of, without};
+use super::extent::{Body, Extent, REAL, part_of};
+use super::inode::{self, RawInode, Ref, keep_refs, kind_of};
 use super::key::{Key, kind, object};
 use super::node::{Bytes, Item};
 use super::pool::Pool;
@@ -577,58 +577,7 @@ impl RawInode {
     }
 }
 
-fn has_name(item: &[u8], name: &[u8]) -> bool {
-    dir::entries(item).flatten().any(|entry| entry.name == name)
-}
-
-/// The entries of an item that are to stay.
-fn without(item: &[u8], stays: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, String> {
-    let mut left = Vec::new();
-    let mut rest = item;
-    for entry in dir::entries(item) {
-        let entry = entry?;
-        let (now, after) = rest.split_at_checked(entry.size()).unwrap_or((rest, &[]));
-        if stays(&entry) {
-            left.extend_from_slice(now);
-        }
-        rest = after;
-    }
-    Ok(left)
-}
-
 /// The names in an INODE_REF or INODE_EXTREF.
 fn refs_of(data: &[u8], kind: u8) -> impl Iterator<Item = Result<Ref<'_>, &'static str>> {
     inode::names(data, kind == kind::INODE_EXTREF)
-}
-
-/// The names of such an item that are to stay, as stored.
-fn keep_refs(data: &[u8], kind: u8, stays: impl Fn(&Ref<'_>) -> bool) -> Vec<u8> {
-    let mut left = Vec::new();
-    for found in refs_of(data, kind).flatten().filter(|found| stays(found)) {
-        left.extend(found.dir.map_or_else(Vec::new, |dir| dir.to_le_bytes().to_vec()));
-        left.extend(found.index.to_le_bytes());
-        left.extend(u16::try_from(found.name.len()).unwrap_or(u16::MAX).to_le_bytes());
-        left.extend(found.name);
-    }
-    left
-}
-
-/// The item of an extent, for `len` bytes of the file that begin `skip` bytes into it.
-fn part_of(item: &[u8], skip: u64, len: u64) -> Vec<u8> {
-    let head = item.get(..37).unwrap_or_default();
-    [head, &skip.to_le_bytes(), &len.to_le_bytes()].concat()
-}
-
-/// The type in a directory's entry: `BTRFS_FT_*`.
-const fn type_of(mode: u32) -> u8 {
-    match kind_of(mode) {
-        Some(FileType::File) => 1,
-        Some(FileType::Dir) => 2,
-        Some(FileType::Char) => 3,
-        Some(FileType::Block) => 4,
-        Some(FileType::Fifo) => 5,
-        Some(FileType::Socket) => 6,
-        Some(FileType::Symlink) => 7,
-        None => 0,
-    }
 }

@@ -53,12 +53,44 @@ pub const KIND: FsKind = FsKind { name: "btrfs", claims, set: Some(set), open };
 
 /// The longest target of a symbolic link: a page, which a link is kept inline in.
 const MAX_LINK: u64 = 4096;
-/// Bits of an [`Ino`] that say which inode of its tree it is; those above say which tree, 0 being the one shown.
-const INODE_BITS: u32 = 40;
-/// Set for the empty directory that stands for a subvolume that is not there; the bits below are its parent's.
-const EMPTY: u64 = 1 << 39;
-/// The highest number of a tree that fits.
-const MAX_TREE: u64 = (1 << (64 - INODE_BITS)) - 1;
+/// How an [`Ino`] says which inode of which tree it is; the tree that is shown is 0. Few numbers do not fit the first way,
+/// which stays below 2^48.
+///
+/// ```text
+/// bit 63: 0   tree, bits 32 to 47     empty, bit 31     inode, bits 0 to 30
+/// bit 63: 1   tree, bits 40 to 62     empty, bit 39     inode, bits 0 to 38
+/// ```
+/// `empty` stands for the directory that the kernel shows in this one, where a subvolume is not there.
+const WAYS: [Way; 2] =
+    [Way { mark: 0, tree_at: 32, tree_bits: 16 }, Way { mark: 1 << 63, tree_at: 40, tree_bits: 23 }];
+
+/// One of them.
+#[derive(Clone, Copy)]
+struct Way {
+    mark: u64,
+    tree_at: u32,
+    tree_bits: u32,
+}
+
+impl Way {
+    /// The bit that says `empty`, right below the tree.
+    const fn empty(self) -> u64 {
+        1 << self.tree_at.saturating_sub(1)
+    }
+
+    fn pack(self, tree: u64, number: u64, is_empty: bool) -> Option<Ino> {
+        let fits = tree >> self.tree_bits == 0 && number < self.empty();
+        let empty = if is_empty { self.empty() } else { 0 };
+        fits.then_some(Ino(self.mark | tree << self.tree_at | empty | number))
+    }
+
+    /// Tree, inode, and whether the empty directory in it is meant.
+    const fn unpack(self, ino: Ino) -> (u64, u64, bool) {
+        let plain = ino.0 ^ self.mark;
+        let number = plain & !(u64::MAX << self.tree_at.saturating_sub(1));
+        (plain >> self.tree_at, number, plain & self.empty() != 0)
+    }
+}
 
 fn claims(probe: &Probe<'_>) -> bool {
     let [first, ..] = superblock::PLACES;
@@ -114,32 +146,28 @@ impl Btrfs {
         Ok(Self { pool, tree })
     }
 
-    /// The number of an inode of a tree.
+    /// The number of an inode of a tree, or of the empty directory in it.
     ///
     /// # Errors
-    /// `Unsupported` for numbers that half a trillion files, or sixteen million subvolumes, do not reach.
-    fn ino(&self, tree: u64, number: u64) -> Result<Ino> {
+    /// `Unsupported` for numbers that half a trillion files, or eight million subvolumes, do not reach.
+    fn ino(&self, tree: u64, number: u64, is_empty: bool) -> Result<Ino> {
         let high = if tree == self.tree.id { 0 } else { tree };
-        if high > MAX_TREE || number >= EMPTY {
-            return Err(Error::unsupported(format!("inode {number} of tree {tree}")).at(inode::at(number)));
-        }
-        Ok(Ino(high << INODE_BITS | number))
-    }
-
-    /// The number of the empty directory in a directory of a tree.
-    fn empty_dir(&self, tree: u64, dir: u64) -> Result<Ino> {
-        self.ino(tree, dir).map(|ino| Ino(ino.0 | EMPTY))
+        WAYS.iter()
+            .find_map(|way| way.pack(high, number, is_empty))
+            .ok_or_else(|| Error::unsupported(format!("inode {number} of tree {tree}")).at(inode::at(number)))
     }
 
     fn target(&self, ino: Ino) -> Result<Target> {
-        let (high, low) = (ino.0 >> INODE_BITS, ino.0 & ((1 << INODE_BITS) - 1));
+        let [first, second] = WAYS;
+        let way = if ino.0 >> 63 == 0 { first } else { second };
+        let (high, number, is_empty) = way.unpack(ino);
         let tree = match high {
             0 => Arc::clone(&self.tree),
             id => self.pool.subvolume_tree(id)?.ok_or_else(|| {
                 Error::corrupt(At::new("btrfs", "subvolume").index(id)).because("is not there")
             })?,
         };
-        Ok(if low & EMPTY == 0 { Target::Inode(tree, low) } else { Target::EmptyIn(tree, low ^ EMPTY) })
+        Ok(if is_empty { Target::EmptyIn(tree, number) } else { Target::Inode(tree, number) })
     }
 
     /// An inode of this type, with its tree.
@@ -320,5 +348,29 @@ impl FileSystem for Btrfs {
 
     fn subvolume(&self, id: u64) -> Result<Arc<dyn FileSystem>> {
         Ok(Arc::new(Self::show(Arc::clone(&self.pool), id)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_say_which_inode_of_which_tree() {
+        let [first, second] = WAYS;
+        let most = (1 << 31) - 1;
+        for (way, tree, number, is_empty) in [
+            (first, 0, 256, false),
+            (first, 65_535, most, true),
+            (second, 65_536, 256, true),
+            (second, 0, 1 << 31, false),
+            (second, (1 << 23) - 1, (1 << 39) - 1, true),
+        ] {
+            let ino = way.pack(tree, number, is_empty).unwrap();
+            assert_eq!(way.unpack(ino), (tree, number, is_empty));
+            assert_eq!(ino.0 >> 48 == 0, way.mark == 0);
+        }
+        assert!(first.pack(65_536, 1, false).is_none() && first.pack(0, 1 << 31, false).is_none());
+        assert_eq!(first.pack(0, 256, false), Some(Ino(256)));
     }
 }
