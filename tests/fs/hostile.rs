@@ -112,7 +112,7 @@ const KINDS: &[Kind] = &[
     kind(
         "exfat",
         &["mkfs.exfat", "mount.exfat-fuse", "root", "loop", "fuse"],
-        "truncate -s 8M $DISK; mkfs.exfat -q $DISK; mkdir $DIR/mnt; \
+        "truncate -s 8M $DISK; mkfs.exfat $DISK; mkdir $DIR/mnt; \
          dev=$(losetup -f --show $DISK); mount.exfat-fuse $dev $DIR/mnt >&2; cp -r $TREE/text $TREE/many $TREE/deep $DIR/mnt; \
          umount $DIR/mnt; sleep 0.3; losetup -d $dev",
     ),
