@@ -66,7 +66,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/fs/mod.rs",
         list: "pub const FILESYSTEMS:",
         end: "\n}",
-        helpers: &["chain", "codec", "identity", "lzo", "meta", "overlay", "runs", "tree", "unicode"],
+        helpers: &["chain", "codec", "identity", "lzo", "meta", "overlay", "runs", "signature", "tree", "unicode"],
     },
     Registry {
         folder: "src/source",

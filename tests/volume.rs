@@ -9,10 +9,16 @@
 )]
 
 mod common;
+#[path = "volume/identity.rs"]
+mod identity;
 #[path = "volume/lvm2.rs"]
 mod lvm2;
 #[path = "volume/md.rs"]
 mod md;
+#[path = "volume/slices.rs"]
+mod slices;
+#[path = "volume/towers.rs"]
+mod towers;
 
 use imgmount::block::BlockSource;
 use imgmount::budget::{Budget, Limits};
@@ -380,6 +386,7 @@ const BETTER: &[(&str, &str)] = &[
     ),
     ("ts_blkid_images-pt_sgi.img.xz", "an SGI label, not read"),
     ("ts_blkid_images-pt_sun.img.xz", "a Sun label, not read"),
+    ("pt_dos+bsd.img.xz", "the slices of its BSD label, which sfdisk -J leaves out"),
     ("dfvfs/hfsplus_zlib.dmg", "an Apple disk image: a container format, not a raw disk"),
 ];
 

@@ -16,6 +16,7 @@ mod lzo;
 mod meta;
 mod overlay;
 mod runs;
+mod signature;
 pub mod tree;
 mod unicode;
 
@@ -428,14 +429,21 @@ pub fn detect_all<'a>(
 fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
     let bytes = ProbeBytes::read(&**volume, "")?;
     let probe = bytes.view();
+    if let Some(name) = signature::find_first(&probe) {
+        return Ok(Seen::Other(Content::Known(name)));
+    }
     Ok(match FILESYSTEMS.iter().find(|kind| (kind.claims)(&probe)) {
         Some(kind) => Seen::Kind(kind, kind.set.and_then(|set| set(&probe))),
-        None => match known(&probe) {
-            Some(name) => Seen::Other(Content::Known(name)),
-            // Only where nothing else stands: what was made over an old ext may have left much of it.
-            None if ext::has_lost_its_superblock(&probe) => Seen::Kind(&ext::KIND, None),
-            None => Seen::Other(Content::Unknown),
-        },
+        None => {
+            let name = known(&probe).or_else(|| signature::find(&probe));
+            let name = name.map_or_else(|| signature::find_far(&**volume), |name| Ok(Some(name)))?;
+            match name {
+                Some(name) => Seen::Other(Content::Known(name)),
+                // Only where nothing else stands: what was made over an old ext may have left much of it.
+                None if ext::has_lost_its_superblock(&probe) => Seen::Kind(&ext::KIND, None),
+                None => Seen::Other(Content::Unknown),
+            }
+        }
     })
 }
 
@@ -444,7 +452,16 @@ const KNOWN: &[(usize, &[u8], &str)] = &[
     (3, b"NTFS    ", "ntfs"),
     (3, b"-FVE-FS-", "BitLocker"),
     (0, b"LUKS\xba\xbe", "crypto_LUKS"),
+    // The second copy of a LUKS2 header, whose first was overwritten.
+    (0x4000, b"SKUL\xba\xbe\0\x02", "crypto_LUKS"),
+    (0x8000, b"SKUL\xba\xbe\0\x02", "crypto_LUKS"),
+    (0x10000, b"SKUL\xba\xbe\0\x02", "crypto_LUKS"),
+    (0, b"LABELONE", "LVM2_member"),
     (512, b"LABELONE", "LVM2_member"),
+    (1024, b"LABELONE", "LVM2_member"),
+    (1536, b"LABELONE", "LVM2_member"),
+    (0, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "linux_raid_member"),
+    (4096, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "linux_raid_member"),
     (4086, b"SWAPSPACE2", "swap"),
     (4086, b"SWAP-SPACE", "swap"),
     (0, b"hsqs", "squashfs"),

@@ -104,6 +104,10 @@ impl<'a> Search<'a> {
             self.seen.push(volume);
             return;
         }
+        if volume.claimed_by.is_some() {
+            self.seen.push(volume);
+            return;
+        }
         match claimant(&volume, &self.cx) {
             Ok(Some(manager)) => match manager.makes {
                 Makes::OfMany(_) => self.aside.push((manager, self.seen.len())),
@@ -114,6 +118,16 @@ impl<'a> Search<'a> {
             },
             Ok(None) => {}
             Err(error) => self.warn(&volume, format!("{}: {}", volume.id, error.chain())),
+        }
+        if volume.is_disk()
+            && volume.claimed_by.is_some()
+            && let Some(maker) = foreign_array(&*volume.source)
+        {
+            let line = format!(
+                "{}: a member of an array by {maker}, which is not put together: what is shown is this member alone",
+                volume.id
+            );
+            self.warn(&volume, line);
         }
         if volume.is_disk()
             && let Some(found) = self.disk(&volume)
@@ -238,4 +252,16 @@ fn claimant(volume: &Volume, cx: &VolCx<'_>) -> Result<Option<&'static Manager>>
 fn first_code(disk: &dyn BlockSource) -> &'static str {
     let mut code = [0; 440];
     if disk.read_at(&mut code, 0).is_ok() { mbr::boot_code(&code) } else { "none" }
+}
+
+/// Whose array the disk is a member of, by metadata at its end that we do not read.
+fn foreign_array(disk: &dyn BlockSource) -> Option<&'static str> {
+    let mut tail = [0; 1024];
+    disk.read_at(&mut tail, disk.len().checked_sub(1024)?).ok()?;
+    if tail.starts_with(b"Intel Raid ISM Cfg Sig. ") {
+        return Some("Intel Matrix Storage (isw_raid_member)");
+    }
+    // Common RAID Disk Data Format Specification 2.0, "Anchor DDF Header".
+    let is_ddf = tail.get(512..).is_some_and(|anchor| anchor.starts_with(b"\xde\x11\xde\x11"));
+    is_ddf.then_some("a DDF controller (ddf_raid_member)")
 }

@@ -25,7 +25,7 @@ pub const MANAGER: Manager =
 /// An MBR counts in sectors of 512 bytes: the image does not say what the disk it came from had.
 const SECTOR: u64 = 512;
 /// Numbers end at 255, as in the kernel (`DISK_MAX_PARTS`).
-const MAX_NUMBER: u32 = 255;
+pub(super) const MAX_NUMBER: u32 = 255;
 /// Links followed without finding a partition, as in the kernel.
 const MAX_EMPTY_LINKS: u32 = 100;
 /// The entry of a protective MBR, UEFI specification 2.10, table 5-4.
@@ -176,6 +176,16 @@ fn assemble(disk: &Volume, cx: &VolCx<'_>) -> Result<Assembly> {
     let mut next = 5;
     for entry in record.entries.iter().filter(|entry| entry.is_used() && entry.is_extended()) {
         reader.chain(entry, &mut next)?;
+    }
+    // Slices inside primary partitions take the numbers behind the logical ones, as the kernel gives them.
+    for (number, entry) in (1..).zip(&record.entries).filter(|(_, entry)| entry.is_used()) {
+        if super::slices::inside(disk, entry.kind, entry.start(), entry.size(), &mut next, &mut made)? {
+            let is_outer =
+                |volume: &&mut Volume| volume.partition.as_ref().is_some_and(|part| part.number == number);
+            if let Some(outer) = made.volumes.iter_mut().find(is_outer) {
+                outer.claimed_by = Some("slices");
+            }
+        }
     }
     if super::gpt::has_header(&*disk.source)? {
         made.warnings.push(format!(

@@ -35,6 +35,7 @@ registry! {
     pub mod luks => MANAGER;
     pub mod gpt => MANAGER;
     pub mod mbr => MANAGER;
+    pub mod slices => MANAGER;
 }
 
 /// A stretch of a disk, or something made of such stretches.
@@ -126,7 +127,7 @@ pub struct Partition {
 /// What stands at the start of a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// `mbr`, `gpt`, `none`.
+    /// `mbr`, `gpt`, `sun`, `bsd`, `none`.
     pub kind: TableKind,
     /// Bytes in a sector by which the table counts.
     pub sector_size: u32,
@@ -148,6 +149,10 @@ pub enum TableKind {
     Mbr,
     /// A GUID partition table.
     Gpt,
+    /// The label of a Sun sparc.
+    Sun,
+    /// A BSD disklabel on the whole disk.
+    Bsd,
 }
 
 impl TableKind {
@@ -158,6 +163,8 @@ impl TableKind {
             Self::None => "none",
             Self::Mbr => "mbr",
             Self::Gpt => "gpt",
+            Self::Sun => "sun",
+            Self::Bsd => "bsd",
         }
     }
 }

@@ -116,8 +116,3 @@ pub(super) fn slice(source: &Arc<dyn BlockSource>, start: u64, len: u64) -> Resu
     }
     Ok(Arc::new(crate::engine::Slice::new(Arc::clone(source), start, len)?))
 }
-
-/// A number of sectors of 512 bytes, in bytes.
-pub(super) const fn sectors(count: u64) -> u64 {
-    count.saturating_mul(512)
-}

@@ -26,6 +26,8 @@ impl Check for PartitionTable {
             TableKind::Mbr => 0x1be,
             // The header stands in the second sector.
             TableKind::Gpt => u64::from(table.sector_size),
+            TableKind::Sun => 0,
+            TableKind::Bsd => 512,
         };
         let hybrid = if table.hybrid { ", with a hybrid MBR in front" } else { "" };
         let seen = |message: String| {
