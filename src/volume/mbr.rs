@@ -151,6 +151,12 @@ fn is_boot_sector(head: &[u8]) -> bool {
     jumps && (named || parameters)
 }
 
+/// Is this a disk with partitions, by entries that nothing else would have?
+pub(super) fn has_partitions(probe: &Probe<'_>) -> bool {
+    let record = BootRecord::parse(probe.head);
+    record.is_some_and(|record| record.has_entries() && record.is_sane(probe.len))
+}
+
 fn claims(probe: &Probe<'_>) -> bool {
     let Some(record) = BootRecord::parse(probe.head) else { return false };
     if record.is_protective() || !record.has_entries() {

@@ -7,6 +7,7 @@
 //! | `vg0/root` | a logical volume |
 //! | `luks-UUID` | what a key has opened: the name of `/dev/mapper` that `systemd-cryptsetup` and installers use |
 //! | `md0/p1`, `vg0/root/p1` | a partition inside one of these |
+//! | `a`, `b` | slices of a whole disk with a BSD label, which Linux does not number |
 //!
 //! Two of one name are kept apart: the second is `vg0~2/root`. How they are found is told in [`discover()`]; nothing is
 //! activated on the host. A new manager is one file here and one line in [`MANAGERS`].

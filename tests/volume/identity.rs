@@ -16,9 +16,14 @@ type Told = (String, String, Vec<u8>);
 
 /// Where we say something else than `blkid`, and why.
 const OTHER: &[(&str, &str)] = &[
-    ("fs_udf-cd-nero-6", "ISO 9660 and UDF on one medium: the former is shown"),
-    ("fs_udf-multi-0-417-834-genisoimage", "ISO 9660 and UDF on one medium: the former is shown"),
-    ("fs_udf.img", "ISO 9660 and UDF on one medium: the former is shown"),
+    (
+        "fs_udf-multi-0-320-640-mkudffs",
+        "several sessions, of which the reader refuses the last: it is said, with the place",
+    ),
+    (
+        "ts_isosize_sample",
+        "descriptors with nothing behind them: the head of a medium that was cut off is not taken for one",
+    ),
 ];
 
 /// A value as `blkid -o export` writes it: backslashes before what a shell would take, and `M-^X` for what is not ASCII.

@@ -730,3 +730,16 @@ fn stamp(disk: &mut [u8], offset: usize, len: usize) {
     let header = sum(&disk[4100..4608]);
     disk[4096..4100].copy_from_slice(&header.to_le_bytes());
 }
+
+#[test]
+fn a_label_that_a_partitioned_disk_has_kept_is_not_followed() {
+    requires!("root", "loop", "pvcreate");
+    let (mut disks, _) = restored(1, 2, &lv("a", true, &[(1, "striped", on(0, 1))]));
+    assert_eq!(volume(&look(&disks), "vg/a").made_of, ["disk"]);
+    disks[0][446 + 4] = 0x83;
+    disks[0][446 + 8..446 + 16].copy_from_slice(&[0, 8, 0, 0, 16, 0, 0, 0]);
+    disks[0][510..512].copy_from_slice(&[0x55, 0xaa]);
+    let machine = look(&disks);
+    let ids: Vec<&str> = all(&machine).iter().map(|volume| volume.id.as_str()).collect();
+    assert_eq!(ids, ["p1"]);
+}

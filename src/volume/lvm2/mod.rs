@@ -31,8 +31,9 @@ pub const MANAGER: Manager =
 /// Types of segments whose LVs hold no data of the user's own.
 const POOLS: &[&str] = &["thin-pool", "cache-pool", "vdo-pool", "snapshot"];
 
+/// A disk with partitions is none: lvm2 leaves a label alone that a partitioned disk has kept from an earlier life.
 fn claims(probe: &Probe<'_>) -> bool {
-    label::is_there(probe)
+    label::is_there(probe) && !super::mbr::has_partitions(probe)
 }
 
 /// A PV that is there.
