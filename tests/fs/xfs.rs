@@ -1,6 +1,7 @@
 //! XFS.
 
 use super::*;
+use imgmount::checksum::crc32c;
 
 /// A file system made by `mkfs.xfs` with these arguments and filled by `tests/make/tree.py`, then by more.
 fn make(mkfs: &str, tree: &str) -> Made {
@@ -278,6 +279,18 @@ fn interrupted(mkfs: &str, seed: u64, rounds: [u32; 2], stop: &str) -> (Made, Pa
 /// The machine stops after what is in memory of the log was written, or without that, or was never stopped: copied.
 const FLUSHED: &str = "xfs_io -x -c 'shutdown -f' $A";
 const CUT: &str = "xfs_io -x -c shutdown $A";
+/// Goes on until the log's tail lies behind its head: new names in bulk, and then a bit of everything.
+const WRAPPED: &str = r#"for n in $(seq 60); do
+    (cd $A && mkdir -p churn && python3 -c '
+import os, sys
+for n in range(700):
+    os.close(os.open("churn/%s-%d" % (sys.argv[1], n), os.O_CREAT | os.O_WRONLY))
+    if n % 3: os.unlink("churn/%s-%d" % (sys.argv[1], n))
+    elif n % 2: os.rename("churn/%s-%d" % (sys.argv[1], n), "churn/now-%d" % n)
+' $n && python3 $WORK 1$n 20)
+    cp --sparse=always $DISK $IMAGE
+    LOG=$(xfs_logprint -t $IMAGE 2>/dev/null | grep 'log tail:')
+    set -- $LOG; test $5 -lt $3 && exit 0; done; exit 1"#;
 const COPIED: &str = "cp --sparse=always $DISK $IMAGE";
 
 #[track_caller]
@@ -303,3 +316,236 @@ fn a_log_is_played_back_as_the_kernel_does() {
     replays_as_the_kernel_does("-b size=1024 -n size=8192 -m rmapbt=1", 2, [100, 700], CUT);
     replays_as_the_kernel_does("-l su=64k -n size=65536 -i nrext64=1", 3, [100, 700], COPIED);
 }
+
+#[test]
+fn a_log_that_wraps_is_played_back() {
+    requires!("root", "loop", "mkfs.xfs", "xfs_db", "xfs_io", "xfs_logprint", "python3");
+    let mkfs = "--unsupported -l size=3m -b size=1024 -m reflink=0,rmapbt=0 -i sparse=0";
+    replays_as_the_kernel_does(mkfs, 10, [50, 50], WRAPPED);
+}
+
+#[test]
+fn a_walk_takes_few_reads() {
+    requires!("root", "loop", "mkfs.xfs");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    common::sh(&format!("truncate -s 400M {0}; mkfs.xfs -q {0}", disk.display()));
+    let mounted = Mounted::new(&disk, "rw");
+    common::sh(&format!(
+        "cd {}; for d in $(seq 100); do mkdir $d; (cd $d; touch $(seq -f 'a-name-%g' 200)); done; \
+         head -c 20M /dev/urandom > file",
+        mounted.at.display()
+    ));
+    drop(mounted);
+    let counting = Arc::new(Counting { volume: file(&disk), reads: AtomicU64::new(0) });
+    let volume: Arc<dyn BlockSource> = Arc::<Counting>::clone(&counting);
+    let fs = open(&volume).unwrap();
+    let opening = counting.reads.swap(0, Ordering::Relaxed);
+    assert!(opening < 40, "{opening} reads to open a file system whose log is clean");
+    let (mut todo, mut seen) = (vec![fs.root()], 0);
+    while let Some(ino) = todo.pop() {
+        seen += 1;
+        if fs.stat(ino).unwrap().kind == FileType::Dir {
+            todo.extend(entries(&fs, ino).unwrap().into_iter().map(|(_, ino, ..)| ino));
+        }
+    }
+    let walk = counting.reads.swap(0, Ordering::Relaxed);
+    assert!(seen > 20_000 && walk < 1000, "{walk} reads for {seen} files");
+    let ino = fs.lookup(fs.root(), b"file").unwrap().unwrap();
+    let (mut runs, mut at) = (0, 0);
+    while let Ok(run) = fs.run_at(ino, at) {
+        runs += 1;
+        at += run.len;
+    }
+    counting.reads.store(0, Ordering::Relaxed);
+    fs.read_at(ino, &mut vec![0; at as usize], 0).unwrap();
+    let reads = counting.reads.load(Ordering::Relaxed);
+    assert!(reads <= runs + 2, "{reads} reads for {runs} runs");
+}
+
+/// The kernel may lack version 4: `mkfs.xfs` fills it from a directory, which is compared with.
+#[test]
+fn version_4_holds_what_mkfs_was_told_to_put_there() {
+    requires!("mkfs.xfs", "xfs_db", "blkid");
+    for mkfs in [
+        "-m crc=0,finobt=0",
+        "-m crc=0,finobt=0 -n version=ci,ftype=1",
+        "-m crc=0,finobt=0 -b size=1024 -i size=256,attr=1,projid32bit=0 -n ftype=0 -l version=1",
+    ] {
+        let dir = common::tempdir();
+        let (disk, proto) = (dir.path().join("disk"), dir.path().join("proto"));
+        let mut text = "/none\n0 0\nd--755 3 4\n".to_owned();
+        let mut contents = BTreeMap::new();
+        for n in 0..600 {
+            let source = dir.path().join(n.to_string());
+            let content = vec![(n % 251) as u8; n * n % 40_000];
+            std::fs::write(&source, &content).unwrap();
+            writeln!(text, "Name-{n} ---644 {n} 70000 {}", source.display()).unwrap();
+            contents.insert(format!("Name-{n}"), content);
+        }
+        writeln!(text, "link l--777 0 0 {}", "t".repeat(90)).unwrap();
+        writeln!(text, "long l--777 0 0 {}", "u".repeat(400)).unwrap();
+        writeln!(text, "char c--600 0 0 5 70000\nfifo p--600 0 0\nsetuid -u-755 9 9 /dev/null").unwrap();
+        writeln!(text, "dir d--750 1 1\ninside ---644 0 0 /dev/null\n$\n$").unwrap();
+        std::fs::write(&proto, text).unwrap();
+        common::sh(&format!(
+            "truncate -s 400M {0}; mkfs.xfs -q {mkfs} -p {1} {0} 2>&1",
+            disk.display(),
+            proto.display()
+        ));
+        let fs = open(&file(&disk)).unwrap();
+        let root = fs.root();
+        let find = |name: &str| fs.lookup(root, name.as_bytes()).unwrap();
+        for (name, content) in &contents {
+            let ino = find(name).unwrap();
+            let mut read = vec![1; content.len() + 5];
+            assert_eq!(fs.read_at(ino, &mut read, 0).unwrap(), content.len());
+            assert!(read[..content.len()] == content[..], "{mkfs}: {name}");
+            assert_eq!(fs.stat(ino).unwrap().gid, 70000);
+        }
+        assert_eq!(entries(&fs, root).unwrap().len(), contents.len() + 6);
+        let stat = |name: &str| fs.stat(find(name).unwrap()).unwrap();
+        assert_eq!(fs.readlink(find("link").unwrap()).unwrap(), "t".repeat(90).as_bytes());
+        assert_eq!(fs.readlink(find("long").unwrap()).unwrap(), "u".repeat(400).as_bytes());
+        assert_eq!((stat("char").rdev, stat("char").kind), ((5, 70000), FileType::Char));
+        assert_eq!(
+            (stat("dir").mode, stat("setuid").mode, stat("fifo").kind),
+            (0o750, 0o4755, FileType::Fifo)
+        );
+        assert!(fs.lookup(find("dir").unwrap(), b"inside").unwrap().is_some());
+        assert!(fs.xattrs(root).unwrap().is_empty());
+        let folds = mkfs.contains("ci");
+        assert_eq!((find("nAME-77").is_some(), fs.ignores_case()), (folds, folds), "{mkfs}");
+        same_facts(&disk, &fs);
+    }
+}
+
+/// What carries a checksum: where it starts, its length, and where in it the checksum stands.
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    start: usize,
+    len: usize,
+    crc: usize,
+}
+
+/// Everything of version 5 with a checksum that reading meets, by its magic numbers: inodes of 512 bytes, blocks of 4096,
+/// records of the log.
+fn sealed(image: &[u8]) -> Vec<Sealed> {
+    let mut all = vec![Sealed { start: 0, len: 512, crc: 224 }];
+    for start in (512..image.len() - 4096).step_by(512) {
+        let bytes = &image[start..];
+        let mut add = |len, crc| all.push(Sealed { start, len, crc });
+        match (&bytes[..4], &bytes[8..10]) {
+            ([b'I', b'N', mode, ..], _) if *mode != 0 => add(512, 100),
+            (b"XDB3" | b"XDD3", _) => add(4096, 4),
+            (b"BMA3", _) => add(4096, 64),
+            (b"XSLM" | b"XARM", _) => add(4096, 12),
+            (_, [0x3d, 0xf1 | 0xff] | [0x3e, 0xbe] | [0x3b, 0xee]) if start % 4096 == 0 => add(4096, 12),
+            ([0xfe, 0xed, 0xba, 0xbe], _) => {
+                let len = u32::from_be_bytes(bytes[12..16].try_into().unwrap()) as usize;
+                if len > 0 && start + 512 + len < image.len() {
+                    add(512 + len, 32);
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The checksum of such a thing, as the specification has it; of a record's header only 328 bytes count.
+fn checksum_of(sealed: Sealed, bytes: &[u8]) -> u32 {
+    let (head, rest) = bytes.split_at(sealed.crc);
+    let rest = &rest[4..];
+    if sealed.crc == 32 {
+        return crc32c(&[head, &[0; 4], &rest[..328 - 36], &rest[512 - 36..]]);
+    }
+    crc32c(&[head, &[0; 4], rest])
+}
+
+/// Bytes changed in inodes, directories, maps, attributes and the log; most with a checksum that is right again, so that
+/// what stands behind it is met.
+#[test]
+fn damaged_file_systems_end_in_errors_and_soon() {
+    requires!("root", "loop", "mkfs.xfs", "python3", "xfs_io");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    common::sh(&format!(
+        "truncate -s 40M {0}; mkfs.xfs --unsupported -q -d agcount=2 -l size=4m -m reflink=0,rmapbt=0 {0} 2>&1",
+        disk.display()
+    ));
+    for changes in [
+        DAMAGED,
+        "cd $A; mkdir later; for n in $(seq 90); do echo $n > later/$n; done; rm -r many/*7; mv tree big; mkdir z; echo x > z/y; sync -f .; mv a z; ln -s b z/l; xfs_io -x -c 'shutdown -f' .",
+    ] {
+        let mounted = Mounted::new(&disk, "rw");
+        common::sh(&format!("A={}; {changes}", mounted.at.display()));
+    }
+    let image = std::fs::read(&disk).unwrap();
+    let all = sealed(&image);
+    for one in &all {
+        let bytes = &image[one.start..one.start + one.len];
+        let stored = u32::from_le_bytes(bytes[one.crc..one.crc + 4].try_into().unwrap());
+        assert!(stored == checksum_of(*one, bytes) || stored == 0 || one.crc == 32, "{one:?}");
+    }
+    let kinds: std::collections::BTreeSet<usize> = all.iter().map(|one| one.crc).collect();
+    assert_eq!(kinds.len(), 6, "{kinds:?}");
+    let clean = Arc::new(Memory::new(image.clone(), "disk"));
+    let volume: Arc<dyn BlockSource> = Arc::<Memory>::clone(&clean);
+    assert!(open(&volume).unwrap().facts().warnings[0].contains("played back"));
+    let (_, failed) = exercise(&volume);
+    assert_eq!(failed, 0, "on the clean one");
+    let mut random = Random(5);
+    let (mut done, mut failed) = (0, 0);
+    for _ in 0..MUTANTS {
+        let mut changes: Vec<(u64, u8)> = Vec::new();
+        for _ in 0..=random.below(3) {
+            let kind = *kinds.iter().nth(random.below(kinds.len() as u64) as usize).unwrap();
+            let alike: Vec<&Sealed> = all.iter().filter(|one| one.crc == kind).collect();
+            // Of the log's records, the last are those that are played back.
+            let skip = if kind == 32 { alike.len().saturating_sub(4) } else { 0 };
+            let one = *alike[skip + random.below((alike.len() - skip) as u64) as usize];
+            let mut bytes = image[one.start..one.start + one.len].to_vec();
+            for _ in 0..=random.below(4) {
+                // Headers count most; a record's data starts behind 512 bytes.
+                let reach = [64, 256, one.len as u64][random.below(3) as usize];
+                let skip = if kind == 32 && random.below(2) == 0 { 512 } else { 0 };
+                let at = (skip + random.below(reach) as usize).min(one.len - 1);
+                bytes[at] = [0, 0xff, 0x7f, 0x80, 1, random.below(256) as u8][random.below(6) as usize];
+            }
+            if random.below(10) > 0 {
+                let crc = checksum_of(one, &bytes).to_le_bytes();
+                bytes[one.crc..one.crc + 4].copy_from_slice(&crc);
+            }
+            let old = &image[one.start..];
+            let changed = (0..one.len).filter(|n| bytes[*n] != old[*n]);
+            changes.extend(changed.map(|n| ((one.start + n) as u64, bytes[n])));
+        }
+        let mutant: Arc<dyn BlockSource> = Arc::new(Mutant { clean: Arc::clone(&clean), changes });
+        let (worked, broke) = exercise(&mutant);
+        done += worked;
+        failed += broke;
+    }
+    assert!(
+        done > 10 * MUTANTS && failed > MUTANTS / 4,
+        "{done} worked, {failed} failed: the damage was not met"
+    );
+}
+
+const MUTANTS: usize = 300;
+/// One of everything, small.
+const DAMAGED: &str = r#"cd $A; mkdir -p a/b/c many mid; for n in $(seq 800); do echo $n > many/a-rather-long-name-$n; done; for n in $(seq 70); do echo > mid/$n; done
+    ln -s a/b link; ln -s $(printf 'x%.0s' $(seq 900)) long; mknod null c 1 3
+    python3 -c '
+import os
+with open("big", "wb") as f: f.write(os.urandom(300000))
+with open("tree", "wb") as f:
+    for n in range(600):
+        f.seek(n * 8192)
+        f.write(b"x")
+for n in range(20): os.setxattr("big", "user.a%d" % n, b"v" * (n * 30))
+os.setxattr("big", "user.remote", b"r" * 9000)
+os.setxattr("a", "user.short", b"s")
+with open("node", "wb") as f: f.write(b"n")
+for n in range(300): os.setxattr("node", "user.a-long-name-%d" % n, b"v" * 20)
+'"#;
