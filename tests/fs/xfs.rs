@@ -4,10 +4,14 @@ use super::*;
 use imgmount::checksum::crc32c;
 
 /// A file system made by `mkfs.xfs` with these arguments and filled by `tests/make/tree.py`, then by more.
-fn make(mkfs: &str, tree: &str) -> Made {
-    let made = fill(&format!("mkfs.xfs -q -L 'a label' {mkfs} $DISK"), "400M", tree);
+fn make(mkfs: &str, names: u32) -> Made {
+    let made = fill(&format!("mkfs.xfs -q -L 'a label' {mkfs} $DISK"), "400M", "");
     let mounted = Mounted::new(&made.disk, "rw");
-    common::sh(&format!("cd {} && python3 - << 'END'\n{MORE}\nEND", mounted.at.display()));
+    common::sh(&format!(
+        "cd {} && python3 - << 'END'\n{}\nEND",
+        mounted.at.display(),
+        MORE.replace("MANY", &names.to_string())
+    ));
     drop(mounted);
     made
 }
@@ -60,7 +64,7 @@ with open('tree', 'wb') as f:
     for n in range(6000):
         f.seek(n * 8192)
         f.write(b'%4d' % n)
-for count, keep in ((12, 12), (3000, 0), (3000, 10), (20000, 20000)):
+for count, keep in ((12, 12), (3000, 0), (3000, 10), (MANY, MANY)):
     os.mkdir(f'names-{count}-{keep}')
     for n in range(count):
         os.mknod(f'names-{count}-{keep}/entry-{n}')
@@ -74,11 +78,11 @@ for n in range(300):
 
 /// Makes one, and compares every path, and what it says of itself with `xfs_db` and `blkid`.
 #[track_caller]
-fn same_as_kernel(mkfs: &str) -> (Made, Fs) {
-    let made = make(mkfs, "");
+fn same_as_kernel(mkfs: &str, names: u32) -> (Made, Fs) {
+    let made = make(mkfs, names);
     let fs = open(&file(&made.disk)).unwrap();
     let expected = kernel(&Mounted::new(&made.disk, "ro").at);
-    assert!(expected.len() > 20_000, "the tree was not made");
+    assert!(expected.len() > 6500 + names as usize, "the tree was not made");
     same(&ours(&fs), &expected, mkfs);
     assert_eq!(fs.facts().label.as_utf8().unwrap(), "a label");
     same_facts(&made.disk, &fs);
@@ -117,7 +121,7 @@ macro_rules! variants {
         #[test]
         fn $name() {
             requires!("root", "loop", "mkfs.xfs", "xfs_db", "python3", "blkid", "setfacl");
-            same_as_kernel($mkfs);
+            same_as_kernel($mkfs, 500);
         }
     )*};
 }
@@ -133,7 +137,7 @@ variants! {
 #[test]
 fn xfs_by_default() {
     requires!("root", "loop", "mkfs.xfs", "xfs_db", "python3", "blkid", "setfacl");
-    let (made, fs) = same_as_kernel("");
+    let (made, fs) = same_as_kernel("", 20_000);
     runs_lead_to_the_bytes(&made, &fs);
     listing_goes_on_from_every_place(&fs);
     places_are_the_kernels(&made, &fs);
@@ -270,10 +274,11 @@ fn interrupted(mkfs: &str, seed: u64, rounds: [u32; 2], stop: &str) -> (Made, Pa
     }
     let log = common::sh(&format!("xfs_logprint -t {} 2>&1 | head -20 || true", image.display()));
     assert!(log.contains("<DIRTY>"), "the log is clean: {log}");
-    // What the kernel makes of it.
-    common::sh(&format!("cp --sparse=always {} {}", image.display(), disk.display()));
-    drop(Mounted::new(&disk, "rw"));
-    (Made { disk, _dir: dir }, image)
+    // What the kernel makes of it, in a file that no mount of before may still be writing to.
+    let recovered = dir.path().join("recovered");
+    common::sh(&format!("cp --sparse=always {} {}", image.display(), recovered.display()));
+    drop(Mounted::new(&recovered, "rw"));
+    (Made { disk: recovered, _dir: dir }, image)
 }
 
 /// The machine stops after what is in memory of the log was written, or without that, or was never stopped: copied.
@@ -549,3 +554,59 @@ os.setxattr("a", "user.short", b"s")
 with open("node", "wb") as f: f.write(b"n")
 for n in range(300): os.setxattr("node", "user.a-long-name-%d" % n, b"v" * 20)
 '"#;
+
+#[test]
+fn a_copy_stands_in_for_a_lost_superblock() {
+    requires!("root", "loop", "mkfs.xfs");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    for mkfs in ["", "-s size=4096", "-b size=1024"] {
+        common::sh(&format!("rm -f {0}; truncate -s 400M {0}; mkfs.xfs -q {mkfs} {0}", disk.display()));
+        let mounted = Mounted::new(&disk, "rw");
+        common::sh(&format!("cd {}; mkdir d; echo text > d/file; ln -s d/file link", mounted.at.display()));
+        drop(mounted);
+        let expected = kernel(&Mounted::new(&disk, "ro").at);
+        common::sh(&format!("dd if=/dev/zero of={} bs=512 count=1 conv=notrunc status=none", disk.display()));
+        let fs = open(&file(&disk)).unwrap();
+        same(&ours(&fs), &expected, mkfs);
+        assert!(fs.facts().warnings[0].contains("a copy of it is used"), "{:?}", fs.facts().warnings);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_right_is_refused_by_name() {
+    requires!("mkfs.xfs", "xfs_db");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    let words = ["write features_incompat 0x1b", "write -d features_incompat 0x800b", "write inprogress 1"];
+    for (word, why) in words.iter().zip(["NEEDSREPAIR", "0x8000 of sb_features_incompat", "not finished"]) {
+        common::sh(&format!("rm -f {0}; truncate -s 400M {0}; mkfs.xfs -q {0}", disk.display()));
+        common::sh(&format!("xfs_db -x -c 'sb 0' -c '{word}' {} 2>&1", disk.display()));
+        let error = open(&file(&disk)).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_log_may_be_left_alone() {
+    requires!("root", "loop", "mkfs.xfs", "xfs_io");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    common::sh(&format!("truncate -s 400M {0}; mkfs.xfs -q {0}", disk.display()));
+    let mounted = Mounted::new(&disk, "rw");
+    common::sh(&format!(
+        "cd {}; echo text > file; sync -f .; xfs_io -x -c 'shutdown -f' .",
+        mounted.at.display()
+    ));
+    drop(mounted);
+    let kept = detect_all(&[file(&disk)], Journal::Ignore).remove(0).unwrap();
+    let Content::Files(kept) = kept else { panic!("{kept:?}") };
+    let replayed = open(&file(&disk)).unwrap();
+    assert_eq!((kept.facts().state, replayed.facts().state), (State::Dirty, State::Dirty));
+    assert!(kept.facts().warnings[0].contains("was not played back"), "{:?}", kept.facts().warnings);
+    let there = kernel(&Mounted::new(&disk, "ro,norecovery").at);
+    same(&ours(&kept), &there, "without the log");
+    let file = replayed.lookup(replayed.root(), b"file").unwrap().unwrap();
+    let mut text = [0; 9];
+    assert_eq!((replayed.read_at(file, &mut text, 0).unwrap(), &text[..5]), (5, &b"text\n"[..]));
+}
