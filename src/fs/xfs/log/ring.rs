@@ -41,7 +41,6 @@ fn cycle(block: &[u8]) -> u32 {
     }
 }
 
-/// A step of one turn, found by halving: `start` up to `end` may still be narrowed by what was torn.
 impl<'a> Ring<'a> {
     pub(super) fn new(volume: &'a Arc<dyn BlockSource>, place: LogPlace, sb: &Superblock) -> Self {
         Self {
