@@ -39,14 +39,11 @@ macro_rules! variants {
 
 variants! {
     short_inodes_with_one_time: "-T1234567890 --all-root -Eforce-inode-compact";
-    long_inodes_and_times_of_their_own: "-Eforce-inode-extended --preserve-mtime";
     chunks_of_one_block: "--chunksize=4096";
     chunks_with_indexes: "--chunksize=65536 -Eforce-chunk-indexes";
     lz4_with_the_old_index: "-zlz4 -Elegacy-compress";
     lz4hc_with_the_compact_index: "-zlz4hc,9";
-    lz4_in_large_units: "-zlz4hc,12 -C65536";
     lz4_in_units_of_1_mib_with_the_old_index: "-zlz4 -C1048576 -Eforce-inode-extended,legacy-compress";
-    lz4_with_packed_tails: "-zlz4hc -Eztailpacking";
     lz4_in_large_units_with_packed_tails: "-zlz4 -C16384 -Eztailpacking --max-extent-bytes=65536";
 }
 
