@@ -33,7 +33,6 @@ impl Set {
     pub(super) const BIGALLOC: Self = Self::RoCompat(0x200);
     pub(super) const METADATA_CSUM: Self = Self::RoCompat(0x400);
     pub(super) const PROJECT: Self = Self::RoCompat(0x2000);
-    pub(super) const ORPHAN_PRESENT: Self = Self::RoCompat(0x1_0000);
 }
 
 /// Bit and name, in the order of bits.

@@ -259,16 +259,6 @@ impl Superblock {
         (self.raw.journal_backup == 1).then_some((map, u64::from(high) << 32 | u64::from(size)))
     }
 
-    /// The first of the inodes that were deleted or cut while still open.
-    pub(super) fn last_orphan(&self) -> u64 {
-        u64::from(self.raw.last_orphan.get())
-    }
-
-    /// The inode that lists orphans too, where there is one.
-    pub(super) fn orphan_file(&self) -> u64 {
-        u64::from(self.raw.orphan_file_inode.get())
-    }
-
     /// The file system's size in bytes.
     pub(super) fn size(&self) -> u64 {
         self.blocks.saturating_mul(self.block_size)

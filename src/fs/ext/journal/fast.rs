@@ -9,9 +9,10 @@
 //!
 //! Kernel documentation, `filesystems/ext4/journal.rst`, "Fast commits"; `ext4_fc_replay_scan` in `fs/ext4/fast_commit.c`.
 
-use super::log::{Error, Log, Result};
+use super::log::Log;
 use crate::budget::Budget;
 use crate::checksum::crc32c_on;
+use crate::error::{Error, Result};
 use crate::num::wide;
 use crate::ondisk::{get_le16, get_le32};
 

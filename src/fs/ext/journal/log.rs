@@ -1,7 +1,7 @@
 //! The file that the journal lies in, block by block. It is read as it stands on the volume, long before anything that the
 //! journal itself may hold is known.
 
-pub(super) use crate::error::{At, Error, Result};
+use crate::error::{At, Error, Result};
 use crate::fs::FileType;
 use crate::fs::ext::Ext;
 use crate::fs::ext::inode::{BLOCK_AT, BLOCK_BYTES, Inode, flag};

@@ -10,10 +10,11 @@
 //! checksums decide whether that is an end or damage, as in `do_one_pass` of the kernel's `fs/jbd2/recovery.c`. What was
 //! committed before the damage is played back; the kernel would not mount it.
 
-use super::log::{Error, Log, Result};
+use super::log::Log;
 use super::superblock::{MAGIC, Sums, Superblock};
 use crate::budget::Budget;
 use crate::checksum::{crc32_msb_on, crc32c_on};
+use crate::error::{Error, Result};
 use crate::fs::overlay::MAX_BLOCKS;
 use crate::ondisk::{get_be16, get_be32, get_be64};
 use std::collections::{BTreeMap, HashMap};
@@ -344,17 +345,7 @@ mod tests {
     use super::*;
 
     fn superblock(sums: Sums, is_wide: bool) -> Superblock {
-        Superblock {
-            blocks: 1024,
-            first: 1,
-            end: 1024,
-            start: 1,
-            sequence: 7,
-            sums,
-            is_wide,
-            is_async: false,
-            fast: None,
-        }
+        Superblock { first: 1, end: 1024, start: 1, sequence: 7, sums, is_wide, is_async: false, fast: None }
     }
 
     const V2: Sums = Sums::Blocks { seed: 0, is_v3: false };

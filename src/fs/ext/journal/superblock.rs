@@ -2,8 +2,8 @@
 //!
 //! Kernel documentation, `filesystems/ext4/journal.rst`; checked as `journal_get_superblock` in `fs/jbd2/journal.c` does.
 
-use super::log::{At, Error, Result};
 use crate::checksum::crc32c_on;
+use crate::error::{At, Error, Result};
 use crate::ondisk::parse_struct;
 use zerocopy::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -68,8 +68,6 @@ pub(super) enum Sums {
 /// What playing back needs of it.
 #[derive(Clone, Debug)]
 pub(super) struct Superblock {
-    /// Blocks of the journal.
-    pub(super) blocks: u32,
     /// The first block of the log, and the one past its last.
     pub(super) first: u32,
     pub(super) end: u32,
@@ -145,7 +143,6 @@ impl Superblock {
             return Err(bad(format!("a log from block {first} to before {end} that starts at {start}")));
         }
         Ok(Self {
-            blocks,
             first,
             end,
             start,
