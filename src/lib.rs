@@ -16,7 +16,7 @@
 //!   cache    the block cache
 //!   source   files, objects, memory; the gate to second files
 //!   crypt    what is locked, opened with a key
-//!   block    the vocabulary          error  text  num  checksum  budget  ondisk  counters  locator  keys  confined  nbd_protocol
+//!   block    the vocabulary          error  text  num  checksum  galois  budget  ondisk  counters  locator  keys  confined  nbd_protocol
 //! ```
 //!
 //! | to add | write | and one line in |
@@ -49,6 +49,7 @@ pub mod crypt;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod galois;
 pub mod guest;
 pub mod host;
 pub mod image;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("num", &[]),
     ("text", &[]),
     ("checksum", &[]),
+    ("galois", &[]),
     ("counters", &[]),
     ("budget", &[]),
     ("confined", &[]),
@@ -32,8 +33,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["block", "locator", "cache", "counters", "budget", "nbd_protocol"]),
     ("engine", &["block", "cache", "counters"]),
     ("image", &["engine", "block", "budget", "locator", "ondisk", "confined", "counters", "keys", "crypt"]),
-    ("volume", &["engine", "block", "budget", "ondisk", "crypt", "keys"]),
-    ("fs", &["engine", "block", "budget", "ondisk", "confined"]),
+    ("volume", &["engine", "block", "budget", "ondisk", "crypt", "keys", "galois"]),
+    ("fs", &["engine", "block", "budget", "ondisk", "confined", "galois"]),
     ("guest", &["fs", "budget", "ondisk"]),
     (
         "stack",

@@ -504,6 +504,58 @@ fn a_damaged_copy_is_made_good_by_the_other_and_a_damaged_block_is_named() {
     }
 }
 
+/// A copy of every node is damaged: a letter of it changed; or left behind by a commit, with a checksum that fits. The
+/// nodes of 64 KiB are as long as what is read at once.
+#[test]
+fn every_node_may_have_a_damaged_or_stale_copy() {
+    requires!("mkfs.btrfs");
+    for size in [4096, 16_384, 65_536] {
+        let dir = common::tempdir();
+        let (disk, tree) = (dir.path().join("disk"), dir.path().join("tree"));
+        common::sh(&format!(
+            "mkdir -p {tree}/d; cd {tree}; for n in $(seq 2000); do echo $n > d/a-name-$n; done; head -c 70000 /dev/urandom > big
+             truncate -s 200M {disk}; mkfs.btrfs -q -f -n {size} -m dup --rootdir {tree} {disk}",
+            tree = tree.display(),
+            disk = disk.display(),
+        ));
+        let clean = std::fs::read(&disk).unwrap();
+        let expected = ours(&open(&file(&disk)).unwrap());
+        assert_eq!(expected.len(), 2003);
+        let sum = |bytes: &[u8]| imgmount::checksum::crc32c(&[bytes]).to_le_bytes();
+        let mut copies: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for at in (0..clean.len() - size).step_by(4096) {
+            let node = &clean[at..at + size];
+            if node[32..48] == clean[0x10020..0x10030] && node[..4] == sum(&node[32..]) {
+                copies.entry(u64::from_le_bytes(node[48..56].try_into().unwrap())).or_default().push(at);
+            }
+        }
+        copies.retain(|_, places| places.len() == 2);
+        assert!(copies.len() > 7, "{} nodes", copies.len());
+        for copy in [0, 1] {
+            for is_stale in [false, true] {
+                let mut bytes = clean.clone();
+                for places in copies.values() {
+                    let node = &mut bytes[places[copy]..places[copy] + size];
+                    if is_stale {
+                        node[80] -= 1;
+                        let stamp = sum(&node[32..]);
+                        node[..4].copy_from_slice(&stamp);
+                    } else {
+                        // In the name of the entry that lies in the middle of what is used at the end.
+                        node[size - 300] ^= 1;
+                    }
+                }
+                let volume: Arc<dyn BlockSource> = Arc::new(Memory::new(bytes, "disk"));
+                let fs = open(&volume).unwrap();
+                // Twice: from the disk, and from what was kept.
+                for _ in 0..2 {
+                    same(&ours(&fs), &expected, &format!("{size}, copy {copy}, stale: {is_stale}"));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_walk_takes_few_reads_and_a_file_one_for_each_extent() {
     requires!("root", "loop", "mkfs.btrfs", "python3");

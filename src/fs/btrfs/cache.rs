@@ -5,8 +5,9 @@ use super::chunk::{Chunks, STRIPE_LEN};
 use super::device::Devices;
 use super::node::{Bytes, Node, fault, missed};
 use super::sum::Sum;
+use crate::budget::Budget;
 use crate::error::{At, Error, Result};
-use crate::num::{narrow, wide};
+use crate::num::narrow;
 use lru::LruCache;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SHARDS: u64 = 8;
 /// Bytes kept by each shard: 16 MiB in all.
 const SHARD_BYTES: usize = 2 << 20;
+
+/// Which bytes a [`Piece`] holds. A stretch may be one node long: what was not looked at must not be taken for what was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Which {
+    /// The stretch that begins at this logical byte, as the first copy has it. Its nodes are looked at when asked for.
+    Stretch(u64),
+    /// The node at this logical byte, looked at, of whichever copy was sound.
+    Alone(u64),
+}
 
 /// A stretch of the address space: a node, or several.
 #[derive(Debug)]
@@ -25,7 +35,7 @@ struct Piece {
 }
 
 struct Shard {
-    kept: LruCache<(u64, usize), Arc<Piece>>,
+    kept: LruCache<Which, Arc<Piece>>,
     bytes: usize,
 }
 
@@ -73,12 +83,13 @@ impl Nodes {
             let at = At::new("btrfs", "logical address").byte(at);
             return Err(Error::corrupt(at).because("a node that goes past the end of its chunk or stripe"));
         }
-        let key = (at, narrow(size));
-        let piece = match self.kept(key) {
+        let key = Which::Alone(at);
+        // Another parent may have asked for another version.
+        let piece = match self.kept(key).filter(|piece| missed(&piece.bytes, generation).is_none()) {
             Some(piece) => piece,
             None => {
                 let mut bytes = vec![0; narrow(size)];
-                devices.read(chunks, at, &mut bytes, self.size, &|_, bytes| {
+                devices.read(chunks, at, &mut bytes, self.size, &Budget::request(), &|_, bytes| {
                     let why = fault(bytes, at, self.sum).or_else(|| missed(bytes, generation))?;
                     Some((0, bytes.len(), why))
                 })?;
@@ -90,12 +101,12 @@ impl Nodes {
 
     /// The node, read with its neighbours; `None` when that cannot be done or the copy that was read is not sound.
     fn near(&self, devices: &Devices, chunks: &Chunks, at: u64, start: u64, len: u64) -> Option<Node> {
-        let key = (start, narrow(len));
+        let key = Which::Stretch(start);
         let piece = match self.kept(key) {
             Some(piece) => piece,
             None => {
                 let mut bytes = vec![0; narrow(len)];
-                devices.read(chunks, start, &mut bytes, self.size, &|_, _| None).ok()?;
+                devices.read(chunks, start, &mut bytes, self.size, &Budget::request(), &|_, _| None).ok()?;
                 self.keep(key, bytes)
             }
         };
@@ -112,33 +123,26 @@ impl Nodes {
         Some(Node::new(at, Bytes::part(&piece.bytes, part)))
     }
 
-    fn shard(&self, key: (u64, usize)) -> MutexGuard<'_, Shard> {
-        let shard = self.shards.get(narrow((key.0 >> 16) % SHARDS)).expect("the remainder is below SHARDS");
+    fn shard(&self, key: Which) -> MutexGuard<'_, Shard> {
+        let (Which::Stretch(at) | Which::Alone(at)) = key;
+        let shard = self.shards.get(narrow((at >> 16) % SHARDS)).expect("the remainder is below SHARDS");
         // Nothing panics while a shard is locked; were it to, a miscounted byte is all that could be wrong.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, key: (u64, usize)) -> Option<Arc<Piece>> {
+    fn kept(&self, key: Which) -> Option<Arc<Piece>> {
         self.shard(key).kept.get(&key).map(Arc::clone)
     }
 
-    fn keep(&self, key: (u64, usize), bytes: Vec<u8>) -> Arc<Piece> {
+    fn keep(&self, key: Which, bytes: Vec<u8>) -> Arc<Piece> {
         let piece = Arc::new(Piece { bytes: Arc::new(bytes), sound: AtomicU64::new(0) });
         let mut shard = self.shard(key);
-        if shard.kept.put(key, Arc::clone(&piece)).is_none() {
-            shard.bytes = shard.bytes.saturating_add(piece.bytes.len());
-        }
+        let before = shard.kept.put(key, Arc::clone(&piece)).map_or(0, |before| before.bytes.len());
+        shard.bytes = shard.bytes.saturating_add(piece.bytes.len()).saturating_sub(before);
         while shard.bytes > SHARD_BYTES {
             let Some((_, oldest)) = shard.kept.pop_lru() else { break };
             shard.bytes = shard.bytes.saturating_sub(oldest.bytes.len());
         }
         piece
-    }
-
-    /// Bytes kept now.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> u64 {
-        let one = |shard: &Mutex<Shard>| wide(shard.lock().unwrap_or_else(PoisonError::into_inner).bytes);
-        self.shards.iter().map(one).sum()
     }
 }

@@ -12,13 +12,15 @@ use super::key::{Key, kind};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::{get_le16, get_le32, get_le64};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of an item before its stripes, and of each stripe.
 const HEADER: usize = 48;
 const STRIPE: usize = 32;
 /// Bytes of a stripe before the next device's begins: the only value that has ever been written.
 pub(super) const STRIPE_LEN: u64 = 64 << 10;
+/// Stripes of data in a row with two parities: the field that Q is reckoned in tells no more of them apart.
+const MAX_ROW: u16 = 255;
 /// Stripes of all chunks together: a petabyte in chunks of a gibibyte.
 const MAX_STRIPES: usize = 1 << 20;
 
@@ -216,8 +218,8 @@ fn parse(start: u64, item: &[u8], sector: u32) -> Result<Chunk> {
             let each = sub_stripes.max(1);
             (Profile::Striped(each.into()), sub_stripes == 2 && count.is_multiple_of(each) && count > 0)
         }
-        16 => (Profile::Parity(1), count >= 2),
-        32 => (Profile::Parity(2), count >= 3),
+        16 => (Profile::Parity(1), (2..=MAX_ROW.saturating_add(1)).contains(&count)),
+        32 => (Profile::Parity(2), (3..=MAX_ROW.saturating_add(2)).contains(&count)),
         64 => (Profile::Copies, count == 3),
         128 => (Profile::Copies, count == 4),
         _ => return Err(bad(format!("more than one profile (type {bits:#x})"))),
@@ -237,6 +239,10 @@ fn parse(start: u64, item: &[u8], sector: u32) -> Result<Chunk> {
     if stripes.iter().any(|stripe| stripe.at.checked_add(len).is_none()) {
         return Err(bad("a stripe past the end of all devices".to_owned()));
     }
+    let devices: BTreeSet<u64> = stripes.iter().map(|stripe| stripe.device).collect();
+    if matches!(profile, Profile::Parity(_)) && devices.len() < stripes.len() {
+        return Err(bad("two stripes of a row with parity on one device".to_owned()));
+    }
     Ok(Chunk { len, profile, stripes })
 }
 
@@ -245,17 +251,22 @@ fn parse(start: u64, item: &[u8], sector: u32) -> Result<Chunk> {
 mod tests {
     use super::*;
 
-    /// A chunk at logical byte 1 MiB whose stripe `n` lies at byte n MiB of device n + 1.
-    fn chunks(bits: u64, count: u16, sub: u16, len: u64) -> Result<Chunks> {
+    /// The item of a chunk whose stripe `n` lies at byte n MiB of the device that `device` says.
+    fn item(bits: u64, count: u16, sub: u16, len: u64, device: impl Fn(u64) -> u64) -> Vec<u8> {
         let mut item = [len, 2, STRIPE_LEN, bits].map(u64::to_le_bytes).concat();
         item.extend([0; 12]);
         item.extend(count.to_le_bytes());
         item.extend(sub.to_le_bytes());
         for n in 0..u64::from(count) {
-            item.extend([n + 1, n << 20, 0, 0].map(u64::to_le_bytes).concat());
+            item.extend([device(n), n << 20, 0, 0].map(u64::to_le_bytes).concat());
         }
+        item
+    }
+
+    /// A chunk at logical byte 1 MiB whose stripe `n` lies at byte n MiB of device n + 1.
+    fn chunks(bits: u64, count: u16, sub: u16, len: u64) -> Result<Chunks> {
         let mut chunks = Chunks::default();
-        chunks.add(1 << 20, &item, 4096)?;
+        chunks.add(1 << 20, &item(bits, count, sub, len, |n| n + 1), 4096)?;
         Ok(chunks)
     }
 
@@ -300,5 +311,10 @@ mod tests {
         assert!(chunks(1, 1, 1, 100).is_err(), "a length that is no multiple of sectors");
         assert!(chunks(1, 0, 1, 8 << 16).is_err(), "no stripe");
         assert!(chunks(1 | 1 << 6, 4, 0, 8 << 16).is_err(), "no copies of RAID10");
+        assert!(chunks(1 | 1 << 8, 257, 1, 8 << 16).is_ok(), "the widest row");
+        assert!(chunks(1 | 1 << 8, 258, 1, 8 << 16).is_err(), "more stripes of RAID6 than Q tells apart");
+        assert!(chunks(1 | 1 << 7, 257, 1, 8 << 16).is_err(), "as many of RAID5");
+        let twice = item(1 | 1 << 7, 3, 1, 8 << 16, |n| n % 2);
+        assert!(Chunks::default().add(1 << 20, &twice, 4096).is_err(), "two stripes on one device");
     }
 }

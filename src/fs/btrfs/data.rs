@@ -4,6 +4,7 @@
 
 use super::key::{Key, kind, object};
 use super::pool::Pool;
+use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, round_up, wide};
 
@@ -17,9 +18,15 @@ impl Pool {
     ///
     /// # Errors
     /// `Corrupt` with the address of a block that is wrong on every copy; what the devices report.
-    pub(super) fn read_data(&self, at: u64, buf: &mut [u8], is_unsummed: bool) -> Result<()> {
+    pub(super) fn read_data(
+        &self,
+        at: u64,
+        buf: &mut [u8],
+        is_unsummed: bool,
+        budget: &Budget,
+    ) -> Result<()> {
         if is_unsummed {
-            return self.devices.read(&self.chunks, at, buf, self.sb.sector, &|_, _| None);
+            return self.devices.read(&self.chunks, at, buf, self.sb.sector, budget, &|_, _| None);
         }
         let sector = u64::from(self.sb.sector);
         let skip = at.rem_euclid(sector);
@@ -27,7 +34,7 @@ impl Pool {
         if skip == 0 && len.is_multiple_of(sector) {
             let mut here = at;
             for part in buf.chunks_mut(AT_ONCE) {
-                self.read_blocks(here, part)?;
+                self.read_blocks(here, part, budget)?;
                 here = here.saturating_add(wide(part.len()));
             }
             return Ok(());
@@ -36,7 +43,7 @@ impl Pool {
         let whole = skip.checked_add(len).and_then(|len| round_up(len, sector)).unwrap_or(u64::MAX);
         if whole <= BOUNCE {
             let mut bytes = vec![0; narrow(whole)];
-            self.read_blocks(start, &mut bytes)?;
+            self.read_blocks(start, &mut bytes, budget)?;
             let part = bytes.get(narrow(skip)..).and_then(|rest| rest.get(..buf.len()));
             buf.copy_from_slice(part.unwrap_or_default());
             return Ok(());
@@ -50,17 +57,17 @@ impl Pool {
         let tail_at = middle_at.saturating_add(wide(middle.len()));
         for (part, at) in [(head, at), (middle, middle_at), (tail, tail_at)] {
             if !part.is_empty() {
-                self.read_data(at, part, false)?;
+                self.read_data(at, part, false, budget)?;
             }
         }
         Ok(())
     }
 
     /// Whole blocks.
-    fn read_blocks(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+    fn read_blocks(&self, at: u64, buf: &mut [u8], budget: &Budget) -> Result<()> {
         let (sector, sum) = (narrow(self.sb.sector.into()), self.sb.sum);
         let sums = self.sums(at, buf.len().div_ceil(sector.max(1)))?;
-        self.devices.read(&self.chunks, at, buf, self.sb.sector, &|here, bytes| {
+        self.devices.read(&self.chunks, at, buf, self.sb.sector, budget, &|here, bytes| {
             let first = narrow(here.saturating_sub(at)).checked_div(sector)?;
             for (n, block) in bytes.chunks(sector).enumerate() {
                 let from = first.saturating_add(n).saturating_mul(sum.len());
@@ -106,7 +113,9 @@ impl Pool {
             if item.key.offset >= end {
                 break;
             }
-            if !item.data.len().is_multiple_of(size) {
+            // As the kernel has it. So there are no more items than blocks.
+            let is_aligned = item.key.offset.is_multiple_of(sector);
+            if item.data.is_empty() || !item.data.len().is_multiple_of(size) || !is_aligned {
                 let place = At::new("btrfs", "checksums of logical address").byte(item.key.offset);
                 return Err(Error::corrupt(place).because(format!("has {} bytes", item.data.len())));
             }

@@ -1,10 +1,11 @@
 //! The devices of a file system that are there, and reading what they hold: from one copy, and where that fails or is
 //! wrong, from the others, or computed from parity.
 
-use super::chunk::{Chunks, Place, Row, Stripe};
+use super::chunk::{Chunks, Place, Stripe};
 use super::raid56;
 use super::superblock::Superblock;
 use crate::block::BlockSource;
+use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::uuid;
@@ -109,7 +110,8 @@ impl Devices {
     }
 
     /// Fills `buf` from logical byte `at` on, with bytes in which `check` finds no fault. `step` is the number of bytes
-    /// that one checksum covers: what is wrong in one copy is taken from another in such pieces.
+    /// that one checksum covers: what is wrong in one copy is taken from another in such pieces. What that costs is taken
+    /// from `budget`.
     ///
     /// # Errors
     /// `Corrupt` with the address when every copy is wrong; what the devices report; the name of one that is missing.
@@ -119,6 +121,7 @@ impl Devices {
         mut at: u64,
         mut buf: &mut [u8],
         step: u32,
+        budget: &Budget,
         check: &dyn Fn(u64, &[u8]) -> Option<Fault>,
     ) -> Result<()> {
         while !buf.is_empty() {
@@ -126,49 +129,60 @@ impl Devices {
             let len = narrow(place.len).min(buf.len());
             let (now, rest) = buf.split_at_mut(len);
             let here = at;
-            self.read_place(&place, here, now, step, &|skip, bytes| check(here.saturating_add(skip), bytes))?;
+            let check = |skip: u64, bytes: &[u8]| check(here.saturating_add(skip), bytes);
+            let ways = Ways { devices: self, copies: self.sorted(&place), place: &place, at: here, budget };
+            let used = ways.any(now)?;
+            ways.mend(used, now, step, &check)?;
             (buf, at) = (rest, at.saturating_add(wide(len)));
         }
         Ok(())
     }
+}
 
-    fn read_place(
-        &self,
-        place: &Place,
-        at: u64,
-        buf: &mut [u8],
-        step: u32,
-        check: &dyn Fn(u64, &[u8]) -> Option<Fault>,
-    ) -> Result<()> {
-        let copies = self.sorted(place);
-        let mut ways: Vec<Way<'_>> = copies.into_iter().map(Way::Copy).collect();
-        if let Some(row) = &place.row {
-            ways.extend(raid56::ways(row).map(|lost| Way::Computed(row, lost)));
-        }
-        let address = || At::new("btrfs", "logical address").byte(at);
-        let mut last = None;
-        let missing = place.copies.iter().find(|stripe| !self.there.contains_key(&stripe.device));
-        for (n, way) in ways.iter().enumerate() {
-            if let Err(error) = self.take(way, 0, buf) {
-                last.get_or_insert(match error.place() {
-                    Some(_) => error,
-                    None => error.at(address()),
-                });
-                continue;
-            }
-            return self.mend(&ways, n, at, buf, step, check);
-        }
-        Err(last
-            .or_else(|| missing.map(|stripe| self.gone(stripe.device).at(address())))
-            .unwrap_or_else(|| Error::corrupt(address()).because("has no place on any device")))
+/// The ways to get at the bytes of a place: its copies on devices that are there, and then the other members of its row.
+struct Ways<'a> {
+    devices: &'a Devices,
+    copies: Vec<Stripe>,
+    place: &'a Place,
+    /// The logical byte.
+    at: u64,
+    budget: &'a Budget,
+}
+
+impl Ways<'_> {
+    fn address(&self, skip: u64) -> At {
+        At::new("btrfs", "logical address").byte(self.at.saturating_add(skip))
     }
 
-    /// Takes what is wrong in bytes that were read in way `used` from the other ways, piece by piece.
+    /// Fills `buf` in the first way that can be read, sound or not: which of the copies, if it was one.
+    fn any(&self, buf: &mut [u8]) -> Result<Option<usize>> {
+        let mut first = None;
+        let mut keep = |error: Error| {
+            let error = if error.place().is_some() { error } else { error.at(self.address(0)) };
+            first.get_or_insert(error);
+        };
+        for (n, stripe) in self.copies.iter().enumerate() {
+            match self.devices.read_stripe(*stripe, 0, buf) {
+                Ok(()) => return Ok(Some(n)),
+                Err(error) => keep(error),
+            }
+        }
+        match self.compute(0, buf, &|_| true) {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err(error) => keep(error),
+        }
+        let is_gone = |stripe: &&Stripe| !self.devices.there.contains_key(&stripe.device);
+        let missing = self.place.copies.iter().find(is_gone);
+        Err(first
+            .or_else(|| missing.map(|stripe| self.devices.gone(stripe.device).at(self.address(0))))
+            .unwrap_or_else(|| Error::corrupt(self.address(0)).because("has no place on any device")))
+    }
+
+    /// Takes what is wrong in bytes that came from copy `used` in the other ways, piece by piece.
     fn mend(
         &self,
-        ways: &[Way<'_>],
-        used: usize,
-        at: u64,
+        used: Option<usize>,
         buf: &mut [u8],
         step: u32,
         check: &dyn Fn(u64, &[u8]) -> Option<Fault>,
@@ -180,31 +194,34 @@ impl Devices {
             let start = from.saturating_add(start);
             let piece = buf.get_mut(start..start.saturating_add(len)).unwrap_or_default();
             let skip = wide(start);
-            let mut others = ways.iter().enumerate().filter(|(n, _)| *n != used);
-            if !others.any(|(_, way)| self.take(way, skip, piece).is_ok() && check(skip, piece).is_none()) {
-                let why = if ways.len() == 1 { why } else { format!("{why}, on every copy") };
-                let place = At::new("btrfs", "logical address").byte(at.saturating_add(skip));
-                return Err(Error::corrupt(place).because(why));
+            let is_good = |bytes: &[u8]| check(skip, bytes).is_none();
+            let mut others = self.copies.iter().enumerate().filter(|(n, _)| Some(*n) != used);
+            let is_mended = others
+                .any(|(_, stripe)| self.devices.read_stripe(*stripe, skip, piece).is_ok() && is_good(piece));
+            let is_mended = is_mended
+                || match self.compute(skip, piece, &is_good) {
+                    Err(error) if error.kind() == ErrorKind::Limit => {
+                        return Err(error.at(self.address(skip)));
+                    }
+                    result => result.unwrap_or(false),
+                };
+            if !is_mended {
+                let is_only = self.copies.len() == 1 && self.place.row.is_none();
+                let why = if is_only { why } else { format!("{why}, on every copy") };
+                return Err(Error::corrupt(self.address(skip)).because(why));
             }
             from = start.saturating_add(len.max(narrow(step.into())));
         }
         Ok(())
     }
 
-    fn take(&self, way: &Way<'_>, skip: u64, buf: &mut [u8]) -> Result<()> {
-        match way {
-            Way::Copy(stripe) => self.read_stripe(*stripe, skip, buf),
-            Way::Computed(row, lost) => {
-                raid56::compute(row, *lost, buf, &|stripe, buf| self.read_stripe(stripe, skip, buf))
-            }
-        }
+    /// Fills `buf` with bytes from `skip` on that are computed, and that `is_good` calls so.
+    fn compute(&self, skip: u64, buf: &mut [u8], is_good: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+        let Some(row) = &self.place.row else { return Ok(false) };
+        let read = |stripe: Stripe, buf: &mut [u8]| {
+            self.budget.step("reading what a row of stripes can be computed from")?;
+            self.devices.read_stripe(stripe, skip, buf)
+        };
+        raid56::rebuild(row, buf, &read, is_good)
     }
-}
-
-/// A way to get at the bytes of a place.
-enum Way<'a> {
-    /// They lie there.
-    Copy(Stripe),
-    /// They are computed from the row, without this other member.
-    Computed(&'a Row, Option<usize>),
 }

@@ -14,6 +14,7 @@ use super::key::{Key, kind};
 use super::node::{Bytes, Item};
 use super::pool::Pool;
 use super::tree::Tree;
+use crate::budget::{Budget, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
 use crate::ondisk::{get_le16, get_le64};
@@ -21,8 +22,10 @@ use crate::ondisk::{get_le16, get_le64};
 /// Bytes of an item before inline data, and of one without.
 pub(super) const INLINE_AT: usize = 21;
 pub(super) const REAL: usize = 53;
-/// What an extent unpacks to, at most. Kernels make them of 128 KiB.
-const MAX_UNPACKED: u64 = 1 << 20;
+/// What a packed extent takes, and unpacks to, at most: the kernel's `BTRFS_MAX_COMPRESSED` and `BTRFS_MAX_UNCOMPRESSED`.
+const MAX_PACKED: u64 = 128 << 10;
+/// What one read may cost: so many extents, and reads of what a row of stripes can be computed from.
+const READ: Limits = Limits { steps: 200_000, ..Limits::REQUEST };
 
 /// An item, decoded.
 #[derive(Clone, Debug)]
@@ -85,7 +88,7 @@ impl Extent {
             return Err(Trouble::Unsupported(format!("other_encoding {}", get_le16(data, 18).unwrap_or(0))));
         }
         let packing = Packing::of_type(byte(16)).map_err(Trouble::Unsupported)?;
-        if packing.is_some() && unpacked > MAX_UNPACKED {
+        if packing.is_some() && unpacked > MAX_PACKED {
             return Err(Trouble::Damaged(format!("an extent that unpacks to {unpacked} bytes")));
         }
         let kind = data.get(20).copied().ok_or_else(|| damaged("an extent's item is too short"))?;
@@ -110,13 +113,13 @@ impl Extent {
                         "{len} bytes from byte {skip} of an extent of {whole}"
                     )));
                 }
-                if [start, at, stored, skip, len].iter().any(|n| !n.is_multiple_of(sector.into())) {
+                if [start, unpacked, at, stored, skip, len].iter().any(|n| !n.is_multiple_of(sector.into())) {
                     return Err(damaged("an extent that is not made of whole blocks"));
                 }
                 if at.checked_add(stored).is_none() {
                     return Err(damaged("an extent past the end of all addresses"));
                 }
-                if packing.is_some() && stored > MAX_UNPACKED {
+                if packing.is_some() && stored > MAX_PACKED {
                     return Err(Trouble::Damaged(format!("{stored} packed bytes")));
                 }
                 Body::Real { is_unwritten: kind == 2, at, stored, skip, len }
@@ -200,7 +203,9 @@ impl Pool {
         mut buf: &mut [u8],
         mut offset: u64,
     ) -> Result<()> {
+        let budget = Budget::new(READ);
         while !buf.is_empty() {
+            budget.step("extents of a read")?;
             let found = self.extent_at(tree, inode, offset)?;
             let len = match &found {
                 Found::Extent(extent) => extent.end().saturating_sub(offset),
@@ -209,7 +214,7 @@ impl Pool {
             let (now, rest) = buf.split_at_mut(narrow(len).min(buf.len()).max(1));
             match found {
                 Found::Hole(_) => now.fill(0),
-                Found::Extent(extent) => self.read_extent(inode, &extent, now, offset)?,
+                Found::Extent(extent) => self.read_extent(inode, &extent, now, offset, &budget)?,
             }
             offset = offset.saturating_add(wide(now.len()));
             buf = rest;
@@ -217,7 +222,14 @@ impl Pool {
         Ok(())
     }
 
-    fn read_extent(&self, inode: &Inode, extent: &Extent, buf: &mut [u8], offset: u64) -> Result<()> {
+    fn read_extent(
+        &self,
+        inode: &Inode,
+        extent: &Extent,
+        buf: &mut [u8],
+        offset: u64,
+        budget: &Budget,
+    ) -> Result<()> {
         let into = offset.saturating_sub(extent.start);
         let copy = |whole: &[u8], from: u64, buf: &mut [u8]| {
             let part = whole.get(narrow(from)..).and_then(|rest| rest.get(..buf.len()));
@@ -245,14 +257,17 @@ impl Pool {
                 buf.fill(0);
                 Ok(())
             }
-            (Body::Real { at, skip, .. }, None) => {
-                self.read_data(at.saturating_add(*skip).saturating_add(into), buf, inode.is_unsummed())
-            }
+            (Body::Real { at, skip, .. }, None) => self.read_data(
+                at.saturating_add(*skip).saturating_add(into),
+                buf,
+                inode.is_unsummed(),
+                budget,
+            ),
             (Body::Real { at, stored, skip, .. }, Some(packing)) => {
                 let whole = self.units.get(*at, || {
-                    // At most MAX_UNPACKED, compared when it was decoded.
+                    // At most MAX_PACKED, compared when it was decoded.
                     let mut bytes = vec![0; narrow(*stored)];
-                    self.read_data(*at, &mut bytes, inode.is_unsummed())?;
+                    self.read_data(*at, &mut bytes, inode.is_unsummed(), budget)?;
                     packing
                         .unpack(&bytes, extent.unpacked, self.sb.sector)
                         .map_err(|error| error.at(inode::at(inode.number)))

@@ -16,7 +16,6 @@ use crate::num::wide;
 use std::sync::Arc;
 
 mod copies;
-mod field;
 mod parity;
 mod stripe;
 

@@ -1,10 +1,10 @@
 //! Stripes with parity: raid4, raid5, raid6. What a missing leg held is worked out from the others as it is read.
 
-use super::field::{add, add_scaled, inverse, power, table};
 use super::{Array, Leg, Shape};
 use crate::block::{Below, BlockSource, Layout, Place, Run, Step, check_range};
 use crate::engine::Mapper;
 use crate::error::{At, Error, Result};
+use crate::galois::{add, add_scaled, inverse, power, table};
 use crate::num::{narrow, wide};
 use std::fmt;
 use std::sync::Arc;
