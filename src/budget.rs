@@ -108,6 +108,17 @@ impl Budget {
         if len > cap {
             return Err(Error::limit(format!("{what}: {len} bytes, at most {cap} are accepted")));
         }
+        self.charge(what, len)?;
+        let len = usize::try_from(len)
+            .map_err(|_| Error::limit(format!("{what}: {len} bytes do not fit in memory")))?;
+        Ok(vec![0; len])
+    }
+
+    /// Spends `len` bytes of memory that is taken elsewhere.
+    ///
+    /// # Errors
+    /// `Limit` when less is left.
+    pub fn charge(&self, what: &'static str, len: u64) -> Result<()> {
         let before = self.bytes.fetch_add(len, Ordering::Relaxed);
         if before.saturating_add(len) > self.limits.bytes {
             return Err(Error::limit(format!(
@@ -115,12 +126,10 @@ impl Budget {
                 self.limits.bytes
             )));
         }
-        let len = usize::try_from(len)
-            .map_err(|_| Error::limit(format!("{what}: {len} bytes do not fit in memory")))?;
-        Ok(vec![0; len])
+        Ok(())
     }
 
-    /// Gives memory back that a [`Budget::buffer`] of this length no longer holds.
+    /// Gives memory back that a [`Budget::buffer`] or [`Budget::charge`] of this length no longer holds.
     pub fn release(&self, len: usize) {
         self.bytes.fetch_sub(wide(len).min(self.bytes.load(Ordering::Relaxed)), Ordering::Relaxed);
     }

@@ -194,6 +194,34 @@ PY", "";
     logs_of_several_subvolumes_are_replayed: "echo 1 > one; sync one; echo s > sub/s; sync sub/s; rm sub/old; sync sub", "";
 }
 
+/// Blocks here and there in a large file are replaced one by one: replaying each costs as much as in a small file.
+#[test]
+fn a_log_of_scattered_blocks_takes_steps_for_each_and_not_for_each_pair() {
+    requires!("root", "loop", "mkfs.btrfs", "python3");
+    let base = "python3 - <<'PY'
+import os
+fd = os.open('file', os.O_RDWR | os.O_CREAT)
+for n in range(3000): os.pwrite(fd, b'%4096d' % n, n * 8192)
+PY";
+    let work = "python3 - <<'PY'
+import os
+fd = os.open('file', os.O_RDWR)
+for n in range(0, 3000, 10): os.pwrite(fd, b'new %4092d' % n, n * 8192)
+os.fsync(fd)
+PY";
+    let (_dir, disk) = interrupted(base, work, "");
+    let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
+    let budget = Budget::new(Limits { steps: 30_000, ..Limits::OPEN });
+    let cx = FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay };
+    let found = imgmount::fs::detect(&file(&disk), &cx).unwrap();
+    let Content::Files(fs) = found else { panic!("{found:?}") };
+    let warnings = fs.facts().warnings;
+    assert!(warnings[0].contains("replayed in memory"), "{warnings:?}");
+    let ours = ours(&fs);
+    drop(Mounted::new(&disk, "rw"));
+    same(&ours, &kernel(&Mounted::new(&disk, "ro").at), "scattered blocks");
+}
+
 /// A file system on several devices, mounted; undone when dropped.
 struct Array {
     at: PathBuf,

@@ -63,6 +63,8 @@ impl fmt::Display for Key {
 impl Key {
     /// Bytes of a key.
     pub(super) const SIZE: usize = 17;
+    /// The last there can be.
+    pub(super) const LAST: Self = Self::new(u64::MAX, u8::MAX, u64::MAX);
 
     pub(super) const fn new(object: u64, kind: u8, offset: u64) -> Self {
         Self { object, kind, offset }

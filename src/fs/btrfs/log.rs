@@ -28,8 +28,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
-/// Bytes of an item: no node is longer.
-const MAX_ITEM: u64 = 64 << 10;
+/// What keeping an item takes beside its bytes: its key, a share of a map's node, two blocks of the heap.
+const OVERHEAD: usize = 160;
+
+/// The items of a subvolume's log.
+type Log = BTreeMap<Key, Item>;
 
 /// What the log makes of a file system.
 pub(super) struct Replayed {
@@ -56,13 +59,13 @@ pub(super) fn replay(pool: &Pool, budget: &Budget) -> Result<Replayed> {
         // A subvolume that was deleted has no use for its log.
         let Some(tree) = pool.subvolume_tree(id)? else { continue };
         let log = Tree::new(object::LOG_TREE, RootItem::parse(id, &item.data)?.root);
-        let mut kept = BTreeMap::new();
+        let mut kept = Log::new();
         let mut items = pool.items(&log, Key::new(0, 0, 0))?;
         while let Some(item) = items.next()? {
             budget.step("log")?;
             replayed.items = replayed.items.saturating_add(1);
-            let mut data = budget.buffer("log", wide(item.data.len()), MAX_ITEM)?;
-            data.copy_from_slice(&item.data);
+            charge(budget, item.data.len())?;
+            let data = item.data.to_vec();
             if item.key.is(object::CSUMS, kind::EXTENT_CSUM) {
                 replayed.csums.insert(item.key.offset, data);
             } else {
@@ -70,18 +73,38 @@ pub(super) fn replay(pool: &Pool, budget: &Budget) -> Result<Replayed> {
             }
         }
         let tree = Tree::clone(&tree);
-        let mut replay = Replay { pool, budget, log: kept, tree, recount: BTreeSet::new() };
+        let mut replay = Replay { pool, budget, log: &kept, tree, recount: BTreeSet::new() };
         replay.run()?;
         replayed.trees.push(replay.tree);
+        for item in kept.values() {
+            budget.release(item.data.len().saturating_add(OVERHEAD));
+        }
     }
     Ok(replayed)
+}
+
+/// A log's items, without those of inodes that have no name any more: they were synced through a descriptor that was
+/// still open, and go with their directory's entry.
+fn replayable(log: &Log) -> impl Iterator<Item = &Item> {
+    let mut is_dead = false;
+    log.values().filter(move |item| {
+        if item.key.kind == kind::INODE {
+            is_dead = RawInode::of(&item.data).is_some_and(|raw| raw.nlink.get() == 0);
+        }
+        !is_dead
+    })
+}
+
+/// Pays for an item of `len` bytes that is kept.
+fn charge(budget: &Budget, len: usize) -> Result<()> {
+    budget.charge("log", wide(len.saturating_add(OVERHEAD)))
 }
 
 /// The replay of one subvolume's log.
 struct Replay<'a> {
     pool: &'a Pool,
     budget: &'a Budget,
-    log: BTreeMap<Key, Item>,
+    log: &'a Log,
     /// The subvolume, with what was replayed so far.
     tree: Tree,
     /// Inodes whose names are to be counted.
@@ -103,38 +126,21 @@ impl Replay<'_> {
     }
 
     fn run(&mut self) -> Result<()> {
-        for item in self.replayable() {
-            if item.key.kind == kind::INODE {
-                self.inode(&item)?;
-            }
+        for item in replayable(self.log).filter(|item| item.key.kind == kind::INODE) {
+            self.inode(item)?;
         }
-        for item in self.replayable() {
-            if item.key.kind == kind::DIR_INDEX {
-                self.name(&item)?;
-            }
+        for item in replayable(self.log).filter(|item| item.key.kind == kind::DIR_INDEX) {
+            self.name(item)?;
         }
-        for item in self.replayable() {
+        for item in replayable(self.log) {
             match item.key.kind {
-                kind::XATTR => self.put(item.key, item.data.to_vec())?,
-                kind::INODE_REF | kind::INODE_EXTREF => self.names_of_inode(&item)?,
-                kind::EXTENT_DATA => self.extent(&item)?,
+                kind::XATTR => self.put(item.key, item.data.clone())?,
+                kind::INODE_REF | kind::INODE_EXTREF => self.names_of_inode(item)?,
+                kind::EXTENT_DATA => self.extent(item)?,
                 _ => {}
             }
         }
         self.count_names()
-    }
-
-    /// The log's items, without those of inodes that have no name any more: they were synced through a descriptor that
-    /// was still open, and go with their directory's entry.
-    fn replayable(&self) -> Vec<Item> {
-        let mut is_dead = false;
-        let mut live = |item: &&Item| {
-            if item.key.kind == kind::INODE {
-                is_dead = RawInode::of(&item.data).is_some_and(|raw| raw.nlink.get() == 0);
-            }
-            !is_dead
-        };
-        self.log.values().filter(|item| live(item)).cloned().collect()
     }
 
     fn get(&self, key: Key) -> Result<Option<Bytes>> {
@@ -142,34 +148,37 @@ impl Replay<'_> {
         Ok(self.pool.item(&self.tree, key)?.map(|item| item.data))
     }
 
-    fn put(&mut self, key: Key, data: Vec<u8>) -> Result<()> {
-        self.budget.step("log")?;
-        self.tree.patches.insert(key, Some(data.into()));
-        Ok(())
+    fn put(&mut self, key: Key, data: impl Into<Bytes>) -> Result<()> {
+        self.patch(key, Some(data.into()))
     }
 
-    fn remove(&mut self, key: Key) {
-        self.tree.patches.insert(key, None);
+    fn remove(&mut self, key: Key) -> Result<()> {
+        self.patch(key, None)
+    }
+
+    fn patch(&mut self, key: Key, data: Option<Bytes>) -> Result<()> {
+        self.budget.step("log")?;
+        let size = |data: &Option<Bytes>| data.as_ref().map_or(0, |data| data.len());
+        charge(self.budget, size(&data))?;
+        if let Some(old) = self.tree.patches.insert(key, data) {
+            self.budget.release(size(&old).saturating_add(OVERHEAD));
+        }
+        Ok(())
     }
 
     /// Puts the item, or removes it if nothing is left in it.
     fn put_or_remove(&mut self, key: Key, data: Vec<u8>) -> Result<()> {
         if data.is_empty() {
-            self.remove(key);
-            return Ok(());
+            return self.remove(key);
         }
         self.put(key, data)
     }
 
-    /// The subvolume's items of an object and kind.
-    fn all(&self, number: u64, kind: u8, from: u64) -> Result<Vec<Item>> {
-        let mut all = Vec::new();
-        let mut items = self.pool.items(&self.tree, Key::new(number, kind, from))?;
-        while let Some(item) = items.next_of(number, kind)? {
-            self.budget.step("log")?;
-            all.push(item);
-        }
-        Ok(all)
+    /// The subvolume's items of an object and kind whose offsets are from `from` to `to`, both among them.
+    fn all(&self, number: u64, kind: u8, from: u64, to: u64) -> Result<Vec<Item>> {
+        let (from, to) = (Key::new(number, kind, from), Key::new(number, kind, to));
+        let mut items = self.pool.items_within(&self.tree, from, to, self.budget)?;
+        std::iter::from_fn(|| items.next().transpose()).collect()
     }
 
     fn raw(&self, number: u64) -> Result<Option<RawInode>> {
@@ -228,7 +237,7 @@ impl Replay<'_> {
 
     /// Takes away the attributes that are not in the log: it has all of an inode's.
     fn forget_xattrs(&mut self, number: u64) -> Result<()> {
-        for item in self.all(number, kind::XATTR, 0)? {
+        for item in self.all(number, kind::XATTR, 0, u64::MAX)? {
             let logged = self.log.get(&item.key).map(|item| item.data.clone());
             let logged = logged.as_deref().unwrap_or_default();
             let is_logged = |name: &[u8]| dir::entries(logged).flatten().any(|entry| entry.name == name);
@@ -253,10 +262,7 @@ impl Replay<'_> {
             ranges.filter_map(|(key, item)| Some((key.offset, get_le64(&item.data, 0)?))).collect()
         };
         for (start, end) in ranges {
-            for item in self.all(dir, kind::DIR_INDEX, start)? {
-                if item.key.offset > end {
-                    break;
-                }
+            for item in self.all(dir, kind::DIR_INDEX, start, end)? {
                 let Some(Ok(entry)) = dir::entries(&item.data).next() else {
                     return Err(self.bad(dir, "a torn entry"));
                 };
@@ -296,7 +302,7 @@ impl Replay<'_> {
             other.index != found || other.name != name || other.dir.is_some_and(|at| at != dir)
         });
         self.put_or_remove(key, left)?;
-        self.remove(Key::new(dir, kind::DIR_INDEX, found));
+        self.remove(Key::new(dir, kind::DIR_INDEX, found))?;
         let len = wide(name.len()).saturating_mul(2);
         self.change(dir, |raw| raw.size = U64::new(raw.size.get().saturating_sub(len)))
     }
@@ -436,7 +442,7 @@ impl Replay<'_> {
                 self.unlink(dir, number, found.name)?;
             }
         }
-        self.put(item.key, item.data.to_vec())
+        self.put(item.key, item.data.clone())
     }
 
     /// Has the directory this name, at this index, for this inode?
@@ -496,7 +502,7 @@ impl Replay<'_> {
         }
         let dropped = self.drop_extents(number, new.start, end)?;
         if !is_hole || !self.pool.sb.features.has_no_holes() {
-            self.put(item.key, item.data.to_vec())?;
+            self.put(item.key, item.data.clone())?;
         }
         let added = if is_hole { 0 } else { new.len() };
         self.change(number, |raw| raw.add_bytes(added, dropped))
@@ -505,12 +511,12 @@ impl Replay<'_> {
     /// Takes a file's extents from `start` to `end` away, cutting those that reach out of it; the bytes that they took.
     fn drop_extents(&mut self, number: u64, start: u64, end: u64) -> Result<u64> {
         let mut dropped = 0_u64;
-        let before = self.pool.floor(&self.tree, Key::new(number, kind::EXTENT_DATA, start))?;
+        let Some(last) = end.checked_sub(1) else { return Ok(0) };
+        let first = Key::new(number, kind::EXTENT_DATA, start);
+        let before = self.pool.floor_within(&self.tree, first, Some(self.budget))?;
         let before = before.filter(|item| item.key.is(number, kind::EXTENT_DATA));
-        for item in self.all(number, kind::EXTENT_DATA, before.map_or(start, |item| item.key.offset))? {
-            if item.key.offset >= end {
-                break;
-            }
+        let from = before.map_or(start, |item| item.key.offset);
+        for item in self.all(number, kind::EXTENT_DATA, from, last)? {
             let old = Extent::parse(&item, self.pool.sb.sector)
                 .map_err(|trouble| self.bad(number, &format!("{trouble:?}")))?;
             let old_end = old.end();
@@ -523,13 +529,13 @@ impl Replay<'_> {
                     return Err(self.bad(number, "an inline extent is to be cut"));
                 }
                 dropped = dropped.saturating_add(old.len());
-                self.remove(item.key);
+                self.remove(item.key)?;
                 continue;
             };
             if at != 0 {
                 dropped = dropped.saturating_add(to.saturating_sub(from));
             }
-            self.remove(item.key);
+            self.remove(item.key)?;
             if old.start < start {
                 let len = start.saturating_sub(old.start);
                 self.put(item.key, part_of(&item.data, skip, len))?;
@@ -551,7 +557,7 @@ impl Replay<'_> {
             };
             let mut count = 0_u32;
             for kind in [kind::INODE_REF, kind::INODE_EXTREF] {
-                for item in self.all(number, kind, 0)? {
+                for item in self.all(number, kind, 0, u64::MAX)? {
                     let names = refs_of(&item.data, kind).flatten().count();
                     count = count.saturating_add(u32::try_from(names).unwrap_or(u32::MAX));
                 }

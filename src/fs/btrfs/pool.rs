@@ -22,6 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Trees of subvolumes whose roots are remembered.
 const TREES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
+/// Devices of a file system: the kernel makes no chunk on more (`BTRFS_MAX_DEVICES` with nodes of 64 KiB).
+const MAX_DEVICES: usize = 2048;
+
 /// A file system, without the choice of a subvolume.
 pub(super) struct Pool {
     pub(super) sb: Superblock,
@@ -108,6 +111,11 @@ impl Pool {
                     chunks.add(item.key.offset, &item.data, self.sb.sector)?;
                 } else if item.key.is(object::DEVICES, kind::DEVICE) {
                     let at = At::new("btrfs", "item of device").index(item.key.offset);
+                    if expected.len() == MAX_DEVICES {
+                        return Err(Error::limit(format!(
+                            "a file system on more than {MAX_DEVICES} devices"
+                        )));
+                    }
                     expected.push(parse_struct::<super::superblock::DeviceItem>(&item.data, at)?);
                 }
             }

@@ -9,6 +9,7 @@ use super::key::{Key, object};
 use super::node::{Bytes, Item, Node};
 use super::pool::Pool;
 use super::superblock::RootPointer;
+use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,10 @@ impl Tree {
     pub(super) const fn new(id: u64, root: RootPointer) -> Self {
         Self { id, root, patches: BTreeMap::new() }
     }
+}
+
+fn step(budget: Option<&Budget>) -> Result<()> {
+    budget.map_or(Ok(()), |budget| budget.step("items of a tree"))
 }
 
 /// A node on the way down, and the entry of it that was taken.
@@ -155,6 +160,9 @@ pub(super) struct Cursor<'a> {
     walk: Walk<'a>,
     /// No item below this key is wanted any more; `None` at the end of all keys.
     from: Option<Key>,
+    /// Nor one above this.
+    to: Key,
+    budget: Option<&'a Budget>,
 }
 
 impl Cursor<'_> {
@@ -164,13 +172,15 @@ impl Cursor<'_> {
     /// When a node on the way cannot be read.
     pub(super) fn next(&mut self) -> Result<Option<Item>> {
         loop {
-            let Some(from) = self.from else { return Ok(None) };
+            let Some(from) = self.from.filter(|from| *from <= self.to) else { return Ok(None) };
+            step(self.budget)?;
             let mut below = self.walk.item()?;
             while below.as_ref().is_some_and(|item| item.key < from) {
                 self.walk.forward();
                 below = self.walk.item()?;
             }
-            let patch = self.walk.tree.patches.range(from..).next();
+            below = below.filter(|item| item.key <= self.to);
+            let patch = self.walk.tree.patches.range(from..=self.to).next();
             match (below, patch) {
                 (None, None) => return Ok(None),
                 (Some(item), patch) if patch.is_none_or(|(key, _)| item.key < *key) => {
@@ -232,7 +242,22 @@ impl Pool {
     /// # Errors
     /// When a node on the way down cannot be read.
     pub(super) fn items<'a>(&'a self, tree: &'a Tree, key: Key) -> Result<Cursor<'a>> {
-        Ok(Cursor { walk: Walk::new(self, tree, key)?, from: Some(key) })
+        Ok(Cursor { walk: Walk::new(self, tree, key)?, from: Some(key), to: Key::LAST, budget: None })
+    }
+
+    /// The items of `tree` from `from` to `to`, both among them. What is passed on the way, taken away or not, costs a
+    /// step each.
+    ///
+    /// # Errors
+    /// When a node on the way down cannot be read.
+    pub(super) fn items_within<'a>(
+        &'a self,
+        tree: &'a Tree,
+        from: Key,
+        to: Key,
+        budget: &'a Budget,
+    ) -> Result<Cursor<'a>> {
+        Ok(Cursor { walk: Walk::new(self, tree, from)?, from: Some(from), to, budget: Some(budget) })
     }
 
     /// The item of this key.
@@ -250,7 +275,20 @@ impl Pool {
     ///
     /// # Errors
     /// When a node on the way cannot be read.
-    pub(super) fn floor(&self, tree: &Tree, mut key: Key) -> Result<Option<Item>> {
+    pub(super) fn floor(&self, tree: &Tree, key: Key) -> Result<Option<Item>> {
+        self.floor_within(tree, key, None)
+    }
+
+    /// The same; what is passed on the way that was taken away costs a step each.
+    ///
+    /// # Errors
+    /// `Limit` when there are none left; when a node on the way cannot be read.
+    pub(super) fn floor_within(
+        &self,
+        tree: &Tree,
+        mut key: Key,
+        budget: Option<&Budget>,
+    ) -> Result<Option<Item>> {
         let mut walk = Walk::new(self, tree, key)?;
         // Where the walk stands is at or after `key`; what is wanted is at or before it.
         let mut below = walk.path.last().and_then(|leaf| leaf.node.item(leaf.slot));
@@ -259,6 +297,7 @@ impl Pool {
                 if walk.back()? { walk.path.last().and_then(|leaf| leaf.node.item(leaf.slot)) } else { None };
         }
         loop {
+            step(budget)?;
             let patch = tree.patches.range(..=key).next_back();
             match (&below, patch) {
                 (Some(item), Some((at, _))) if item.key > *at => return Ok(below),
