@@ -47,12 +47,12 @@ pub(super) fn assemble(
     let tree = || Tree::of(&root.volume, Arc::clone(&place.fs), place.root, place.part.clone());
     let mut done = Assembled { tree: tree(), facts: tree(), warnings: Vec::new() };
     done.deployment(root, place, devices);
-    let mut given: Vec<&Line> = Vec::new();
+    let mut given: Vec<Asked<'_>> = Vec::new();
     for line in lines.iter().filter(|line| is_mounted(line)) {
-        let same = |other: &&Line| places(&other.dir) == places(&line.dir);
-        match given.iter().find(|other| same(other)) {
+        let asked = Asked::new(line, &done.tree);
+        match given.iter().find(|other| places(&other.dir) == places(&asked.dir)) {
             Some(first) => {
-                let (dir, first) = (escape(&line.dir), first.place());
+                let (dir, first) = (escape(&line.dir), first.line.place());
                 done.warnings.push(format!("{}: {dir} has been given a volume by {first}", line.place()));
             }
             None if given.len() >= MAX_LINES => {
@@ -60,20 +60,21 @@ pub(super) fn assemble(
                     .push(format!("{}: more than {MAX_LINES} mounts; the rest is left out", line.place()));
                 break;
             }
-            None => given.push(line),
+            None => given.push(asked),
         }
     }
-    for line in in_order(&given) {
-        if let Err(why) = done.line(line, &given, devices, names) {
+    for asked in in_order(&given) {
+        let line = asked.line;
+        if let Err(why) = done.line(asked, &given, devices, names) {
             let dir = escape(&line.dir);
             let nofail = if line.is_needed_at_boot() { "" } else { " (not needed at boot)" };
             let place = line.place();
             done.warnings.push(format!("{place}: {dir} is {}: {why}{nofail}", escape(&line.spec)));
-            done.missing(&line.dir, format!("{dir} is on another volume: {why} ({place})"));
+            done.missing(&asked.dir, format!("{dir} is on another volume: {why} ({place})"));
         }
     }
     for (dir, device, fs) in gpt_auto::mounts(&done.tree, root, devices) {
-        let is_given = given.iter().any(|line| places(&line.dir) == places(dir));
+        let is_given = given.iter().any(|asked| places(&asked.dir) == places(dir));
         if !is_given && !done.tree.mounts().iter().any(|mount| mount.path == dir) {
             done.mount(dir, (device.volume.clone(), fs, Part::Whole), &device.volume);
         }
@@ -105,14 +106,15 @@ impl Assembled {
     /// Mounts what a line means.
     fn line(
         &mut self,
-        line: &Line,
-        all: &[&Line],
+        asked: &Asked<'_>,
+        all: &[Asked<'_>],
         devices: &[Device],
         names: &Names,
     ) -> std::result::Result<(), String> {
+        let line = asked.line;
         let place = line.place();
         if let Some(deep) = line.binds() {
-            self.bind(&line.spec, &line.dir, deep, &place);
+            self.bind(&line.spec, &asked.dir, deep, &place);
             return Ok(());
         }
         if line.is_layered() {
@@ -128,7 +130,7 @@ impl Assembled {
                     _ => "no such device in this image".to_owned(),
                 };
                 // ext remembers where it was mounted last; that is as good as a name, if nobody else lays claim to it.
-                let Some(device) = last_mounted(&line.dir, all, devices, names) else { return Err(why) };
+                let Some(device) = last_mounted(&asked.dir, all, devices, names) else { return Err(why) };
                 let dir = escape(&line.dir);
                 self.warnings.push(format!(
                     "{place}: {dir} is {}: {why}; {} was mounted there last, and is shown",
@@ -158,7 +160,7 @@ impl Assembled {
                 subvolume(fs, &wanted).map_err(|error| format!("{}: {}", device.volume, error.chain()))?
             }
         };
-        self.mount(&line.dir, (device.volume.clone(), fs, part), &place);
+        self.mount(&asked.dir, (device.volume.clone(), fs, part), &place);
         Ok(())
     }
 
@@ -199,7 +201,7 @@ impl Assembled {
         }
     }
 
-    /// Makes every look-up below a directory fail. Without the directory there is nothing below it to be mistaken.
+    /// Makes every look-up below a directory fail.
     fn missing(&mut self, dir: &[u8], why: String) {
         let error = Error::new(ErrorKind::Unsupported, why);
         drop(self.facts.mount(dir, "", Arc::new(Missing(error)), Part::Whole));
@@ -214,11 +216,7 @@ pub(super) fn subvolume(fs: &Arc<dyn FileSystem>, wanted: &Wanted) -> Result<(Ar
     let all = fs.subvolumes()?;
     let found = match wanted {
         Wanted::Path(path) => all.into_iter().find(|subvolume| subvolume.path == *path),
-        // 0 means the top to the kernel's driver, whose number is 5.
-        Wanted::Id(id) => {
-            let id = if *id == 0 { TOP } else { *id };
-            all.into_iter().find(|subvolume| subvolume.id == id)
-        }
+        Wanted::Id(id) => all.into_iter().find(|subvolume| subvolume.id == *id),
     };
     let found = found.ok_or_else(|| match wanted {
         Wanted::Path(path) => Error::not_found(format!("subvolume {}", escape(path))),
@@ -227,14 +225,16 @@ pub(super) fn subvolume(fs: &Arc<dyn FileSystem>, wanted: &Wanted) -> Result<(Ar
     Ok((fs.subvolume(found.id)?, Part::Subvolume(found.path)))
 }
 
-/// The number of the top of a btrfs, `BTRFS_FS_TREE_OBJECTID`.
-const TOP: u64 = 5;
-
 /// A device that no other line means and whose file system was last mounted on `dir`, if there is one only.
-fn last_mounted<'a>(dir: &[u8], all: &[&Line], devices: &'a [Device], names: &Names) -> Option<&'a Device> {
+fn last_mounted<'a>(
+    dir: &[u8],
+    all: &[Asked<'_>],
+    devices: &'a [Device],
+    names: &Names,
+) -> Option<&'a Device> {
     let is_meant = |device: &Device| {
-        all.iter().any(|line| {
-            matches!(names.resolve(&line.spec(), devices), Found::Device(meant) if meant.volume == device.volume)
+        all.iter().any(|asked| {
+            matches!(names.resolve(&asked.line.spec(), devices), Found::Device(meant) if meant.volume == device.volume)
         })
     };
     let was_there = |device: &&Device| {
@@ -262,30 +262,48 @@ fn places(path: &[u8]) -> Vec<&[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect()
 }
 
+/// Does it stand where the running system shows what is not stored?
+fn is_the_kernels(path: &[u8]) -> bool {
+    path.starts_with(b"/") && matches!(places(path).first(), Some(&(b"dev" | b"proc" | b"sys" | b"run")))
+}
+
 fn is_mounted(line: &Line) -> bool {
-    let ours = ["/dev", "/proc", "/sys", "/run", "/media"];
-    let inside = |top: &str| {
-        line.dir.strip_prefix(top.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    };
     (line.is_local() || line.is_layered() || line.binds().is_some())
         && !line.is_swap()
         && line.dir.starts_with(b"/")
         && !places(&line.dir).is_empty()
-        && !ours.iter().any(|top| inside(top))
-        // A bind mount of /dev, /proc, ... shows what is not stored.
-        && !(line.binds().is_some() && ours.iter().any(|top| line.spec.starts_with(top.as_bytes())))
+        && !is_the_kernels(&line.dir)
+        && !(line.binds().is_some() && is_the_kernels(&line.spec))
+}
+
+/// A line, and the places it means: the root's own links followed, as `systemd-fstab-generator` follows them before
+/// anything else is mounted.
+struct Asked<'a> {
+    line: &'a Line,
+    dir: Vec<u8>,
+    /// Of a bind mount, what it shows.
+    from: Vec<u8>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(line: &'a Line, root: &Tree) -> Self {
+        // What cannot be followed is said when it is mounted.
+        let place = |path: &[u8]| root.canonical(path).unwrap_or_else(|_| path.to_vec());
+        let from = line.binds().map_or_else(Vec::new, |_| place(&line.spec));
+        Self { line, dir: place(&line.dir), from }
+    }
 }
 
 /// The lines so that each comes after those that it stands inside of, and after those that a bind mount takes from.
 /// Binds in a circle come as they stand.
-fn in_order<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
-    let dirs: Vec<Vec<&[u8]>> = lines.iter().map(|line| places(&line.dir)).collect();
-    let needs = |line: &Line, dir: &[&[u8]], other: &[&[u8]]| {
+fn in_order<'a, 'b>(lines: &'b [Asked<'a>]) -> Vec<&'b Asked<'a>> {
+    let dirs: Vec<Vec<&[u8]>> = lines.iter().map(|asked| places(&asked.dir)).collect();
+    let needs = |asked: &Asked<'_>, dir: &[&[u8]], other: &[&[u8]]| {
         let takes = |deep: bool| {
-            let from = places(&line.spec);
+            let from = places(&asked.from);
             from.starts_with(other) || (deep && other.starts_with(&from))
         };
-        dir.starts_with(other) || line.binds().is_some_and(takes)
+        dir.starts_with(other) || asked.line.binds().is_some_and(takes)
     };
     let mut waiting: Vec<(usize, Vec<usize>)> = lines
         .iter()
@@ -306,7 +324,7 @@ fn in_order<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
         let (at, _) = waiting.remove(ready.unwrap_or(0));
         if let (Some(done), Some(line)) = (done.get_mut(at), lines.get(at)) {
             *done = true;
-            order.push(*line);
+            order.push(line);
         }
     }
     order
@@ -450,9 +468,120 @@ mod tests {
         let fstab = "UUID=p3 /srv ext4\nUUID=p2 /data ext4\n";
         let others = vec![part(2, files(&[("/inner/", "")])), part(3, files(&[("/x", "x")]))];
         let guest = guest(fstab, others);
-        // The link leads into what is mounted by the other line; mount(8) takes them as they come, too.
-        assert_eq!(mounts(&guest), ["/data p2"]);
-        assert!(guest.warnings[0].starts_with("/etc/fstab line 1: "), "{:?}", guest.warnings);
+        // The link leads into what is mounted by the other line, so that comes first.
+        assert_eq!(mounts(&guest), ["/data p2", "/data/inner p3"]);
+        assert_eq!(read(&guest, "/srv/x").as_deref(), Some("x"));
+        assert!(guest.warnings.is_empty(), "{:?}", guest.warnings);
+    }
+
+    #[test]
+    fn two_lines_may_mean_one_place_through_a_link() {
+        let others = vec![part(2, files(&[("/x", "2")])), part(3, files(&[("/x", "3")]))];
+        let guest = guest("UUID=p2 /srv ext4\nUUID=p3 /data/inner ext4\n", others);
+        assert_eq!(read(&guest, "/data/inner/x").as_deref(), Some("2"));
+        assert_eq!(
+            guest.warnings,
+            ["/etc/fstab line 2: /data/inner has been given a volume by /etc/fstab line 1"]
+        );
+    }
+
+    #[test]
+    fn a_volume_behind_the_network_is_shown_if_it_is_here() {
+        let fstab = "UUID=p2 /data ext4 defaults,_netdev,nofail\nUUID=p9 /home ext4 _netdev\n";
+        let guest = guest(fstab, vec![part(2, files(&[("/x", "x")]))]);
+        assert_eq!(read(&guest, "/data/x").as_deref(), Some("x"));
+        let said = "/etc/fstab line 2: /home is UUID=p9: no such device in this image (not needed at boot)";
+        assert_eq!(guest.warnings, [said]);
+        assert!(guest.has("/home/x").is_err());
+    }
+
+    #[test]
+    fn only_the_kernels_own_places_are_left_out() {
+        let fstab = "UUID=p2 /media/disk ext4\n/sysroot/a /data none bind\n/runtime /home none bind\n\
+            /run/x /boot none bind\nUUID=p2 /dev/shm ext4\n";
+        let root = files(&[
+            ("/etc/fstab", fstab),
+            ("/etc/os-release", "ID=debian\n"),
+            ("/bin/sh", ""),
+            ("/media/disk/", ""),
+            ("/sysroot/a/x", "a"),
+            ("/runtime/x", "runtime"),
+            ("/run/x/", ""),
+            ("/boot/", ""),
+            ("/data/", ""),
+            ("/home/", ""),
+        ]);
+        let guest = roots(&[part(1, root), part(2, files(&[("/x", "disk")]))]).remove(0);
+        assert_eq!(mounts(&guest), ["/data p1", "/home p1", "/media/disk p2"]);
+        assert!(guest.warnings.is_empty(), "{:?}", guest.warnings);
+    }
+
+    /// Every name of a directory, read one entry at a time, each time from where the last one said.
+    fn names(guest: &Guest, path: &str) -> Vec<String> {
+        let dir = guest.tree.find(path.as_bytes()).unwrap().unwrap();
+        let (mut names, mut from) = (Vec::new(), 0);
+        loop {
+            let mut next = None;
+            guest
+                .tree
+                .readdir(dir, from, &mut |entry| {
+                    next = Some(entry.next);
+                    names.push(escape(entry.name).to_string());
+                    std::ops::ControlFlow::Break(())
+                })
+                .unwrap();
+            match next {
+                Some(next) => from = next,
+                None => return names,
+            }
+        }
+    }
+
+    #[test]
+    fn a_mount_point_that_is_missing_is_made() {
+        let fstab =
+            "UUID=p2 /data/a/b ext4\nUUID=p3 /data/a/c ext4\nUUID=p2 /new ext4\nUUID=p9 /gone/x ext4\n";
+        let others = vec![part(2, files(&[("/x", "2")])), part(3, files(&[("/x", "3")]))];
+        let guest = guest(fstab, others);
+        assert_eq!(mounts(&guest), ["/new p2", "/data/a/b p2", "/data/a/c p3"]);
+        assert_eq!(names(&guest, "/"), ["bin", "boot", "data", "etc", "home", "srv", "new"]);
+        assert_eq!(names(&guest, "/data"), ["a"]);
+        assert_eq!(names(&guest, "/data/a"), ["b", "c"]);
+        assert_eq!(names(&guest, "/data/a/b"), ["x"]);
+        assert_eq!(read(&guest, "/data/a/c/../b/x").as_deref(), Some("2"));
+        assert_eq!(read(&guest, "/new/x").as_deref(), Some("2"));
+        let made = guest.tree.find(b"/data/a").unwrap().unwrap();
+        let stat = guest.tree.stat(made).unwrap();
+        assert_eq!((stat.kind, stat.mode), (crate::fs::FileType::Dir, 0o755));
+        // What is not in the image stays unknown; nothing is shown in its place.
+        assert_eq!(guest.warnings.len(), 1, "{:?}", guest.warnings);
+        assert_eq!(guest.tree.find(b"/gone").unwrap(), None);
+        assert!(guest.has("/gone/x/y").is_err());
+    }
+
+    #[test]
+    fn a_mount_point_is_not_made_through_a_file_or_out_of_the_blue() {
+        let fstab = "UUID=p2 /bin/sh/x ext4\nUUID=p2 /none/../x ext4\n/bin/sh /none none bind\n/none /home none bind\n";
+        let guest = guest(fstab, vec![part(2, files(&[("/x", "2")]))]);
+        assert!(mounts(&guest).is_empty(), "{:?}", mounts(&guest));
+        assert_eq!(guest.warnings.len(), 4, "{:?}", guest.warnings);
+    }
+
+    #[test]
+    fn everything_below_a_root_is_walked_with_what_was_made() {
+        let guest = guest("UUID=p2 /data/a/b ext4\n", vec![part(2, files(&[("/x", "2")]))]);
+        let mut seen = Vec::new();
+        let top = guest.tree.root();
+        guest
+            .tree
+            .walk(b"/", top, &mut |visit| {
+                seen.push(escape(visit.path).to_string());
+                Ok(crate::fs::tree::Enter::Yes)
+            })
+            .unwrap();
+        for path in ["/data", "/data/a", "/data/a/b", "/data/a/b/x"] {
+            assert_eq!(seen.iter().filter(|one| *one == path).count(), 1, "{path} in {seen:?}");
+        }
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub enum Wanted {
     Id(u64),
 }
 
+/// The number of the top of a btrfs, `BTRFS_FS_TREE_OBJECTID`.
+const TOP: u64 = 5;
+
 impl Line {
     /// Has it this option?
     #[must_use]
@@ -88,11 +91,12 @@ impl Line {
         given.get(given.len().checked_sub(len)?..)
     }
 
-    /// Does the boot stop when its device is not there? Not with `nofail`, `noauto` or an automount, and not for what
-    /// has no device of this machine.
+    /// Does the boot stop when its device is not there? Not with `nofail`, `noauto` or an automount, not where the device
+    /// waits for the network, and not for what has no device of this machine.
     #[must_use]
     pub fn is_needed_at_boot(&self) -> bool {
-        self.is_local() && !["nofail", "noauto", "x-systemd.automount"].iter().any(|option| self.has(option))
+        const LATER: &[&str] = &["nofail", "noauto", "x-systemd.automount", "_netdev"];
+        self.is_local() && !LATER.iter().any(|option| self.has(option))
     }
 
     /// Is it a swap area?
@@ -101,13 +105,13 @@ impl Line {
         self.kind == b"swap"
     }
 
-    /// Does it name a block device of the machine, not a kernel file system, the network or a bind mount?
+    /// Does it name a block device, not a kernel file system, a server's files or a bind mount? One that is reached by
+    /// the network (`_netdev`) is a block device too, and may have been a disk of the image.
     #[must_use]
     pub fn is_local(&self) -> bool {
         !matches!(self.spec(), Spec::NoDevice)
             && !NETWORK.iter().any(|kind| self.kind == kind.as_bytes())
             && self.binds().is_none()
-            && !self.has("_netdev")
     }
 
     /// Is it a bind mount, and if so, does it take along what is mounted below?
@@ -156,7 +160,8 @@ pub(super) fn subvolume<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Option<
         Some(hex) => u64::from_str_radix(hex, 16).ok()?,
         None => text.parse().ok()?,
     };
-    Some(Wanted::Id(id))
+    // 0 means the top to the kernel's driver.
+    Some(Wanted::Id(if id == 0 { TOP } else { id }))
 }
 
 /// A path without slashes at its ends.
@@ -173,6 +178,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
         let code = if byte == b'\\' { tail.get(..3) } else { None };
+        let code = code.filter(|octal| octal.iter().all(|digit| matches!(digit, b'0'..=b'7')));
         let code = code.and_then(|octal| u8::from_str_radix(std::str::from_utf8(octal).ok()?, 8).ok());
         out.push(code.unwrap_or(byte));
         rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
@@ -239,6 +245,7 @@ mod tests {
     #[test]
     fn a_backslash_that_is_no_escape_stays() {
         assert_eq!(unescape(br"a\9b\04"), br"a\9b\04");
+        assert_eq!(unescape(br"a\+40b"), br"a\+40b");
     }
 
     #[test]
@@ -247,7 +254,14 @@ mod tests {
         assert_eq!(of("rw,subvol=@home"), Some(Wanted::Path(b"@home".to_vec())));
         assert_eq!(of("subvol=/a/b/"), Some(Wanted::Path(b"a/b".to_vec())));
         assert_eq!(of("subvolid=257,noatime"), Some(Wanted::Id(257)));
+        assert_eq!(of("subvolid=0"), Some(Wanted::Id(5)));
         assert_eq!(of("compress=zstd"), None);
+    }
+
+    #[test]
+    fn a_device_behind_the_network_is_a_device_that_the_boot_does_not_wait_for() {
+        let line = &fstab("UUID=x /x ext4 _netdev\n").lines[0];
+        assert!(line.is_local() && !line.is_needed_at_boot());
     }
 
     #[test]

@@ -108,11 +108,11 @@ impl FileSystem for MemoryFs {
     fn readdir(
         &self,
         dir: Ino,
-        _from: u64,
+        from: u64,
         sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         if let Entry::Dir(names) = self.entry(dir) {
-            for (next, (name, ino)) in (1..).zip(names) {
+            for (next, (name, ino)) in (1..).zip(names).skip_while(|(next, _)| *next <= from) {
                 if sink(DirEntry { ino: Ino(*ino), kind: None, name, next }).is_break() {
                     break;
                 }

@@ -145,6 +145,7 @@ fn unescape_udev(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         let code = (byte == b'\\').then(|| tail.strip_prefix(b"x")?.get(..2)).flatten();
+        let code = code.filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let code = code.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         out.push(code.unwrap_or(byte));
         rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
@@ -170,6 +171,7 @@ mod tests {
     fn by_paths_are_tags() {
         assert_eq!(Spec::parse(b"/dev/disk/by-uuid/ABCD-1234"), Spec::Uuid("abcd-1234".to_owned()));
         assert_eq!(Spec::parse(br"/dev/disk/by-label/my\x20disk"), Spec::Label(b"my disk".to_vec()));
+        assert_eq!(Spec::parse(br"/dev/disk/by-label/a\x+1b"), Spec::Label(br"a\x+1b".to_vec()));
         assert_eq!(Spec::parse(b"UUID=\"x\""), Spec::Uuid("x".to_owned()));
     }
 

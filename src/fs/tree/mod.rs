@@ -1,5 +1,8 @@
 //! A guest's tree: its root file system with others mounted into it, and paths resolved inside, never on the host.
 
+mod made;
+
+use self::made::{MADE, Made};
 use super::{DirEntry, FileSystem, FileType, Ino, Stat, Xattr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::escape;
@@ -24,7 +27,7 @@ const MAX_WALK_DEPTH: usize = 4096;
 /// A file of a tree: which file system, which inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Index into [`Tree::mounts`].
+    /// Index into [`Tree::mounts`]; beyond them all for a directory that was made for a mount.
     pub fs: usize,
     /// The file's number there.
     pub ino: Ino,
@@ -64,6 +67,8 @@ pub struct Tree {
     mounts: Vec<Mount>,
     /// A directory that is covered by another file system's root.
     covered: HashMap<Node, usize>,
+    /// Mount points that are on no file system.
+    made: Made,
 }
 
 impl fmt::Debug for Tree {
@@ -106,13 +111,14 @@ impl Tree {
     #[must_use]
     pub fn of(volume: impl Into<String>, fs: Arc<dyn FileSystem>, root: Ino, part: Part) -> Self {
         let mount = Mount { volume: volume.into(), path: b"/".to_vec(), fs, root, part };
-        Self { mounts: vec![mount], covered: HashMap::new() }
+        Self { mounts: vec![mount], covered: HashMap::new(), made: Made::default() }
     }
 
-    /// Mounts a file system, or a subvolume of one, on a directory of the tree.
+    /// Mounts a file system, or a subvolume of one, on a directory of the tree. Where there is none, one is made, with
+    /// those above it, as systemd does.
     ///
     /// # Errors
-    /// `NotFound` when there is no such directory; `Limit` when the tree is full of mounts.
+    /// `NotFound` when something else is in the way; `Limit` when the tree is full of mounts.
     pub fn mount(
         &mut self,
         path: &[u8],
@@ -128,7 +134,7 @@ impl Tree {
     /// mounted below it.
     ///
     /// # Errors
-    /// `NotFound` when there is nothing at one of them, or a directory at one only; `Limit` when the tree is full of
+    /// `NotFound` when there is nothing at `from`, or a directory at one of them only; `Limit` when the tree is full of
     /// mounts.
     pub fn bind(&mut self, from: &[u8], path: &[u8], deep: bool) -> Result<()> {
         let steps = self.steps(from, Follow::Yes)?;
@@ -150,12 +156,20 @@ impl Tree {
         if self.mounts.len() >= MAX_MOUNTS {
             return Err(Error::limit(format!("more than {MAX_MOUNTS} mounts in one tree")));
         }
-        let steps = self.steps(path, Follow::Yes)?;
-        let node = last(&steps, path)?;
+        let (mut steps, missing) = self.way(path, Follow::Yes)?;
         let is_dir = |kind| kind == FileType::Dir;
-        if is_dir(self.stat(node)?.kind) != is_dir(mount.fs.stat(mount.root)?.kind) {
+        let wants_dir = is_dir(mount.fs.stat(mount.root)?.kind);
+        let node = last(&steps, path)?;
+        // What has to be made is made in a directory, and is one.
+        let fits = is_dir(self.stat(node)?.kind) == wants_dir && (missing.is_empty() || wants_dir);
+        if !fits || missing.iter().any(|name| !is_a_name(name)) {
             return Err(Error::not_found(format!("mount point {}", escape(path))));
         }
+        for name in missing {
+            let node = self.made.make(last(&steps, path)?, &name)?;
+            steps.push(Step { name, node });
+        }
+        let node = last(&steps, path)?;
         self.covered.insert(node, self.mounts.len());
         self.mounts.push(Mount { path: joined(&steps), ..mount });
         Ok(())
@@ -178,6 +192,9 @@ impl Tree {
     /// # Errors
     /// `NotFound` for a node of another tree.
     pub fn fs(&self, node: Node) -> Result<&Arc<dyn FileSystem>> {
+        if node.fs == MADE {
+            return Ok(self.made.fs());
+        }
         self.mounts.get(node.fs).map(|mount| &mount.fs).ok_or_else(|| Error::not_found("file system"))
     }
 
@@ -205,8 +222,8 @@ impl Tree {
         if !is_a_name(name) {
             return Ok(None);
         }
-        let found = self.fs(dir)?.lookup(dir.ino, name)?;
-        Ok(found.map(|ino| self.cross(Node { fs: dir.fs, ino })))
+        let found = self.fs(dir)?.lookup(dir.ino, name)?.map(|ino| Node { fs: dir.fs, ino });
+        Ok(found.or_else(|| self.made.lookup(dir, name)).map(|node| self.cross(node)))
     }
 
     /// What is known about a file.
@@ -227,13 +244,26 @@ impl Tree {
         from: u64,
         sink: &mut dyn FnMut(TreeEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.fs(dir)?.readdir(dir.ino, from, &mut |entry: DirEntry<'_>| {
-            if !is_a_name(entry.name) {
-                return ControlFlow::Continue(());
+        let made = self.made.list(dir, from);
+        let mut full = false;
+        if made.is_none() || !Made::is_own(from) {
+            self.fs(dir)?.readdir(dir.ino, from, &mut |entry: DirEntry<'_>| {
+                if !is_a_name(entry.name) {
+                    return ControlFlow::Continue(());
+                }
+                let node = self.cross(Node { fs: dir.fs, ino: entry.ino });
+                let flow = sink(TreeEntry { node, kind: entry.kind, name: entry.name, next: entry.next });
+                full = flow.is_break();
+                flow
+            })?;
+        }
+        for (next, name, node) in made.into_iter().flatten() {
+            let entry = TreeEntry { node: self.cross(node), kind: Some(FileType::Dir), name, next };
+            if full || sink(entry).is_break() {
+                break;
             }
-            let node = self.cross(Node { fs: dir.fs, ino: entry.ino });
-            sink(TreeEntry { node, kind: entry.kind, name: entry.name, next: entry.next })
-        })
+        }
+        Ok(())
     }
 
     /// Reads a regular file; see [`FileSystem::read_at`].
@@ -283,8 +313,33 @@ impl Tree {
         last(&self.steps(path, follow)?, path)
     }
 
+    /// Where a path leads, with its links followed: to a file, or to where one would be made. What stands in it behind
+    /// the first name that is not there is kept as it is.
+    ///
+    /// # Errors
+    /// `NotFound` when it leads through something else than a directory; `Limit` for more than 40 links.
+    pub fn canonical(&self, path: &[u8]) -> Result<Vec<u8>> {
+        let (steps, missing) = self.way(path, Follow::Yes)?;
+        let mut place = joined(&steps);
+        for name in missing {
+            if !place.ends_with(b"/") {
+                place.push(b'/');
+            }
+            place.extend(name);
+        }
+        Ok(place)
+    }
+
     /// Every step from the tree's root down to the file at a path, links and `..` taken out.
     fn steps(&self, path: &[u8], follow: Follow) -> Result<Vec<Step>> {
+        match self.way(path, follow)? {
+            (steps, missing) if missing.is_empty() => Ok(steps),
+            _ => Err(Error::not_found(escape(path))),
+        }
+    }
+
+    /// The steps down a path as far as there is something, and the names behind them that lead on.
+    fn way(&self, path: &[u8], follow: Follow) -> Result<(Vec<Step>, Vec<Vec<u8>>)> {
         if path.len() > MAX_PATH {
             return Err(Error::limit(format!(
                 "a path of {} bytes, at most {MAX_PATH} are accepted",
@@ -311,7 +366,12 @@ impl Tree {
                 }
                 continue;
             }
-            let Some(node) = self.lookup(here, &name)? else { return Err(missing()) };
+            let Some(node) = self.lookup(here, &name)? else {
+                todo.push(name);
+                todo.retain(|name| name != b".");
+                todo.reverse();
+                return Ok((done, todo));
+            };
             let must_follow = follow == Follow::Yes || !todo.is_empty() || wants_dir;
             if must_follow && self.stat(node)?.kind == FileType::Symlink {
                 links = links.saturating_add(1);
@@ -340,7 +400,7 @@ impl Tree {
         if wants_dir && self.stat(last(&done, path)?)?.kind != FileType::Dir {
             return Err(missing());
         }
-        Ok(done)
+        Ok((done, Vec::new()))
     }
 
     /// The file at a path, or `None` if there is none.
