@@ -31,9 +31,12 @@ impl Limits {
     /// For opening one layer of an image. Five seconds is the promise made in `man imgmount`.
     pub const OPEN: Self =
         Self { bytes: 128 << 20, steps: 4_000_000, depth: 64, time: Duration::from_secs(5) };
-    /// For one read, look-up or directory page.
+    /// For one read or look-up.
     pub const REQUEST: Self =
-        Self { bytes: 64 << 20, steps: 1_000_000, depth: 64, time: Duration::from_secs(10) };
+        Self { bytes: 64 << 20, steps: 1_000_000, depth: 64, time: Duration::from_secs(1) };
+    /// For a whole directory or table in one call. There may be millions of names, and what the caller does with each
+    /// counts, too; so the clock is longer, and steps do not bind.
+    pub const LISTING: Self = Self { steps: u64::MAX, time: Duration::from_secs(5), ..Self::REQUEST };
     /// For a walk that a user asked for and waits on: steps and depth bind, the clock does not.
     pub const WALK: Self =
         Self { bytes: 512 << 20, steps: u64::MAX, depth: 4096, time: Duration::from_secs(1 << 32) };

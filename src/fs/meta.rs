@@ -14,7 +14,8 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes read at once where neighbours are wanted. Blocks, inodes and descriptors have sizes that are powers of two
-/// up to this, and lie at multiples of them, so none straddles two pieces.
+/// up to this. Most lie at multiples of them, so none of these straddles two pieces; what does, such as a directory block
+/// of XFS that is larger than a block of the file system, is read alone.
 const PIECE: u64 = 64 << 10;
 const SHARDS: u64 = 8;
 /// Bytes kept by each shard: 4 MiB in all.

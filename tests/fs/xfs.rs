@@ -100,6 +100,10 @@ fn fields(disk: &Path, names: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+fn number_of(disk: &Path, field: &str) -> u64 {
+    fields(disk, field)[field].parse().unwrap()
+}
+
 #[track_caller]
 fn same_facts(disk: &Path, fs: &Fs) {
     let facts = fs.facts();
@@ -297,6 +301,8 @@ for n in range(700):
     LOG=$(xfs_logprint -t $IMAGE 2>/dev/null | grep 'log tail:')
     set -- $LOG; test $5 -lt $3 && exit 0; done; exit 1"#;
 const COPIED: &str = "cp --sparse=always $DISK $IMAGE";
+/// As a machine does when it starts for the first time: the file system grows, and what is made then is in new groups.
+const GROWN: &str = "xfs_growfs $A > /dev/null; mkdir $(seq -f $A/new-%g 60); touch $(seq -f $A/new-%g/file 60); sync -f $A; xfs_io -x -c 'shutdown -f' $A";
 
 #[track_caller]
 fn replays_as_the_kernel_does(mkfs: &str, seed: u64, rounds: [u32; 2], stop: &str) {
@@ -307,6 +313,7 @@ fn replays_as_the_kernel_does(mkfs: &str, seed: u64, rounds: [u32; 2], stop: &st
     assert_eq!(facts.state, State::Dirty);
     assert!(facts.warnings[0].contains("played back in memory"), "{:?}", facts.warnings);
     same(&ours(&fs), &expected, &format!("{mkfs}, seed {seed}: {:?}", facts.warnings));
+    assert_eq!(facts.size, number_of(&recovered.disk, "dblocks") * number_of(&recovered.disk, "blocksize"));
     // The kernel goes on to free what was open and had no name any more.
     let says = fields(&recovered.disk, "icount ifree fdblocks blocksize");
     let number = |key: &str| says[key].parse::<u64>().unwrap();
@@ -320,6 +327,12 @@ fn a_log_is_played_back_as_the_kernel_does() {
     replays_as_the_kernel_does("", 1, [100, 700], FLUSHED);
     replays_as_the_kernel_does("-b size=1024 -n size=8192 -m rmapbt=1", 2, [100, 700], CUT);
     replays_as_the_kernel_does("-l su=64k -n size=65536 -i nrext64=1", 3, [100, 700], COPIED);
+}
+
+#[test]
+fn growing_is_played_back() {
+    requires!("root", "loop", "mkfs.xfs", "xfs_db", "xfs_io", "xfs_logprint", "xfs_growfs", "python3");
+    replays_as_the_kernel_does("-d size=300m", 4, [50, 100], GROWN);
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Ext {
         let size = self.sb.block_size;
         // A hole in a directory is nothing to the kernel either; blocks that are there cannot be more than all blocks.
         let mut left = self.sb.blocks.min(self.meta.volume().len().checked_div(size).unwrap_or(0));
-        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
+        let budget = Budget::new(Limits::LISTING);
         let mut logical = from.checked_div(size).unwrap_or(0);
         let end = inode.size.checked_div(size).unwrap_or(0);
         let mut damage = None;

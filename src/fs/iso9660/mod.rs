@@ -228,7 +228,7 @@ impl Iso {
         sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let node = self.directory(dir)?;
-        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
+        let budget = Budget::new(Limits::LISTING);
         // A file of several parts has a record for each, and the number of the first.
         let mut first = None;
         self.each_record(node.record().start(), node.record().size(), from, |record, byte, next| {

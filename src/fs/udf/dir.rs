@@ -105,7 +105,7 @@ impl Udf {
         from: u64,
         sink: &mut dyn FnMut(Named) -> ControlFlow<()>,
     ) -> Result<()> {
-        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
+        let budget = Budget::new(Limits::LISTING);
         let mut at = from;
         let mut window = Vec::new();
         let mut window_at = from;

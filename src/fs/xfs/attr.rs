@@ -9,6 +9,7 @@
 //! "XFS Algorithms & Data Structures", "Extended Attributes".
 
 use super::Xfs;
+use super::da::Seen;
 use super::inode::{Fork, Format, Inode};
 use super::seal::Seal;
 use crate::budget::Budget;
@@ -19,6 +20,8 @@ use crate::ondisk::{get_be16, get_be32};
 
 /// All values of one file together; the kernel gives a process no more than 64 KiB of one, and lists 64 KiB of names.
 const MAX_VALUES: u64 = 8 << 20;
+/// What an attribute counts beside its name and value.
+const ATTRIBUTE_COST: u64 = 64;
 /// The longest value (`XFS_XATTR_SIZE_MAX`).
 const MAX_VALUE: u64 = 64 << 10;
 /// Magic numbers of leaves, in version 4 and 5.
@@ -97,6 +100,14 @@ fn leaf<'a>(bytes: &'a [u8], is_v5: bool, at: &At) -> Result<Vec<Found<'a>>> {
     Ok(all)
 }
 
+/// The hashes of a leaf's first and last attribute, if it has any.
+fn hashes(bytes: &[u8], is_v5: bool) -> Option<(u32, u32)> {
+    let (count_at, header): (usize, usize) = if is_v5 { (56, 80) } else { (12, 32) };
+    let last = usize::from(get_be16(bytes, count_at)?).checked_sub(1)?;
+    let last = header.checked_add(last.checked_mul(8)?)?;
+    Some((get_be32(bytes, header)?, get_be32(bytes, last)?))
+}
+
 /// The attribute that an entry of a leaf leads to.
 fn one<'a>(bytes: &'a [u8], entry: &[u8]) -> Option<Found<'a>> {
     let (place, flags) = (usize::from(get_be16(entry, 4)?), *entry.get(6)?);
@@ -169,22 +180,29 @@ impl Xfs {
         let (is_v5, size) = (self.sb.features.is_v5(), self.sb.block_size);
         let mut block = self.da_leaf(inode, fork, 0, None, size)?;
         let budget = Budget::request();
-        // Leaves follow each other; there cannot be more of them than the inode has blocks.
-        for _ in 0..inode.blocks.max(1) {
+        let mut seen = Seen::default();
+        let mut last = 0;
+        loop {
             budget.step("attributes")?;
+            seen.meet(inode, block.byte)?;
             let at = At::new("xfs", "attribute leaf of inode").index(inode.ino).byte(block.byte);
             if !LEAVES.contains(&block.magic()) {
                 let why = format!("its magic number is {:#06x}, no leaf's", block.magic());
                 return Err(Error::corrupt(at).because(why));
             }
-            self.gather(inode, fork, leaf(&block.bytes, is_v5, &at)?, &at, gathered)?;
+            // A machine that stops at the wrong moment leaves an only leaf empty, but never one of several.
+            let hashes = hashes(&block.bytes, is_v5);
             let next = block.next();
+            if hashes.map_or(last != 0 || next != 0, |(low, _)| low < last) {
+                return Err(Error::corrupt(at).because(format!("hashes {hashes:x?} behind {last:#x}")));
+            }
+            last = hashes.map_or(0, |(_, high)| high);
+            self.gather(inode, fork, leaf(&block.bytes, is_v5, &at)?, &at, gathered)?;
             if next == 0 {
                 return Ok(());
             }
             block = self.da_block(inode, fork, next, size)?;
         }
-        Err(Error::corrupt(inode.at()).because("its attribute leaves lead in a circle"))
     }
 
     /// Adds those of a list that are meant to be seen.
@@ -197,6 +215,7 @@ impl Xfs {
         gathered: &mut Gathered,
     ) -> Result<()> {
         for found in list {
+            gathered.bytes = gathered.bytes.saturating_add(ATTRIBUTE_COST);
             if found.flags & (flag::INCOMPLETE | flag::PARENT) != 0 {
                 continue;
             }
@@ -233,7 +252,7 @@ impl Xfs {
         let size = self.sb.block_size;
         if !self.sb.features.is_v5() {
             let mut value = vec![0; narrow(len)];
-            self.read_mapped(inode, fork, &mut value, block.saturating_mul(size))?;
+            self.read_written(inode, fork, &mut value, block.saturating_mul(size))?;
             return Ok(value);
         }
         let mut value = Vec::with_capacity(narrow(len));

@@ -15,6 +15,7 @@ use crate::error::{At, Error, Result};
 use crate::fs::meta::Bytes;
 use crate::num::narrow;
 use crate::ondisk::{get_be16, get_be32};
+use std::collections::HashSet;
 use std::ops::Deref;
 
 /// Levels of nodes (`XFS_DA_NODE_MAXDEPTH`): each is one less than the one above, so a loop ends.
@@ -65,6 +66,28 @@ impl Placed {
 
     pub(super) fn is_node(&self) -> bool {
         NODE.contains(&self.magic())
+    }
+}
+
+/// Blocks remembered; of a longer walk, those that came first.
+const MAX_SEEN: usize = 1 << 18;
+
+/// The blocks that a walk has met, by where they lie. A sound fork has each once: what comes again is a circle, or one
+/// block that stands for many.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashSet<u64>);
+
+impl Seen {
+    /// Takes note of a block.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that was met before.
+    pub(super) fn meet(&mut self, inode: &Inode, byte: u64) -> Result<()> {
+        let is_new = if self.0.len() < MAX_SEEN { self.0.insert(byte) } else { !self.0.contains(&byte) };
+        if is_new {
+            return Ok(());
+        }
+        Err(Error::corrupt(inode.at()).because(format!("it has the block at byte {byte} twice")))
     }
 }
 

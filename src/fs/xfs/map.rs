@@ -290,12 +290,32 @@ impl Xfs {
     ///
     /// # Errors
     /// `Corrupt` when the map is damaged; what the volume reports.
-    pub(super) fn read_mapped(
+    pub(super) fn read_mapped(&self, inode: &Inode, fork: &Fork, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_stretches(inode, fork, buf, offset, &mut |now| {
+            now.fill(0);
+            Ok(())
+        })
+    }
+
+    /// As [`Xfs::read_mapped`], for what the file system itself keeps in a fork and always writes.
+    ///
+    /// # Errors
+    /// The same; `Corrupt` where nothing was written.
+    pub(super) fn read_written(&self, inode: &Inode, fork: &Fork, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_stretches(inode, fork, buf, offset, &mut |now| {
+            let why = format!("{} bytes from byte {offset} of a fork on were not all written", now.len());
+            Err(Error::corrupt(inode.at()).because(why))
+        })
+    }
+
+    /// Fills `buf`, and has `gap` fill what was never written.
+    fn read_stretches(
         &self,
         inode: &Inode,
         fork: &Fork,
         mut buf: &mut [u8],
         mut offset: u64,
+        gap: &mut dyn FnMut(&mut [u8]) -> Result<()>,
     ) -> Result<()> {
         let mut map = Map::new(self, inode, fork);
         let size = self.sb.block_size;
@@ -307,7 +327,7 @@ impl Xfs {
             let (now, rest) = buf.split_at_mut(narrow(len));
             match stretch.place {
                 Place::At(byte) => self.meta.volume().read_at(now, byte.saturating_add(skip))?,
-                Place::Unwritten | Place::Hole => now.fill(0),
+                Place::Unwritten | Place::Hole => gap(now)?,
             }
             buf = rest;
             offset = offset.saturating_add(len);

@@ -97,15 +97,15 @@ impl Xfs {
         let log = log::Outcome::of(&volume, &sb, cx);
         warnings.extend(log.warnings);
         let volume_len = volume.len();
-        let (volume, replayed): (Arc<dyn BlockSource>, _) = match log.overlay.map(Arc::new) {
-            Some(overlay) => {
+        let (volume, sb, replayed): (Arc<dyn BlockSource>, _, _) = match log.replayed {
+            // The log may have grown the file system.
+            Some((overlay, sb)) => {
+                let overlay = Arc::new(overlay);
                 let volume: Arc<dyn BlockSource> = Arc::<Overlay>::clone(&overlay);
-                (volume, Some(overlay))
+                (volume, sb, Some(overlay))
             }
-            None => (volume, None),
+            None => (volume, sb, None),
         };
-        // The log may have grown the file system.
-        let sb = if replayed.is_some() { Superblock::load(&*volume, 0).unwrap_or(sb) } else { sb };
         if !sb.knows_root() {
             return Err(Error::new(
                 ErrorKind::Corrupt,

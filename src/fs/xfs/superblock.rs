@@ -130,6 +130,20 @@ impl Superblock {
     /// # Errors
     /// `Corrupt` for a magic, size or count out of bounds or a wrong checksum; `Unsupported` for a feature, by its name.
     pub(super) fn parse(bytes: &[u8], byte: u64) -> Result<Self> {
+        let sb = Self::parse_unsealed(bytes, byte)?;
+        if sb.features.is_v5() {
+            let bad = |why: String| Error::corrupt(At::new("xfs", "superblock").byte(byte)).because(why);
+            let sector = bytes.get(..narrow(sb.sector_size()));
+            check_crc(sector.ok_or_else(|| bad("ends before its sector".to_owned()))?).map_err(bad)?;
+        }
+        Ok(sb)
+    }
+
+    /// As [`Superblock::parse`], but for the checksum: the log's copy carries the one of the write before.
+    ///
+    /// # Errors
+    /// The same.
+    fn parse_unsealed(bytes: &[u8], byte: u64) -> Result<Self> {
         let at = At::new("xfs", "superblock").byte(byte);
         let raw: Raw = parse_struct(bytes, at.clone())?;
         let bad = |why: String| Error::corrupt(at.clone()).because(why);
@@ -140,11 +154,6 @@ impl Superblock {
         let is_v5 = version & 0xf == 5;
         let sector_size = u64::from(raw.sector_size.get());
         check_log("sector size", sector_size, raw.sector_log, 512..=MAX_SECTOR).map_err(bad)?;
-        if is_v5 {
-            let sector =
-                bytes.get(..narrow(sector_size)).ok_or_else(|| bad("ends before its sector".to_owned()))?;
-            check_crc(sector).map_err(bad)?;
-        }
         let has_more = is_v5 || version & 0x8000 != 0;
         let more = if has_more { raw.features2.get() | raw.bad_features2.get() } else { 0 };
         let words = [raw.ro_compat.get(), raw.incompat.get(), raw.log_incompat.get()];
@@ -205,6 +214,24 @@ impl Superblock {
         let mut bytes = vec![0; narrow(volume.len().saturating_sub(byte).min(MAX_SECTOR))];
         volume.read_at(&mut bytes, byte)?;
         Self::parse(&bytes, byte)
+    }
+
+    /// This superblock as the log changed it: `bytes` are its first sector with the change. The file system may have
+    /// grown; nothing else of its shape may be another. (`xlog_recover_do_primary_sb_buffer`)
+    ///
+    /// # Errors
+    /// As [`Superblock::parse`], but for the checksum; `Corrupt` for fewer groups or another shape.
+    pub(super) fn changed_by_log(&self, bytes: &[u8]) -> Result<Self> {
+        let new = Self::parse_unsealed(bytes, 0)?;
+        let shape =
+            |sb: &Self| (sb.block_size, sb.ag_blocks, sb.inode_size, sb.dir_block_size, sb.features.is_v5());
+        if shape(&new) != shape(self) || new.ag_count < self.ag_count || new.meta_uuid != self.meta_uuid {
+            return Err(Error::corrupt(At::new("xfs", "superblock in the log")).because(format!(
+                "{} groups of {} blocks of {} bytes, where {} of {} of {} were",
+                new.ag_count, new.ag_blocks, new.block_size, self.ag_count, self.ag_blocks, self.block_size
+            )));
+        }
+        Ok(new)
     }
 
     /// Is mkfs said to be still at work? Copies in the other groups keep saying so.

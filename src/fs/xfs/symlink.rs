@@ -29,7 +29,7 @@ impl Xfs {
         } else {
             // At most MAX_LINK, compared above.
             let mut target = vec![0; narrow(inode.size)];
-            self.read_mapped(inode, &inode.data, &mut target, 0)?;
+            self.read_written(inode, &inode.data, &mut target, 0)?;
             target
         };
         if target.is_empty() || target.contains(&0) {

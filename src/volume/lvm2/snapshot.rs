@@ -80,7 +80,7 @@ impl Snapshot {
 
     fn load(&self) -> Result<Vec<(u64, u64)>> {
         let [store] = &self.files;
-        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
+        let budget = Budget::new(Limits::LISTING);
         let mut found = Vec::new();
         let mut table = budget.buffer("snapshot table", self.chunk, *CHUNKS.end())?;
         let in_table = self.chunk.checked_div(ENTRY).unwrap_or(0);

@@ -11,7 +11,6 @@ use super::super::da::{Placed, hash};
 use super::super::inode::Inode;
 use super::data::Names;
 use super::{INDEX_AT, Match, fold};
-use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::num::narrow;
 use crate::ondisk::get_be32;
@@ -35,6 +34,7 @@ impl Xfs {
             wanted: self.name_hash(name),
             block: None,
             best: None,
+            last: 0,
             left: MAX_SAME_HASH,
         };
         let first = self.dir_block(inode, 0)?;
@@ -49,9 +49,8 @@ impl Xfs {
         let (root, _) = self.split(INDEX_AT);
         let size = self.sb.dir_block_size;
         let mut leaf = self.da_leaf(inode, &inode.data, root, Some(search.wanted), size)?;
-        let budget = Budget::request();
+        // Ends: each further leaf starts with the wanted hash, and of that only so many are looked at.
         loop {
-            budget.step("directory index")?;
             if !LEAVES.contains(&leaf.magic()) {
                 return Err(self
                     .da_error(inode, &leaf)
@@ -86,6 +85,8 @@ struct Search<'a> {
     block: Option<(u64, Placed, Range<usize>)>,
     /// The best match so far, and its inode.
     best: Option<(Match, u64)>,
+    /// The greatest hash met, where leaves follow each other.
+    last: u32,
     left: u32,
 }
 
@@ -98,23 +99,30 @@ impl Search<'_> {
     fn look(&mut self, entries: &[u8]) -> Result<bool> {
         let (all, _) = entries.as_chunks::<8>();
         let hash = |entry: &[u8; 8]| get_be32(entry, 0).unwrap_or(0);
+        // The kernel goes on to the next leaf only where the last hash is the wanted one.
+        let Some((low, high)) = all.first().map(hash).zip(all.last().map(hash)) else { return Ok(false) };
+        if low < self.last || high < low {
+            let why = format!("an index of hashes {low:#x} to {high:#x} behind {:#x}", self.last);
+            return Err(Error::corrupt(self.inode.at()).because(why));
+        }
+        self.last = high;
         let first = all.partition_point(|entry| hash(entry) < self.wanted);
         for entry in all.get(first..).unwrap_or_default() {
             if hash(entry) != self.wanted {
                 return Ok(false);
             }
+            self.left = self.left.checked_sub(1).ok_or_else(|| {
+                Error::limit(format!("more than {MAX_SAME_HASH} names of one hash")).at(self.inode.at())
+            })?;
             let place = get_be32(entry, 4).map_or(0, u64::from);
             if place != 0 {
-                self.left = self.left.checked_sub(1).ok_or_else(|| {
-                    Error::limit(format!("more than {MAX_SAME_HASH} names of one hash")).at(self.inode.at())
-                })?;
                 self.compare(place.saturating_mul(8))?;
                 if self.is_done() {
                     return Ok(false);
                 }
             }
         }
-        Ok(true)
+        Ok(high == self.wanted)
     }
 
     /// Compares the name at byte `at` of the directory.

@@ -12,6 +12,7 @@
 //! "XFS Algorithms & Data Structures", "Directories".
 
 use super::Xfs;
+use super::da::Seen;
 use super::features::Bit;
 use super::inode::{Format, Inode};
 use super::map::{Map, Place};
@@ -105,9 +106,8 @@ impl Xfs {
         }
         let (size, block_size) = (self.sb.dir_block_size, self.sb.block_size);
         let step = size.checked_div(block_size).unwrap_or(1).max(1);
-        let budget = Budget::new(Limits { steps: u64::MAX, ..Limits::REQUEST });
-        // Blocks that are there cannot be more than all blocks.
-        let mut left = self.sb.blocks;
+        let budget = Budget::new(Limits::LISTING);
+        let mut seen = Seen::default();
         let mut map = Map::new(self, inode, &inode.data);
         let end = INDEX_AT.checked_div(block_size).unwrap_or(0);
         // Place to byte to block, down to the first of its directory block.
@@ -120,10 +120,8 @@ impl Xfs {
                 logical = next.checked_next_multiple_of(step).unwrap_or(end);
                 continue;
             }
-            left = left.checked_sub(1).ok_or_else(|| {
-                Error::corrupt(inode.at()).because("a directory of more blocks than the file system has")
-            })?;
             if let Some(block) = self.mapped_block(&mut map, inode, logical, size)? {
+                seen.meet(inode, block.byte)?;
                 let base = logical.saturating_mul(block_size);
                 for name in self.block_names(inode, &block)? {
                     let name = name.map_err(|error| error.at(data::place(inode, block.byte)))?;

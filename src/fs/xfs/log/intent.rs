@@ -32,6 +32,11 @@ impl Intents {
         }
     }
 
+    /// Intents noted.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// A sentence for each that was not finished.
     pub(super) fn warnings(&self) -> Vec<String> {
         let told = self.0.values().take(MAX_TOLD).map(|(name, inodes)| {

@@ -190,6 +190,23 @@ impl Chunk {
     }
 }
 
+/// Buffers, inodes, chunks and intents of which a note is kept while the log is played back, all together. Each takes
+/// about 150 bytes at most.
+const MAX_NOTED: usize = 1 << 18;
+
+/// Fails when there are more notes than memory should hold.
+///
+/// # Errors
+/// `Limit`.
+pub(super) fn check_noted(notes: usize) -> Result<()> {
+    if notes > MAX_NOTED {
+        return Err(Error::limit(format!(
+            "log: more than {MAX_NOTED} buffers, inodes and intents to keep in mind"
+        )));
+    }
+    Ok(())
+}
+
 /// Buffers that are given up later in the log, by place and length, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Cancelled(BTreeMap<(u64, u32), u32>);
@@ -198,7 +215,7 @@ impl Cancelled {
     /// Notes the buffers that a transaction gives up.
     ///
     /// # Errors
-    /// `Corrupt` for an item that is cut off.
+    /// `Corrupt` for an item that is cut off; `Limit` for more buffers than memory should hold.
     pub(super) fn learn(&mut self, transaction: &Transaction) -> Result<()> {
         for item in transaction.items.iter().filter(|item| item.kind() == BUFFER) {
             let buffer = Buffer::parse(item)?;
@@ -207,7 +224,12 @@ impl Cancelled {
                 *times = times.saturating_add(1);
             }
         }
-        Ok(())
+        check_noted(self.len())
+    }
+
+    /// Buffers noted.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Will this buffer still be given up?

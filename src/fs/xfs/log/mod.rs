@@ -41,8 +41,8 @@ const MAX_COUNTED_GROUPS: u64 = 256;
 /// What became of the log.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// The volume with the log's changes, if there are any and they were made.
-    pub(super) overlay: Option<Overlay>,
+    /// The volume with the log's changes, and its superblock then, if there are any and they were made.
+    pub(super) replayed: Option<(Overlay, Superblock)>,
     pub(super) state: State,
     pub(super) warnings: Vec<String>,
     /// Free blocks, allocated and free inodes, where the superblock does not know.
@@ -115,14 +115,14 @@ fn play(
     if let Some(bad) = bad {
         return Err(bad);
     }
-    let (overlay, owners_changed, unfinished) = replay.finish();
+    let (overlay, sb, owners_changed, unfinished) = replay.finish();
     let mut warnings = vec![format!(
         "was not unmounted: the log was played back in memory, {transactions} transactions that change {} sectors",
         overlay.replaced()
     )];
     warnings.extend(unfinished);
-    let counts = count(&overlay, sb);
-    Ok(Outcome { overlay: Some(overlay), state: State::Dirty, warnings, counts, owners_changed })
+    let counts = count(&overlay, &sb);
+    Ok(Outcome { replayed: Some((overlay, sb)), state: State::Dirty, warnings, counts, owners_changed })
 }
 
 /// Free blocks, inodes and free inodes as the headers of all groups count them (`xfs_initialize_perag_data`).

@@ -5,7 +5,9 @@
 //! computed anew; whoever reads asks whether the log changed a block.
 
 use super::intent::Intents;
-use super::item::{BUFFER, Buffer, CHUNK, Cancelled, Chunk, INODE, InodeChange, buffer_flag, field};
+use super::item::{
+    BUFFER, Buffer, CHUNK, Cancelled, Chunk, INODE, InodeChange, buffer_flag, check_noted, field,
+};
 use super::transaction::{Item, Transaction};
 use crate::block::BlockSource;
 use crate::error::{At, Error, Result};
@@ -83,10 +85,10 @@ impl Replay {
         }
     }
 
-    /// The changed volume, inodes that got another's tree, and what is to be told.
-    pub(super) fn finish(self) -> (Overlay, HashSet<u64>, Vec<String>) {
+    /// The changed volume and its superblock, inodes that got another's tree, and what is to be told.
+    pub(super) fn finish(self) -> (Overlay, Superblock, HashSet<u64>, Vec<String>) {
         let warnings = self.intents.warnings();
-        (self.overlay, self.owners_changed, warnings)
+        (self.overlay, self.sb, self.owners_changed, warnings)
     }
 
     /// Applies one transaction: buffers and new chunks of inodes first, then inodes, then what is given up.
@@ -113,6 +115,7 @@ impl Replay {
                 CHUNK => self.chunk(&Chunk::parse(item)?)?,
                 _ => {}
             }
+            self.check_notes()?;
         }
         for item in &transaction.items {
             match item.kind() {
@@ -120,11 +123,24 @@ impl Replay {
                 BUFFER | CHUNK => {}
                 _ => self.intents.take(item),
             }
+            self.check_notes()?;
         }
         for buffer in given_up {
             self.cancelled.pass(buffer.place, u32::from(buffer.len));
         }
         Ok(())
+    }
+
+    fn check_notes(&self) -> Result<()> {
+        let notes = [
+            self.cancelled.len(),
+            self.intents.len(),
+            self.owners_changed.len(),
+            self.fresh.len(),
+            self.written.len(),
+            self.pending.len(),
+        ];
+        check_noted(notes.iter().sum())
     }
 
     fn read(&self, byte: u64, len: usize) -> Result<Vec<u8>> {
@@ -159,6 +175,10 @@ impl Replay {
         buffer.copy_into(&mut bytes)?;
         if UNREAD.iter().any(|magic| bytes.starts_with(*magic)) {
             return Ok(());
+        }
+        // What follows in the log may lie in groups that this change added.
+        if buffer.place == 0 {
+            self.sb = self.sb.changed_by_log(&bytes)?;
         }
         self.pending.insert(buffer.place);
         self.keep(byte, &bytes)

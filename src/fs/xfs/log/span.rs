@@ -58,12 +58,19 @@ impl Span {
     /// Checks the records that may have been on their way together; the first that is torn is where the head really is.
     /// (`xlog_verify_head`)
     fn without_torn_head(self, ring: &Ring<'_>, budget: &Budget) -> Result<Option<Self>> {
-        let reach = ring.distance(self.tail, self.head);
-        let Some((first, _)) = ring.back(self.head, reach, IN_FLIGHT)? else { return Ok(Some(self)) };
+        // Where tail and head meet, the kernel looks around the whole circle.
+        let around = |head: u64| match ring.distance(self.tail, head) {
+            0 => ring.blocks,
+            distance => distance,
+        };
+        let Some((first, _)) = ring.back(self.head, around(self.head), IN_FLIGHT)? else {
+            return Ok(Some(self));
+        };
         let last = Self { tail: first, ..self };
         let Some(torn) = last.walk(ring, budget, &mut |_| Ok(()))? else { return Ok(Some(self)) };
-        let reach = ring.distance(self.tail, torn.block);
-        let Some((at, header)) = ring.back(torn.block, reach, 1)? else { return Err(torn.error) };
+        let Some((at, header)) = ring.back(torn.block, around(torn.block), 1)? else {
+            return Err(torn.error);
+        };
         if is_unmount(ring, at, &header, torn.block)? {
             return Ok(None);
         }

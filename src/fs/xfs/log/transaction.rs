@@ -13,8 +13,11 @@ use crate::num::{narrow, wide};
 use crate::ondisk::{get_be32, get_le16, get_le32};
 use std::collections::HashMap;
 
-/// Bytes of all transactions under way at once: several of the largest that a log of 2 GiB takes.
-const MAX_BYTES: u64 = 128 << 20;
+/// Bytes of all transactions under way at once, each operation's share of memory included. The kernel starts to write a
+/// transaction out when it has 32 MiB (`XLOG_CIL_SPACE_LIMIT`).
+const MAX_BYTES: u64 = 96 << 20;
+/// What an operation takes at most besides its bytes: a transaction, or an item with its list and a region.
+const OPERATION_COST: u64 = 192;
 /// Regions of one item (`XLOG_MAX_REGIONS_IN_ITEM`).
 const MAX_REGIONS: usize = 257;
 /// Bytes of an operation's header, and of a transaction's.
@@ -69,7 +72,7 @@ pub(super) struct Transaction {
 
 impl Transaction {
     const fn new(lsn: u64) -> Self {
-        Self { lsn, items: Vec::new(), header: Vec::new(), bytes: 0 }
+        Self { lsn, items: Vec::new(), header: Vec::new(), bytes: OPERATION_COST }
     }
 
     /// Takes the bytes of an operation. `Err` says what is wrong.
@@ -146,6 +149,10 @@ impl Assembler {
             let Some(open) = self.open.get_mut(&id) else {
                 // What began in front of the tail is written home already.
                 if flags & flag::START != 0 {
+                    self.bytes = self.bytes.saturating_add(OPERATION_COST);
+                    if self.bytes > MAX_BYTES {
+                        return Err(too_much().at(at()));
+                    }
                     self.open.insert(id, Transaction::new(header.lsn()));
                 }
                 continue;
@@ -157,12 +164,11 @@ impl Assembler {
                     if let Err(why) = open.take(bytes, is_continued) {
                         return bad(why);
                     }
-                    open.bytes = open.bytes.saturating_add(wide(len));
-                    self.bytes = self.bytes.saturating_add(wide(len));
+                    let cost = wide(len).saturating_add(OPERATION_COST);
+                    open.bytes = open.bytes.saturating_add(cost);
+                    self.bytes = self.bytes.saturating_add(cost);
                     if self.bytes > MAX_BYTES {
-                        return Err(
-                            Error::limit(format!("transactions of more than {MAX_BYTES} bytes")).at(at())
-                        );
+                        return Err(too_much().at(at()));
                     }
                 }
                 flag::COMMIT => {
@@ -171,12 +177,20 @@ impl Assembler {
                         sink(whole)?;
                     }
                 }
-                flag::UNMOUNT => drop(self.open.remove(&id)),
+                flag::UNMOUNT => {
+                    if let Some(dropped) = self.open.remove(&id) {
+                        self.bytes = self.bytes.saturating_sub(dropped.bytes);
+                    }
+                }
                 _ => return bad("has flags that do not go together"),
             }
         }
         Ok(())
     }
+}
+
+fn too_much() -> Error {
+    Error::limit(format!("transactions under way that take more than {MAX_BYTES} bytes of memory"))
 }
 
 #[cfg(test)]
@@ -221,6 +235,31 @@ mod tests {
         let items: Vec<(u16, &[u8])> =
             whole[0].items.iter().map(|item| (item.kind(), item.region(1))).collect();
         assert_eq!(items, [(0x123c, &b"abcdef"[..]), (0x123b, &b""[..])]);
+    }
+
+    /// A log of 64 MiB that only begins transactions took 881 MB before each was counted.
+    #[test]
+    fn transactions_that_never_end_are_counted() {
+        let mut assembler = Assembler::default();
+        let mut taken = 0_u32;
+        let error = loop {
+            let all: Vec<u8> = (0..10_000_u32)
+                .flat_map(|n| [&(taken + n).to_be_bytes()[..], &[0; 4], &[0x69, flag::START, 0, 0]].concat())
+                .collect();
+            if let Err(error) = assembler.take(&header(10_000), &all, &mut |_| Ok(())) {
+                break error;
+            }
+            taken += 10_000;
+            assert!(taken < 1_000_000, "they are not counted");
+        };
+        assert_eq!(error.kind(), crate::error::ErrorKind::Limit);
+        // What ended is given back.
+        let whole = [operation(flag::START, &[]), operation(flag::COMMIT, &[])].concat();
+        let mut assembler = Assembler::default();
+        for _ in 0..1000 {
+            assembler.take(&header(2), &whole, &mut |_| Ok(())).unwrap();
+        }
+        assert_eq!(assembler.bytes, 0);
     }
 
     #[test]
