@@ -623,3 +623,58 @@ fn a_log_may_be_left_alone() {
     let mut text = [0; 9];
     assert_eq!((replayed.read_at(file, &mut text, 0).unwrap(), &text[..5]), (5, &b"text\n"[..]));
 }
+
+/// A file system of version 4, which has no seals, with one file or directory that `xfs_db` was told to change.
+fn changed_v4(proto: &str, commands: &[&str]) -> Fs {
+    let dir = common::tempdir();
+    let (disk, list) = (dir.path().join("disk"), dir.path().join("proto"));
+    std::fs::write(&list, format!("/none\n0 0\nd--755 3 4\n{proto}$\n")).unwrap();
+    common::sh(&format!(
+        "truncate -s 400M {0}; mkfs.xfs -q -m crc=0,finobt=0 -p {1} {0} 2>&1",
+        disk.display(),
+        list.display()
+    ));
+    for command in commands {
+        common::sh(&format!("xfs_db -x {command} {} 2>&1", disk.display()));
+    }
+    open(&file(&disk)).unwrap()
+}
+
+const ATTRIBUTE: &str = "-c 'path /file' -c 'attr_set -u -v 20000 long'";
+
+#[test]
+fn a_value_that_was_not_written_is_no_zeros() {
+    requires!("mkfs.xfs", "xfs_db");
+    let proto = "file ---644 0 0 /dev/null\n";
+    let fs = changed_v4(proto, &[ATTRIBUTE]);
+    let ino = fs.lookup(fs.root(), b"file").unwrap().unwrap();
+    let all = fs.xattrs(ino).unwrap();
+    assert_eq!((all[0].name.as_slice(), all[0].value.len()), (&b"user.long"[..], 20_000));
+    let cut = "-c 'path /file' -c 'write -d a.bmx[0].blockcount 2'";
+    let fs = changed_v4(proto, &[ATTRIBUTE, cut]);
+    let error = fs.xattrs(ino).unwrap_err().to_string();
+    assert!(error.contains("not all written"), "{error}");
+}
+
+#[test]
+fn a_block_that_comes_twice_is_damage() {
+    requires!("mkfs.xfs", "xfs_db");
+    // The second block of the attributes is the first, which says that the second follows it.
+    let commands = [
+        ATTRIBUTE,
+        "-c 'path /file' -c 'write -d core.naextents 2'",
+        "-c 'path /file' -c 'write -d a.bmx[0].blockcount 1' -c 'write -d a.bmx[1].startoff 1' \
+         -c 'write -d a.bmx[1].startblock 12' -c 'write -d a.bmx[1].blockcount 1' -c 'write -d a.bmx[1].extentflag 0'",
+        "-c 'path /file' -c 'ablock 0' -c 'write -d hdr.info.forw 1'",
+    ];
+    let fs = changed_v4("file ---644 0 0 /dev/null\n", &commands);
+    let ino = fs.lookup(fs.root(), b"file").unwrap().unwrap();
+    let error = fs.xattrs(ino).unwrap_err().to_string();
+    assert!(error.contains("twice"), "{error}");
+    // So is the second block of a directory.
+    let names: String = (0..600).map(|n| format!("Name-{n} ---644 0 0 /dev/null\n")).collect();
+    let alias = "-c 'path /' -c 'write -d u.bmx[1].startblock 12' -c 'write -d u.bmx[1].blockcount 1'";
+    let fs = changed_v4(&names, &[alias]);
+    let error = entries(&fs, fs.root()).unwrap_err().to_string();
+    assert!(error.contains("twice"), "{error}");
+}
