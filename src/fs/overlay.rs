@@ -16,8 +16,14 @@ use std::sync::Arc;
 
 /// Bytes kept in memory at most. Journals that say where their blocks lie need none.
 const MAX_KEPT: u64 = 64 << 20;
-/// Blocks replaced at most: a journal of 8 GiB with blocks of 4 KiB. Each takes about 50 bytes.
-pub(super) const MAX_BLOCKS: usize = 2 << 20;
+/// Blocks replaced at most: twice as many as the largest journal has that `mke2fs` makes by itself. While a journal is read,
+/// each takes up to [`EACH`] bytes, in lists and maps that are half empty.
+pub(super) const MAX_BLOCKS: usize = 1 << 19;
+/// A copy in a list (24, twice while it grows) and in a map (48); the same block revoked, in a list (8, twice) and in a map
+/// (17, twice while half empty and thrice while it grows).
+const EACH: usize = 2 * 24 + 48 + 2 * 8 + 3 * 2 * 17;
+// An eighth of a GiB for all of them leaves as much for whatever else opening takes.
+const _: () = assert!(MAX_BLOCKS * EACH <= 128 << 20);
 
 /// What a block is replaced by.
 #[derive(Clone, Debug)]

@@ -50,17 +50,11 @@ macro_rules! variants {
 variants! {
     ext2_with_1k_blocks: "-t ext2 -b 1024", "";
     ext3_with_a_file_over_4_gib: "-t ext3 -b 4096", "large";
-    ext4_without_checksums: "-t ext4 -O ^metadata_csum,^64bit,uninit_bg", "";
-    ext4_with_128_byte_inodes: "-t ext4 -I 128", "";
-    ext4_with_1k_blocks_and_meta_bg: "-t ext4 -b 1024 -O meta_bg,^resize_inode", "";
+    ext4_without_checksums_with_tea_hashes: "-t ext4 -b 2048 -O ^metadata_csum,^64bit,uninit_bg -E hash_seed=11111111-2222-3333-4444-555555555555", "";
+    ext4_with_128_byte_inodes_without_file_types_and_index: "-t ext4 -I 128 -O ^filetype,^dir_index", "";
     ext4_with_clusters: "-t ext4 -O bigalloc -C 16384", "";
-    ext4_with_inline_data: "-t ext4 -O inline_data", "";
     ext4_with_inline_data_in_512_byte_inodes: "-t ext4 -b 1024 -I 512 -O inline_data,ea_inode,meta_bg,^resize_inode", "ea_inode";
-    ext4_with_attributes_in_inodes: "-t ext4 -O ea_inode", "ea_inode";
     ext4_with_everything_new: "-t ext4 -O metadata_csum_seed,orphan_file,fast_commit,large_dir,sparse_super2,^resize_inode,mmp", "";
-    ext4_with_2k_blocks_and_tea_hashes: "-t ext4 -b 2048 -E hash_seed=11111111-2222-3333-4444-555555555555", "";
-    ext4_without_file_types: "-t ext4 -O ^filetype", "";
-    ext4_without_a_directory_index: "-t ext4 -O ^dir_index", "";
 }
 
 #[test]
@@ -155,7 +149,7 @@ fn a_file_system_in_use_is_said_to_be_dirty() {
         common::sh(&format!("rm -f {0}; truncate -s 64M {0}; mke2fs -q -F -t {kind} {0}", disk.display()));
         let mounted = Mounted::new(&disk, "rw");
         common::sh(&format!(
-            "echo x > {}/file; sync; cp --sparse=always {} {}",
+            "echo x > {0}/file; sync {0}/file; cp --sparse=always {1} {2}",
             mounted.at.display(),
             disk.display(),
             copy.display()
@@ -226,7 +220,7 @@ fn a_journal_alone_is_named_and_not_opened() {
     assert_eq!(name, kind.trim());
 }
 
-/// 500 mutants of each of four file systems: bytes changed in sectors that a walk reads. Three have no checksums, which would
+/// 250 mutants of each of four file systems: bytes changed in sectors that a walk reads. Three have no checksums, which would
 /// catch nearly all of it.
 #[test]
 fn damaged_file_systems_end_in_errors_and_soon() {
@@ -256,7 +250,7 @@ fn damaged_file_systems_end_in_errors_and_soon() {
         assert_eq!(failed, 0, "on the clean one");
         let mut random = Random(seed);
         let (mut done, mut failed) = (0, 0);
-        for _ in 0..500 {
+        for _ in 0..250 {
             let changes = (0..=random.below(8))
                 .map(|_| {
                     let (start, len) = bytes[random.below(bytes.len() as u64) as usize];
@@ -270,7 +264,7 @@ fn damaged_file_systems_end_in_errors_and_soon() {
             failed += broke;
         }
         println!("{mke2fs}: {done} operations worked, {failed} failed");
-        assert!(done > 10_000 && failed > 200, "the damage was not met");
+        assert!(done > 5_000 && failed > 100, "the damage was not met");
     }
 }
 
@@ -336,7 +330,6 @@ fn a_damaged_superblock_is_read_from_its_backup() {
     requires!("root", "loop", "mke2fs");
     for (mke2fs, group) in [
         ("-t ext4 -b 1024", 1),
-        ("-t ext4 -b 4096", 1),
         ("-t ext4 -b 4096 -O sparse_super2,^resize_inode", 1),
         ("-t ext2 -b 2048 -O ^sparse_super,^resize_inode", 1),
         ("-t ext4 -b 4096 -O ^flex_bg", 1),

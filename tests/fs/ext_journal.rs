@@ -221,19 +221,17 @@ macro_rules! dirty_variants {
 
 dirty_variants! {
     a_journal_of_ext4_by_default: "-t ext4 -b 4096", "rw";
-    a_journal_with_file_data: "-t ext4 -b 4096", "rw,data=journal";
     a_journal_with_file_data_of_1k_blocks: "-t ext4 -b 1024 -O ^64bit", "rw,data=journal";
     a_journal_without_checksums: "-t ext4 -b 4096 -O ^metadata_csum", "rw";
-    a_journal_without_checksums_and_64bit: "-t ext4 -b 4096 -O ^metadata_csum,^64bit", "rw";
     a_journal_of_ext3: "-t ext3 -b 1024", "rw";
     a_journal_with_checksums_of_transactions: "-t ext4 -O ^metadata_csum,^64bit", "rw,journal_checksum";
     a_journal_that_commits_early: "-t ext4 -b 4096 -O ^metadata_csum", "rw,data=writeback,journal_async_commit";
-    a_journal_that_commits_early_with_checksums: "-t ext4 -b 4096", "rw,data=writeback,journal_async_commit";
-    a_journal_of_everything_new: "-t ext4 -O metadata_csum_seed,orphan_file,inline_data,ea_inode,meta_bg,^resize_inode", "rw";
+    a_journal_of_everything_new: "-t ext4 -O metadata_csum_seed,orphan_file,inline_data,ea_inode,meta_bg,^resize_inode", "rw,data=writeback,journal_async_commit";
 }
 
 /// Twelve rounds of files created, each with an `fsync`, and of the directory before deleted: the log, of 4 MiB, goes round,
-/// and blocks of deleted directories are revoked and used again. An image is taken after each round.
+/// and blocks of deleted directories are revoked and used again. Images are taken after the
+/// last two.
 fn wrapped(mke2fs: &str) {
     let dir = common::tempdir();
     let disk = dir.path().join("disk");
@@ -249,12 +247,12 @@ for round in range(12):
         os.write(f, b'%d %d ' % (round, n) * 700); os.fsync(f); os.close(f)
         if n % 7 == 6: os.unlink(f'{top}/{round}/file-{n - 3}')
     if round: shutil.rmtree(f'{top}/{round - 1}')
-    if round > 7: subprocess.check_call(['cp', '--sparse=always', disk, f'{disk}{round}'])
+    if round > 9: subprocess.check_call(['cp', '--sparse=always', disk, f'{disk}{round}'])
 "#;
     python(script, &disk);
     drop(mounted);
     let mut rounds = 0;
-    for round in 8..12 {
+    for round in 10..12 {
         let taken = PathBuf::from(format!("{}{round}", disk.display()));
         let fs = opened(&taken, Journal::Replay);
         same(&ours(&fs), &after_mounting(&taken, "rw"), &format!("{mke2fs}, round {round}"));
@@ -262,7 +260,7 @@ for round in range(12):
         let start = dump.lines().find_map(|line| line.strip_prefix("Journal start:")).unwrap();
         rounds += usize::from(start.trim().parse::<u64>().unwrap() > 1);
     }
-    assert!(rounds > 1, "the log never went round");
+    assert!(rounds > 0, "the log never went round");
 }
 
 #[test]
@@ -386,6 +384,136 @@ fn fast_commits_of_inline_files() {
     );
 }
 
+/// A file system that was made larger, of which nothing is at home yet but the blocks of its new part: the log holds blocks past
+/// the size that the superblock has, and the superblock that has the new one.
+#[test]
+fn a_journal_of_a_file_system_that_was_made_larger() {
+    requires!("root", "loop", "mke2fs", "resize2fs", "e2fsck", "python3");
+    let dir = common::tempdir();
+    let (disk, taken) = (dir.path().join("disk"), dir.path().join("taken"));
+    common::sh(&format!("truncate -s 400M {0}; mke2fs -q -F -t ext4 -b 1024 {0} 64M", disk.display()));
+    let mut before = [0; 1024];
+    std::fs::File::open(&disk).unwrap().read_exact_at(&mut before, 1024).unwrap();
+    common::sh(&format!("resize2fs -f {} 2>/dev/null", disk.display()));
+    let mounted = Mounted::new(&disk, "rw");
+    // Directories are spread over all groups.
+    let changes = r#"
+import os, sys
+os.chdir(sys.argv[1])
+for d in range(60):
+    os.mkdir(f'dir-{d}')
+    for n in range(5): open(f'dir-{d}/{n}', 'w').write(f'{d} {n}' * 300)
+f = os.open('last', os.O_CREAT | os.O_WRONLY); os.write(f, b'last'); os.fsync(f)
+"#;
+    python(changes, &mounted.at);
+    common::sh(&format!("cp --sparse=always {} {}", disk.display(), taken.display()));
+    drop(mounted);
+    let expected = after_mounting(&taken, "rw");
+    assert!(expected.contains_key(b"/dir-59/4".as_slice()), "the changes were not made");
+
+    // The superblock at home as it was before, but in use.
+    let incompat = u32::from_le_bytes(before[0x60..0x64].try_into().unwrap()) | 4;
+    before[0x60..0x64].copy_from_slice(&incompat.to_le_bytes());
+    let sum = imgmount::checksum::crc32c_on(!0, &before[..0x3fc]);
+    before[0x3fc..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::OpenOptions::new().write(true).open(&taken).unwrap().write_all_at(&before, 1024).unwrap();
+    let fs = opened(&taken, Journal::Replay);
+    same(&ours(&fs), &expected, "made larger");
+    assert_eq!(fs.facts().size, 400 << 20);
+    common::sh(&format!("e2fsck -y -E journal_only {} >/dev/null 2>&1 || [ $? -lt 4 ]", taken.display()));
+    same(&kernel(&Mounted::new(&taken, "ro").at), &expected, "e2fsck takes the size from the journal");
+}
+
+/// Backups of the superblock are as old as the file system; the journal's copy is as new as can be.
+#[test]
+fn a_damaged_superblock_is_taken_from_the_journal() {
+    requires!("root", "loop", "mke2fs", "python3");
+    let dir = common::tempdir();
+    let taken = dirty(dir.path(), "-t ext4 -b 1024", "rw");
+    let fs = opened(&taken, Journal::Replay);
+    let (shown, mounted) = (ours(&fs), fs.facts().last_mounted);
+    assert!(!mounted.as_utf8().unwrap().is_empty());
+    std::fs::OpenOptions::new().write(true).open(&taken).unwrap().write_all_at(&[0; 1024], 1024).unwrap();
+    let fs = opened(&taken, Journal::Replay);
+    same(&ours(&fs), &shown, "by the journal's superblock");
+    let facts = fs.facts();
+    assert_eq!(facts.last_mounted.as_utf8(), mounted.as_utf8(), "{:?}", facts.warnings);
+    assert!(facts.warnings[0].contains("its backup in group"), "{:?}", facts.warnings);
+}
+
+/// A commit block of which only the first sector was written: nothing counts in it behind its header.
+#[test]
+fn a_commit_block_needs_its_header_alone() {
+    requires!("root", "loop", "mke2fs", "debugfs", "python3");
+    let dir = common::tempdir();
+    let (taken, expected) = dirty_and_after(dir.path());
+    let disk = std::fs::OpenOptions::new().read(true).write(true).open(&taken).unwrap();
+    let bytes = std::fs::read(&taken).unwrap();
+    let is_commit = |block: &[u8]| block.starts_with(&[0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 2]);
+    let blocks = bytes.chunks(4096).zip((0_u64..).step_by(4096));
+    let commits: Vec<u64> = blocks.filter(|(block, _)| is_commit(block)).map(|(_, at)| at).collect();
+    assert!(!commits.is_empty());
+    for at in &commits {
+        disk.write_all_at(&[0x55; 3584], at + 512).unwrap();
+    }
+    let fs = opened(&taken, Journal::Replay);
+    same(&ours(&fs), &expected, "torn commit blocks");
+    // The time is in the header.
+    for at in &commits {
+        disk.write_all_at(&[0x55], at + 59).unwrap();
+    }
+    let warnings = opened(&taken, Journal::Replay).facts().warnings;
+    assert!(warnings.iter().any(|line| line.contains("was replayed up to there")), "{warnings:?}");
+}
+
+/// Each name is looked for in a directory without an index: what that costs is paid by whoever opens, and no more is done
+/// than can be paid.
+#[test]
+fn fast_commits_that_cost_too_much_are_left_out() {
+    requires!("root", "loop", "mke2fs", "python3");
+    let dir = common::tempdir();
+    let (disk, taken) = (dir.path().join("disk"), dir.path().join("taken"));
+    common::sh(&format!(
+        "truncate -s 64M {0}; mke2fs -q -F -t ext4 -b 1024 -O fast_commit,^dir_index -J size=8,fast_commit_size=1024 {0}",
+        disk.display()
+    ));
+    let mounted = Mounted::new(&disk, "rw");
+    python(
+        "import os, sys\nos.chdir(sys.argv[1]); os.mkdir('many')\nfor n in range(1000): open(f'many/{n:060}', 'w').close()",
+        &mounted.at,
+    );
+    drop(mounted);
+    let mounted = Mounted::new(&disk, "rw");
+    let script = r#"
+import os, sys
+os.chdir(sys.argv[1])
+f = os.open('first', os.O_CREAT | os.O_RDWR); os.write(f, b'x'); os.fsync(f)
+for n in range(800, 1000): os.unlink(f'many/{n:060}')
+os.write(f, b'y'); os.fsync(f)
+"#;
+    python(script, &mounted.at);
+    common::sh(&format!("cp --sparse=always {} {}", disk.display(), taken.display()));
+    drop(mounted);
+    let names = |steps| {
+        let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
+        let budget = Budget::new(Limits { steps, ..Limits::OPEN });
+        let cx = |_| FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay };
+        let Content::Files(fs) = imgmount::fs::detect_all(&[file(&taken)], &cx).remove(0).unwrap() else {
+            panic!("not a file system")
+        };
+        let many = fs.lookup(fs.root(), b"many").unwrap().unwrap();
+        (entries(&fs, many).unwrap().len(), fs.facts().warnings)
+    };
+    let (all, warnings) = names(Limits::OPEN.steps);
+    assert_eq!((all, warnings.len()), (800, 1), "{warnings:?}");
+    let (few, warnings) = names(3000);
+    assert_eq!(few, 1000, "{warnings:?}");
+    assert!(
+        warnings.iter().any(|line| line.contains("fast commits") && line.contains("more than 3000 steps")),
+        "{warnings:?}"
+    );
+}
+
 /// Images of 24 MiB with a journal that waits, and where that journal's own blocks lie.
 fn dirty_seed(dir: &Path, mke2fs: &str, changes: &str) -> (Arc<Memory>, Vec<u64>) {
     let (disk, taken) = (dir.join("disk"), dir.join("taken"));
@@ -465,9 +593,9 @@ fn damaged_journals_end_in_warnings_and_soon() {
     requires!("root", "loop", "mke2fs", "python3");
     let dir = common::tempdir();
     let (clean, own) = dirty_seed(dir.path(), "-t ext4 -O ^metadata_csum,^64bit -J size=1", CHANGES);
-    println!("{}", mutate(&clean, &own, 1, 250, 200, false));
+    println!("{}", mutate(&clean, &own, 1, 150, 200, false));
     let (clean, own) = dirty_seed(dir.path(), "-t ext4 -J size=1", CHANGES);
-    println!("{}", mutate(&clean, &own, 2, 150, 1024, false));
+    println!("{}", mutate(&clean, &own, 2, 100, 1024, false));
 }
 
 #[test]
@@ -496,5 +624,5 @@ fn damaged_fast_commits_end_in_warnings_and_soon() {
     let first = *own.iter().find(is_head).unwrap();
     let fast: Vec<u64> = (first..).step_by(1024).take_while(is_used).collect();
     assert!(fast.len() > 20, "{fast:?}");
-    println!("{}", mutate(&clean, &fast, 3, 250, 600, true));
+    println!("{}", mutate(&clean, &fast, 3, 150, 600, true));
 }

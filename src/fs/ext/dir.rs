@@ -127,6 +127,11 @@ fn lock(broken: &Mutex<Broken>) -> MutexGuard<'_, Broken> {
     broken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What one request may cost. A directory may have any number of blocks, so that time alone binds.
+fn unhurried() -> Budget {
+    Budget::new(Limits { steps: u64::MAX, ..Limits::LISTING })
+}
+
 /// What a listing does with each record, and where in the directory it stands.
 type Sink<'a> = dyn FnMut(Record<'_>, u64) -> ControlFlow<()> + 'a;
 
@@ -151,14 +156,13 @@ impl Ext {
     ///
     /// # Errors
     /// `Corrupt` where the directory is damaged; the records of its sound blocks have been handed over.
-    fn records(&self, inode: &Inode, from: u64, sink: &mut Sink<'_>) -> Result<()> {
+    fn records(&self, inode: &Inode, from: u64, budget: &Budget, sink: &mut Sink<'_>) -> Result<()> {
         if inode.has(flag::INLINE_DATA) {
             return self.inline_records(inode, from, sink);
         }
         let size = self.sb.block_size;
         // A hole in a directory is nothing to the kernel either; blocks that are there cannot be more than all blocks.
         let mut left = self.sb.blocks.min(self.meta.volume().len().checked_div(size).unwrap_or(0));
-        let budget = Budget::new(Limits::LISTING);
         let mut logical = from.checked_div(size).unwrap_or(0);
         let end = inode.size.checked_div(size).unwrap_or(0);
         let mut damage = None;
@@ -248,7 +252,7 @@ impl Ext {
         let mut is_done = false;
         let mut damage = None;
         if from < ADDED && !changes.is_some_and(Names::is_new) {
-            let listed = self.records(&inode, from, &mut |record, next| {
+            let listed = self.records(&inode, from, &unhurried(), &mut |record, next| {
                 let is_gone = changes.is_some_and(|changes| !changes.keeps(record.name));
                 if is_gone || matches!(record.name, b"." | b"..") {
                     return ControlFlow::Continue(());
@@ -292,6 +296,14 @@ impl Ext {
     /// # Errors
     /// `Corrupt` when the directory is damaged before the name was found.
     pub(super) fn find(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        self.find_within(dir, name, &unhurried())
+    }
+
+    /// As [`Ext::find`], for someone who looks for many names and pays for all.
+    ///
+    /// # Errors
+    /// `Limit` also when that is more than the budget has.
+    pub(super) fn find_within(&self, dir: Ino, name: &[u8], budget: &Budget) -> Result<Option<Ino>> {
         let inode = self.directory(dir)?;
         if let Some(changes) = self.patches.names(inode.ino) {
             if let Some(ino) = changes.find(name) {
@@ -305,7 +317,7 @@ impl Ext {
             return Ok(answer);
         }
         let mut found = None;
-        self.records(&inode, 0, &mut |record, _| {
+        self.records(&inode, 0, budget, &mut |record, _| {
             if *self.shown_name(&inode, record.name) == *name {
                 found = Some(Ino(record.ino));
                 return ControlFlow::Break(());

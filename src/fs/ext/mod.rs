@@ -132,10 +132,15 @@ impl Ext {
             Played::Back(overlay, notes, fast) => (overlay, notes, fast),
         };
         ext.is_dirty = true;
-        // The journal may hold a newer superblock.
         let overlay = Arc::new(overlay);
         let volume: Arc<dyn BlockSource> = Arc::<Overlay>::clone(&overlay);
-        let newer = if is_copy { Ok(ext.sb.clone()) } else { backup::load(&*volume, superblock::OFFSET) };
+        // The journal may hold a newer superblock. A backup is older than that, too, but better than what it stands for.
+        let newer = backup::load(&*volume, superblock::OFFSET);
+        let newer = if is_copy {
+            Ok(newer.ok().filter(|sb| ext.is_newer(sb)).unwrap_or_else(|| ext.sb.clone()))
+        } else {
+            newer
+        };
         match newer {
             Ok(sb) => {
                 let before = std::mem::take(&mut ext.notes);
@@ -163,6 +168,11 @@ impl Ext {
             is_dirty: false,
             notes: Vec::new(),
         }
+    }
+
+    /// Is this, found where the damaged superblock was, a sound one of the same file system?
+    fn is_newer(&self, sb: &Superblock) -> bool {
+        sb.checksum_holds() && sb.block_size == self.sb.block_size && sb.uuid_bytes() == self.sb.uuid_bytes()
     }
 
     const fn features(&self) -> Features {

@@ -4,6 +4,7 @@
 use super::Ext;
 use super::inode::{BLOCK_AT, Inode, flag};
 use super::map::{Place, Stretch};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::fs::meta::Bytes;
 use crate::fs::{FileType, Ino};
@@ -13,6 +14,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Extents of changed files that are kept in memory.
 const MAX_EXTENTS: usize = 1 << 18;
+/// Names that came and went, of all directories together: each takes up to 600 bytes.
+const MAX_NAMES: usize = 1 << 17;
+/// Bytes of changed inodes.
+const MAX_RAW: usize = 32 << 20;
 /// The place in a directory's listing where its added names start: behind every byte that it may have.
 pub(super) const ADDED: u64 = 1 << 48;
 
@@ -20,7 +25,10 @@ pub(super) const ADDED: u64 = 1 << 48;
 #[derive(Default)]
 pub(super) struct Patches {
     inodes: HashMap<u64, Patch>,
+    /// What they take, to be held against the bounds above.
     extents: usize,
+    names: usize,
+    raw_bytes: usize,
 }
 
 /// What they change of one inode.
@@ -112,6 +120,21 @@ impl Patches {
         Some(Stretch { blocks: next.saturating_sub(logical).max(1), place: Place::Hole })
     }
 
+    /// Is it still as little as memory should hold?
+    fn check(&self) -> Result<()> {
+        let bounds = [
+            (self.extents, MAX_EXTENTS, "extents in files"),
+            (self.names, MAX_NAMES, "names"),
+            (self.raw_bytes, MAX_RAW, "bytes of inodes"),
+        ];
+        match bounds.into_iter().find(|(used, most, _)| used > most) {
+            Some((_, most, what)) => {
+                Err(Error::limit(format!("more than {most} {what} changed by fast commits")))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn of(&mut self, ino: u64) -> &mut Patch {
         self.inodes.entry(ino).or_default()
     }
@@ -156,7 +179,10 @@ impl Ext {
     }
 
     fn keep_inode(&mut self, ino: u64, raw: Vec<u8>) {
-        self.patches.of(ino).raw = Some(Bytes::from(raw));
+        let len = raw.len();
+        if self.patches.of(ino).raw.replace(Bytes::from(raw)).is_none() {
+            self.patches.raw_bytes = self.patches.raw_bytes.saturating_add(len);
+        }
     }
 
     /// Changes the map of a file: a range lies elsewhere, or (`None`) nowhere.
@@ -169,9 +195,10 @@ impl Ext {
         block: u64,
         blocks: u64,
         place: Option<Option<u64>>,
+        budget: &Budget,
     ) -> Result<()> {
         let inode = self.inode(ino)?;
-        self.gather_map(&inode)?;
+        self.gather_map(&inode, budget)?;
         let patches = &mut self.patches;
         let Some(map) = patches.inodes.get_mut(&ino).and_then(|patch| patch.map.as_mut()) else {
             return Ok(());
@@ -184,22 +211,18 @@ impl Ext {
             map.insert(block, (blocks, start));
         }
         patches.extents = patches.extents.saturating_add(map.len()).saturating_sub(before);
-        if patches.extents > MAX_EXTENTS {
-            return Err(Error::limit(format!(
-                "more than {MAX_EXTENTS} extents in files changed by fast commits"
-            )));
-        }
-        Ok(())
+        patches.check()
     }
 
     /// Reads all of a file's map, so that it can be changed.
-    fn gather_map(&mut self, inode: &Inode) -> Result<()> {
+    fn gather_map(&mut self, inode: &Inode, budget: &Budget) -> Result<()> {
         if self.patches.inodes.get(&inode.ino).is_some_and(|patch| patch.map.is_some()) {
             return Ok(());
         }
         let mut map = BTreeMap::new();
         let mut at = 0_u64;
         while inode.has(flag::EXTENTS) && at < 1 << 32 {
+            budget.step("extents of a file changed by fast commits")?;
             let stretch = self.map(inode, at, 1)?;
             match stretch.place {
                 Place::At(start) => drop(map.insert(at, (stretch.blocks, Some(start)))),
@@ -213,14 +236,14 @@ impl Ext {
         }
         self.patches.extents = self.patches.extents.saturating_add(map.len());
         self.patches.of(inode.ino).map = Some(map);
-        Ok(())
+        self.patches.check()
     }
 
     /// Replaces an inode, but for its map (`ext4_fc_replay_inode`).
     ///
     /// # Errors
     /// When there is no such inode, or its map cannot be read.
-    pub(super) fn patch_inode(&mut self, ino: u64, new: &[u8]) -> Result<()> {
+    pub(super) fn patch_inode(&mut self, ino: u64, new: &[u8], budget: &Budget) -> Result<()> {
         let mut raw = self.raw_inode(ino)?;
         put(&mut raw, 0, new.get(..BLOCK_AT).unwrap_or_default());
         put(&mut raw, 0x64, new.get(0x64..).unwrap_or_default());
@@ -234,10 +257,10 @@ impl Ext {
         self.keep_inode(ino, raw);
         let Ok(inode) = self.inode(ino) else { return Ok(()) };
         if inode.has(flag::EXTENTS) && !inode.has(flag::INLINE_DATA) {
-            self.gather_map(&inode)?;
+            self.gather_map(&inode, budget)?;
             self.count_blocks(ino);
         }
-        Ok(())
+        self.patches.check()
     }
 
     /// Counts the blocks of a changed file anew, as the kernel does (`ext4_ext_replay_set_iblocks`): its data, and the
@@ -272,22 +295,24 @@ impl Ext {
     ///
     /// # Errors
     /// When inode or directory cannot be read.
-    pub(super) fn patch_link(&mut self, dir: u64, ino: u64, name: &[u8]) -> Result<()> {
+    pub(super) fn patch_link(&mut self, dir: u64, ino: u64, name: &[u8], budget: &Budget) -> Result<()> {
         let inode = self.inode(ino)?;
-        if self.find(Ino(dir), name)?.is_some() {
+        if self.find_within(Ino(dir), name, budget)?.is_some() {
             return Ok(());
         }
         let kind = Some(inode.kind).filter(|_| self.features().has(super::Set::FILETYPE));
         let names = self.patches.of(dir).names.get_or_insert_default();
         names.add(Added { name: name.to_vec(), ino, kind });
-        self.set_links(ino, |links| links.saturating_add(1)).map(drop)
+        self.patches.names = self.patches.names.saturating_add(1);
+        self.set_links(ino, |links| links.saturating_add(1))?;
+        self.patches.check()
     }
 
     /// Gives a new inode its first name.
     ///
     /// # Errors
     /// As [`Ext::patch_link`].
-    pub(super) fn patch_create(&mut self, dir: u64, ino: u64, name: &[u8]) -> Result<()> {
+    pub(super) fn patch_create(&mut self, dir: u64, ino: u64, name: &[u8], budget: &Budget) -> Result<()> {
         if self.inode(ino)?.kind == FileType::Dir {
             // Its block with "." and ".." is made when the journal is played back.
             let size = u32::try_from(self.sb.block_size).unwrap_or(u32::MAX);
@@ -296,7 +321,7 @@ impl Ext {
             self.keep_inode(ino, raw);
             self.patches.of(ino).names = Some(Names { is_new: true, ..Names::default() });
         }
-        self.patch_link(dir, ino, name)?;
+        self.patch_link(dir, ino, name, budget)?;
         self.set_links(ino, |_| 1).map(drop)
     }
 
@@ -304,12 +329,13 @@ impl Ext {
     ///
     /// # Errors
     /// As [`Ext::patch_link`].
-    pub(super) fn patch_unlink(&mut self, dir: u64, ino: u64, name: &[u8]) -> Result<()> {
+    pub(super) fn patch_unlink(&mut self, dir: u64, ino: u64, name: &[u8], budget: &Budget) -> Result<()> {
         self.inode(ino)?;
-        let Some(found) = self.find(Ino(dir), name)? else { return Ok(()) };
+        let Some(found) = self.find_within(Ino(dir), name, budget)? else { return Ok(()) };
         // The name may mean another inode by now: then it stays.
         if found.0 == ino {
             self.patches.of(dir).names.get_or_insert_default().remove(name);
+            self.patches.names = self.patches.names.saturating_add(1);
         }
         let links = self.set_links(ino, |links| links.saturating_sub(1))?;
         if links == 0 {
@@ -318,7 +344,7 @@ impl Ext {
             patch.names = None;
             self.patches.extents = self.patches.extents.saturating_sub(gone);
         }
-        Ok(())
+        self.patches.check()
     }
 }
 
@@ -356,6 +382,18 @@ mod tests {
         assert_eq!(at(25), Some((5, Place::Unwritten)));
         assert_eq!(at(45), Some(((1 << 32) - 45, Place::Hole)));
         assert!(patches.stretch(13, 0).is_none());
+    }
+
+    #[test]
+    fn what_fast_commits_change_is_bounded() {
+        assert!(Patches { names: MAX_NAMES, ..Patches::default() }.check().is_ok());
+        for patches in [
+            Patches { extents: MAX_EXTENTS + 1, ..Patches::default() },
+            Patches { names: MAX_NAMES + 1, ..Patches::default() },
+            Patches { raw_bytes: MAX_RAW + 1, ..Patches::default() },
+        ] {
+            assert_eq!(patches.check().unwrap_err().kind(), crate::error::ErrorKind::Limit);
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::ondisk::{get_le16, get_le32};
 
 /// All notes together; the kernel's area has 1 MiB unless someone asked for more.
 const MAX_BYTES: u64 = 32 << 20;
+/// All notes: each takes about 50 bytes of memory, and what it carries.
+const MAX_NOTES: usize = 1 << 18;
 /// Tag and length.
 const HEAD: usize = 4;
 
@@ -49,9 +51,9 @@ pub(super) struct Name {
 /// The notes of one block, or of all.
 #[derive(Default)]
 struct Reader {
-    /// Those whose tail was sound, and those that still wait for one.
-    sound: Vec<Note>,
-    waiting: Vec<Note>,
+    notes: Vec<Note>,
+    /// How many of them count: up to the last sound tail. The others wait for one.
+    sound: usize,
     sum: u32,
 }
 
@@ -62,6 +64,8 @@ enum Next {
     End,
     /// Not a note, or a wrong checksum: what came before its last tail counts.
     Damage,
+    /// More notes than are kept in memory.
+    TooMany,
 }
 
 /// Notes that count, and whether there is damage instead of any.
@@ -88,16 +92,20 @@ pub(super) fn read(
         match reader.block(&block, transaction, inode_size) {
             Next::On => {}
             Next::End => break,
-            Next::Damage => {
-                let is_damaged = reader.sound.is_empty();
-                return Ok((reader.sound, is_damaged));
-            }
+            Next::Damage => return Ok(reader.finish(true)),
+            Next::TooMany => return Err(Error::limit(format!("more than {MAX_NOTES} fast commit records"))),
         }
     }
-    Ok((reader.sound, false))
+    Ok(reader.finish(false))
 }
 
 impl Reader {
+    /// The notes that count, and whether there is damage instead of any.
+    fn finish(mut self, is_damaged: bool) -> (Vec<Note>, bool) {
+        self.notes.truncate(self.sound);
+        (self.notes, is_damaged && self.sound == 0)
+    }
+
     fn block(&mut self, block: &[u8], transaction: u32, inode_size: u64) -> Next {
         let mut at = 0_usize;
         while at.saturating_add(HEAD) <= block.len() {
@@ -115,9 +123,9 @@ impl Reader {
                     let sum = crc32c_on(self.sum, rest.get(..HEAD.saturating_add(4)).unwrap_or_default());
                     self.sum = 0;
                     if word(0) != Some(transaction) || word(4) != Some(sum) {
-                        return if self.sound.is_empty() { Next::Damage } else { Next::End };
+                        return if self.sound == 0 { Next::Damage } else { Next::End };
                     }
-                    self.sound.append(&mut self.waiting);
+                    self.sound = self.notes.len();
                     continue;
                 }
                 9 => {
@@ -129,7 +137,8 @@ impl Reader {
                     }
                 }
                 _ => match note(tag, value, inode_size) {
-                    Some(note) => self.waiting.push(note),
+                    Some(_) if self.notes.len() >= MAX_NOTES => return Next::TooMany,
+                    Some(note) => self.notes.push(note),
                     None => return Next::Damage,
                 },
             }
@@ -207,7 +216,7 @@ mod tests {
         let mut reader = Reader::default();
         assert_eq!(reader.block(&commit(7, &[unlink, hole]), 7, 256), Next::On);
         assert_eq!(
-            reader.sound,
+            reader.notes,
             [
                 Note::Unlink(Name { dir: 2, ino: 12, name: b"name".to_vec() }),
                 Note::Hole { ino: 12, block: 3, blocks: 4 }
@@ -218,7 +227,19 @@ mod tests {
         let mut torn = commit(7, &[tagged(2, &words(&[12, 9, 9]))]);
         torn[20] ^= 1;
         assert_eq!(reader.block(&torn, 7, 256), Next::End);
-        assert_eq!(reader.sound.len(), 2);
+        assert_eq!((reader.sound, reader.notes.len()), (2, 3));
+        assert_eq!(reader.finish(true).0.len(), 2);
+    }
+
+    #[test]
+    fn more_notes_than_memory_should_hold_are_refused() {
+        let hole = tagged(2, &words(&[12, 3, 4]));
+        let block = hole.repeat(4096);
+        let mut reader = Reader::default();
+        for _ in 0..64 {
+            assert_eq!(reader.block(&block, 7, 256), Next::On);
+        }
+        assert_eq!((reader.notes.len(), reader.block(&block, 7, 256)), (MAX_NOTES, Next::TooMany));
     }
 
     #[test]

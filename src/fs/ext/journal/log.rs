@@ -110,9 +110,4 @@ impl<'a> Log<'a> {
         let at = At::new("ext", "journal block").index(number);
         self.place(number).map_or(at.clone(), |byte| at.byte(byte))
     }
-
-    /// May the journal hold something for a block of this number?
-    pub(super) fn may_hold(&self, home: u64) -> bool {
-        home < self.ext.sb.blocks
-    }
 }

@@ -11,8 +11,9 @@
 
 use super::Ext;
 use super::features::Set;
+use super::patch::Patches;
 use crate::budget::Budget;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::overlay::Overlay;
 use crate::ondisk::uuid;
 use fast::Note;
@@ -68,7 +69,8 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
     let end = overlay.end();
     for (home, copy) in scanned.copies {
         budget.step("journal")?;
-        // What the volume has lost with its end stays lost.
+        // What the volume has lost with its end stays lost. The file system's own end is no bound: where it was made
+        // larger while it was in use, the journal holds both the new blocks and the superblock that counts them.
         if home < end {
             let head = copy.is_escaped.then_some(superblock::MAGIC.to_be_bytes());
             overlay.divert(home, log.place(copy.log.into())?, head)?;
@@ -80,7 +82,7 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
     let (fast, failure) = match fast {
         Ok(None) => (Vec::new(), None),
         Ok(Some((notes, false))) => (notes, None),
-        Ok(Some((_, true))) => (Vec::new(), Some("their first tail is wrong".to_owned())),
+        Ok(Some((_, true))) => (Vec::new(), Some("they are damaged: their first tail is wrong".to_owned())),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let more = match fast.len() {
@@ -92,9 +94,7 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
         scanned.transactions
     )];
     if let Some(why) = failure {
-        notes.push(format!(
-            "the fast commits of the journal are damaged and were not replayed: files changed shortly before the image was taken may show an older state ({why})"
-        ));
+        notes.push(not_replayed(&why));
     }
     if log.is_copy {
         notes.push(
@@ -109,6 +109,13 @@ fn try_play(ext: &Ext, budget: &Budget) -> Result<Played> {
     Ok(Played::Back(overlay, notes, FastCommits(fast)))
 }
 
+/// What is said of fast commits that are left out.
+fn not_replayed(why: &str) -> String {
+    format!(
+        "the fast commits of the journal were not replayed: files changed shortly before the image was taken may show an older state ({why})"
+    )
+}
+
 /// What is left to do once the log has been played back.
 pub(super) struct FastCommits(Vec<Note>);
 
@@ -117,15 +124,24 @@ impl FastCommits {
     pub(super) fn apply(self, ext: &mut Ext, budget: &Budget) -> Option<String> {
         let (mut failed, mut first) = (0_u64, None);
         for note in self.0 {
-            let done = budget.step("fast commits").and_then(|()| match note {
-                Note::Range { ino, block, blocks, start } => ext.patch_range(ino, block, blocks, Some(start)),
-                Note::Hole { ino, block, blocks } => ext.patch_range(ino, block, blocks, None),
-                Note::Create(name) => ext.patch_create(name.dir, name.ino, &name.name),
-                Note::Link(name) => ext.patch_link(name.dir, name.ino, &name.name),
-                Note::Unlink(name) => ext.patch_unlink(name.dir, name.ino, &name.name),
-                Note::Inode { ino, raw } => ext.patch_inode(ino, &raw),
+            // One may cost as much as many steps, so that the clock is looked at for each.
+            let time = if budget.is_late() { Err(Error::limit("no time is left")) } else { Ok(()) };
+            let done = time.and_then(|()| budget.step("fast commits")).and_then(|()| match note {
+                Note::Range { ino, block, blocks, start } => {
+                    ext.patch_range(ino, block, blocks, Some(start), budget)
+                }
+                Note::Hole { ino, block, blocks } => ext.patch_range(ino, block, blocks, None, budget),
+                Note::Create(name) => ext.patch_create(name.dir, name.ino, &name.name, budget),
+                Note::Link(name) => ext.patch_link(name.dir, name.ino, &name.name, budget),
+                Note::Unlink(name) => ext.patch_unlink(name.dir, name.ino, &name.name, budget),
+                Note::Inode { ino, raw } => ext.patch_inode(ino, &raw, budget),
             });
             if let Err(error) = done {
+                if error.kind() == ErrorKind::Limit {
+                    // The rest would cost as much again, and half of them is no state that there ever was.
+                    ext.patches = Patches::default();
+                    return Some(not_replayed(&error.to_string()));
+                }
                 failed = failed.saturating_add(1);
                 first.get_or_insert(error);
             }

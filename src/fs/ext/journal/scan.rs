@@ -25,6 +25,9 @@ const COMMIT: u32 = 2;
 const REVOKE: u32 = 5;
 /// Magic number, type, sequence number: bytes of a block's header.
 const HEADER: usize = 12;
+/// `struct commit_header`, and where the checksum is in it, in bytes.
+const COMMIT_HEADER: usize = 64;
+const COMMIT_SUM: usize = 16;
 /// The checksum at the end of descriptors and revoke blocks, in bytes.
 const TAIL: usize = 4;
 /// Flags of a tag: the copy's first four bytes are the journal's magic number, which was blotted out; no UUID follows;
@@ -119,6 +122,16 @@ fn holds(seed: u32, block: &[u8], at: usize) -> bool {
     let (Some(before), Some(behind)) = (before, behind) else { return false };
     let made = crc32c_on(crc32c_on(crc32c_on(seed, before), &[0; 4]), behind);
     get_be32(block, at) == Some(made)
+}
+
+/// Is the checksum of a commit block right? Newer kernels also take one of which the header alone was written
+/// (`jbd2_commit_block_csum_verify_partial`): all that counts is in it.
+fn commit_holds(seed: u32, block: &[u8]) -> bool {
+    let mut torn = block.to_vec();
+    if let Some(behind) = torn.get_mut(COMMIT_HEADER..) {
+        behind.fill(0);
+    }
+    holds(seed, block, COMMIT_SUM) || holds(seed, &torn, COMMIT_SUM)
 }
 
 /// Is sequence number `a` after `b`? They go round.
@@ -285,7 +298,7 @@ impl Walk<'_> {
             if self.passed > u64::from(self.sb.end) {
                 return Ok(Next::Damage("the log goes round without an end".to_owned()));
             }
-            if !is_sound || !self.log.may_hold(tag.home) {
+            if !is_sound {
                 self.unsound = self.unsound.or(Some(tag.home));
             }
             let is_escaped = tag.flags & ESCAPED != 0;
@@ -306,7 +319,7 @@ impl Walk<'_> {
     fn commit(&mut self, block: &[u8], number: u32) -> Next {
         // Header, type and size of the checksum, two bytes; the checksum; since 1970 in seconds.
         let (kind, size) = (block.get(HEADER).copied(), block.get(HEADER.saturating_add(1)).copied());
-        let stored = get_be32(block, 16).unwrap_or(0);
+        let stored = get_be32(block, COMMIT_SUM).unwrap_or(0);
         let time = get_be64(block, 48).unwrap_or(0);
         let is_right = match self.sb.sums {
             Sums::None => true,
@@ -315,7 +328,7 @@ impl Walk<'_> {
                 (Some(0), Some(0)) => stored == 0,
                 _ => false,
             },
-            Sums::Blocks { seed, .. } => holds(seed, block, 16),
+            Sums::Blocks { seed, .. } => commit_holds(seed, block),
         };
         if self.is_doubtful || !is_right {
             // Committed before the last one: it is left over from an earlier round of the log.
