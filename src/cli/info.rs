@@ -257,7 +257,7 @@ fn filesystems(stack: &Stack, content: &VolumeContent) -> Vec<Value> {
                 "label": plain(&facts.label),
                 "uuid": facts.uuid,
                 "size": facts.size,
-                "free": facts.free,
+                "free": fs.free(),
                 "block_size": facts.block_size,
                 "inodes": facts.inodes,
                 "free_inodes": facts.free_inodes,
@@ -561,7 +561,7 @@ fn parts_of_volumes(stack: &Stack) -> Vec<String> {
 /// What stands on a volume, in words.
 fn what(stack: &Stack, content: &VolumeContent) -> String {
     match &content.content {
-        Ok(Content::Files(fs)) => fs_line(&fs.facts()),
+        Ok(Content::Files(fs)) => fs_line(&fs.facts(), fs.free()),
         Ok(Content::Member(first)) => format!("a further device of {}", volume_at(stack, *first)),
         Ok(Content::Known(name)) => (*name).to_owned(),
         Ok(Content::Unknown) => "no signature we know".to_owned(),
@@ -574,7 +574,7 @@ fn volume_at(stack: &Stack, at: usize) -> &str {
     stack.contents.get(at).map_or("another volume", |content| &content.volume)
 }
 
-fn fs_line(facts: &FsFacts) -> String {
+fn fs_line(facts: &FsFacts, free: Option<u64>) -> String {
     let mut text = facts.kind.to_owned();
     if !facts.label.is_empty() {
         let _ = write!(text, " \"{}\"", facts.label);
@@ -585,7 +585,7 @@ fn fs_line(facts: &FsFacts) -> String {
     let _ = write!(
         text,
         ", {} free of {}, {}",
-        human_size(facts.free),
+        free.map_or_else(|| "unknown".to_owned(), human_size),
         human_size(facts.size),
         facts.state.name()
     );

@@ -109,7 +109,8 @@ impl Meta {
         if let Some(bytes) = lock(shard).kept.get(&range) {
             return Ok(Arc::clone(bytes));
         }
-        // `block` and `near` ask for at most the larger of a block and a piece: 64 KiB.
+        // Of what `block` and `near` are asked for the largest are an inode's attributes in erofs, 256 KiB: sixteen bits
+        // count words of four bytes. Else a block or a piece, 64 KiB.
         let mut bytes = vec![0; narrow(range.end.saturating_sub(range.start))];
         self.volume.read_at(&mut bytes, range.start)?;
         let bytes = Arc::new(bytes);

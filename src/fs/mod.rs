@@ -13,6 +13,7 @@ mod chain;
 mod codec;
 pub mod identity;
 mod lzo;
+mod marks;
 mod meta;
 mod overlay;
 mod runs;
@@ -195,8 +196,8 @@ pub struct FsFacts {
     pub block_size: u32,
     /// Size in bytes.
     pub size: u64,
-    /// Free bytes.
-    pub free: u64,
+    /// Free bytes, where they are written down. [`FileSystem::free`] counts where they are not.
+    pub free: Option<u64>,
     /// Inodes, 0 where the notion does not fit.
     pub inodes: u64,
     /// Free inodes.
@@ -267,8 +268,13 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Err(Error::unsupported("file map"))
     }
 
-    /// What it says about itself.
+    /// What it says about itself: from what was read when it was opened, and little more.
     fn facts(&self) -> FsFacts;
+
+    /// Free bytes, counted where nobody wrote them down, which may mean reading MiBs; `None` when they cannot be had.
+    fn free(&self) -> Option<u64> {
+        self.facts().free
+    }
 
     /// Do names that differ in case only mean the same file?
     fn ignores_case(&self) -> bool {

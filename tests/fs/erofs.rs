@@ -220,3 +220,91 @@ fn later_forms_have_the_bytes_that_went_in() {
         }
     }
 }
+
+/// A volume of blocks of 512 bytes with one file, inode 2, as the kernel's `erofs_fs.h` has it: a long inode of the old
+/// packed layout, `words` words of attributes behind it, and what `fill` puts where. No tool writes these forms on demand.
+fn written_by_hand(size: u64, words: u16, prefixes: u8, len: usize, fill: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let mut image = vec![0; len];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(1024, b"\xe2\xe1\xf5\xe0");
+    put(1024 + 0x08, &0x10_u32.to_le_bytes()); // long prefixes lie on the volume
+    put(1024 + 0x0c, &[9]);
+    put(1024 + 0x0e, &2_u16.to_le_bytes());
+    put(1024 + 0x28, &4_u32.to_le_bytes()); // inodes are counted from byte 2048
+    put(1024 + 0x50, &0x81_u32.to_le_bytes()); // padding with zeros, 48 bits
+    put(1024 + 0x5b, &[prefixes]);
+    put(1024 + 0x5c, &(PREFIXES_AT as u32 / 4).to_le_bytes());
+    put(INODE_AT, &[3, 0]);
+    put(INODE_AT + 2, &words.to_le_bytes());
+    put(INODE_AT + 4, &0o100_644_u16.to_le_bytes());
+    put(INODE_AT + 8, &size.to_le_bytes());
+    put(INODE_AT + 44, &[1]);
+    fill(&mut image);
+    image
+}
+
+const INODE_AT: usize = 2048 + 2 * 32;
+const PREFIXES_AT: usize = 0x3000;
+
+#[test]
+fn a_list_of_lengths_is_added_up_once() {
+    // More clusters than the longest unit has; their lengths differ, so that each place is a sum of its own.
+    const CLUSTERS: usize = 30_000;
+    const DATA: usize = 0x20000;
+    let mut random = Random(7);
+    let content: Vec<u8> = (0..CLUSTERS * 512).map(|_| random.below(256) as u8).collect();
+    let image = written_by_hand(content.len() as u64, 0, 0, DATA + CLUSTERS * 515, |image| {
+        // Its head: an index that is a list (1) of lengths (0 << 1); clusters are blocks.
+        image[INODE_AT + 64 + 4] = 1;
+        let list = INODE_AT + 64 + 8;
+        image[list..list + 8].copy_from_slice(&(DATA as u64).to_le_bytes());
+        let mut place = DATA;
+        for (number, bytes) in content.chunks(512).enumerate() {
+            let stored = 512 + number % 3;
+            image[list + 8 + number * 4..][..4].copy_from_slice(&(stored as u32).to_le_bytes());
+            image[place..place + 512].copy_from_slice(bytes);
+            place += stored;
+        }
+    });
+    let volume: Arc<dyn BlockSource> = Arc::new(Memory::new(image, "disk"));
+    // From its end first, where nothing is known yet; then all of it; then from anywhere.
+    let fs = open(&volume).unwrap();
+    let mut end = [0; 1000];
+    let at = content.len() - 1000;
+    assert_eq!(fs.read_at(Ino(2), &mut end, at as u64).unwrap(), 1000);
+    assert!(end[..] == content[at..]);
+    let fs = open(&volume).unwrap();
+    for (number, expected) in content.chunks(1 << 20).enumerate() {
+        let mut got = vec![0; expected.len()];
+        assert_eq!(fs.read_at(Ino(2), &mut got, (number as u64) << 20).unwrap(), got.len());
+        assert!(got == expected, "MiB {number}");
+    }
+    for _ in 0..300 {
+        let at = random.below(content.len() as u64 - 3000);
+        let mut got = [0; 3000];
+        fs.read_at(Ino(2), &mut got, at).unwrap();
+        assert!(got[..] == content[at as usize..][..3000], "{at}");
+        let run = fs.run_at(Ino(2), at).unwrap();
+        let Place::Stored { offset, .. } = run.place else { panic!("{run:?}") };
+        let mut there = vec![0; run.len as usize];
+        volume.read_at(&mut there, offset).unwrap();
+        assert!(there[..] == content[at as usize..][..there.len()], "{at}");
+    }
+}
+
+#[test]
+fn long_prefixes_of_attributes_are_no_longer_than_names() {
+    let with = |prefix: &[u8]| {
+        let image = written_by_hand(0, 3, 1, 0x4000, |image| {
+            // Behind the filter and the count of shared ones: a name of one byte, prefix 0x80, no value.
+            image[INODE_AT + 64 + 12..][..5].copy_from_slice(b"\x01\x80\0\0a");
+            image[PREFIXES_AT..][..2].copy_from_slice(&(prefix.len() as u16).to_le_bytes());
+            image[PREFIXES_AT + 2..][..prefix.len()].copy_from_slice(prefix);
+        });
+        let volume: Arc<dyn BlockSource> = Arc::new(Memory::new(image, "disk"));
+        let fs = open(&volume).unwrap();
+        fs.xattrs(Ino(2)).map(|xattrs| xattrs.into_iter().map(|xattr| xattr.name).collect::<Vec<_>>())
+    };
+    assert_eq!(with(b"\x01x.").unwrap(), [b"user.x.a"]);
+    assert_eq!(with(&[1; 257]).unwrap_err().kind(), ErrorKind::Corrupt);
+}

@@ -74,7 +74,7 @@ fn reads_as_written(mkfs: &str, size: &str, version: &str) -> (Made, Fs) {
     let counts = said.lines().last().unwrap().rsplit(' ').nth(1).unwrap().split_once('/').unwrap();
     let free = counts.1.parse::<u64>().unwrap() - counts.0.parse::<u64>().unwrap();
     let cluster = u64::from(fs.stat(fs.root()).unwrap().blksize);
-    assert_eq!(facts.free, free * cluster, "{said}");
+    assert_eq!(fs.free().unwrap(), free * cluster, "{said}");
     (made, fs)
 }
 
@@ -204,6 +204,49 @@ fn marks_of_use_and_of_errors_are_said() {
         assert_eq!(facts.state, state, "{change:?}");
         assert!(facts.warnings[0].contains(word), "{:?}", facts.warnings);
     }
+}
+
+/// Linux `fs/fat` never looks at the flags that name the active FAT.
+#[test]
+fn the_first_fat_is_read_whatever_the_flags_say() {
+    requires!("mkfs.vfat");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    common::sh(&format!("mkfs.vfat -F 32 -C {} 65536 >/dev/null", disk.display()));
+    let mut image = std::fs::read(&disk).unwrap();
+    image[40] = 0x81;
+    // Without the second one the root directory, which is in clusters, would have no end.
+    let sectors = u32::from_le_bytes(image[36..40].try_into().unwrap()) as usize;
+    image[(32 + sectors) * 512..][..sectors * 512].fill(0);
+    let volume: Arc<dyn BlockSource> = Arc::new(Memory::new(image, "disk"));
+    let fs = open(&volume).unwrap();
+    assert_eq!(entries(&fs, fs.root()).unwrap().len(), 0);
+    let warnings = fs.facts().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("the first is read"), "{warnings:?}");
+}
+
+#[test]
+fn free_clusters_are_counted_when_asked_for_and_once() {
+    requires!("mkfs.vfat");
+    let dir = common::tempdir();
+    let disk = dir.path().join("disk");
+    common::sh(&format!("mkfs.vfat -F 32 -s 1 -C {} 65536 >/dev/null", disk.display()));
+    let mut image = std::fs::read(&disk).unwrap();
+    let noted = u32::from_le_bytes(image[512 + 488..][..4].try_into().unwrap());
+    image[512 + 488..][..4].fill(0xff);
+    let volume: Arc<dyn BlockSource> = Arc::new(Memory::new(image, "disk"));
+    let counting = Arc::new(Counting { volume, reads: AtomicU64::new(0) });
+    let reads = || counting.reads.load(Ordering::Relaxed);
+    let fs = open(&(Arc::<Counting>::clone(&counting) as Arc<dyn BlockSource>)).unwrap();
+    assert_eq!(fs.facts().free, None);
+    let before = reads();
+    // A table of half a MiB is read in pieces of 64 KiB.
+    assert!(before < 8, "{before} reads");
+    assert_eq!(fs.free().unwrap(), u64::from(noted) * 512);
+    let counted = reads();
+    assert!(counted >= before + 6, "{counted} reads");
+    fs.free().unwrap();
+    assert_eq!(reads(), counted);
 }
 
 #[test]

@@ -52,13 +52,11 @@ macro_rules! variants {
 
 variants! {
     gzip_with_4k_blocks_and_fragments_always: "-comp gzip -b 4K -always-use-fragments";
-    xz_with_1m_blocks: "-comp xz -b 1M";
-    xz_with_a_filter_for_programs_and_a_small_dictionary: "-comp xz -b 64K -Xbcj x86,arm -Xdict-size 50%";
+    xz_with_a_filter_for_programs_and_a_small_dictionary: "-comp xz -b 1M -Xbcj x86,arm -Xdict-size 50%";
     lzo_with_512k_blocks: "-comp lzo -b 512K -no-fragments";
     lz4_with_256k_blocks: "-comp lz4 -b 256K";
-    zstd_with_8k_blocks_and_no_fragments: "-comp zstd -b 8K -no-fragments";
     nothing_packed: "-noI -noD -noF -noX -noId";
-    data_packed_and_tables_not: "-noI -noX -noId -comp zstd -no-exports -no-sparse";
+    zstd_with_8k_blocks_and_tables_not_packed: "-noI -noX -noId -comp zstd -b 8K -no-fragments -no-exports -no-sparse";
 }
 
 #[test]

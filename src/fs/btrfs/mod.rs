@@ -332,7 +332,7 @@ impl FileSystem for Btrfs {
             uuid: Some(sb.uuid()),
             block_size: sb.sector,
             size: sb.total_bytes,
-            free: sb.total_bytes.saturating_sub(sb.bytes_used),
+            free: Some(sb.total_bytes.saturating_sub(sb.bytes_used)),
             inodes: 0,
             free_inodes: 0,
             state,

@@ -1,16 +1,27 @@
 //! Extents of a packed file: consecutive bytes that are one unit. Found by the index of clusters, or in a list.
+//!
+//! The shortest list has a length for each cluster and one place, the first: the others are sums. The sum for every
+//! 2048th cluster is kept for the files read last, and the last one for as long as a request lasts.
 
 use super::Erofs;
 use super::inode::Inode;
 use super::lcluster::{Cluster, Head, Kind, advise};
+use crate::budget::{Budget, Limits};
 use crate::error::{Error, Result};
+use crate::fs::Ino;
 use crate::ondisk::{get_le32, get_le64};
+use std::cell::Cell;
 
 /// Bytes of a packed unit at the most (`Z_EROFS_PCLUSTER_MAX_SIZE`), and of an unpacked one (`.._MAX_DSIZE`).
 const MAX_STORED: u64 = 1 << 20;
 const MAX_PLAIN: u64 = 12 << 20;
 /// Clusters looked at for one extent: as many as the longest one can have, and a few.
 const MAX_STEPS: u64 = (MAX_PLAIN >> 9) + 16;
+/// Steps of one request: clusters looked at, and stretches of a list.
+const MAX_WORK: u64 = 1 << 18;
+/// Clusters of a list of lengths between two marks, and marks that one look-up may add up to: 256 MiB of a list.
+const STRIDE: u64 = 2048;
+const MAX_STRIDES: u64 = 32768;
 /// Bits of the length of an extent of a list: others have more of the same packed bytes; the algorithm, plus one.
 const LIST_PARTIAL: u32 = 1 << 27;
 const LIST_ALGORITHM_SHIFT: u32 = 28;
@@ -67,6 +78,14 @@ pub(super) struct Extents<'a> {
     inode: &'a Inode,
     head: Head,
     tail: Option<Tail>,
+    budget: Budget,
+    /// In a list of lengths: the cluster looked up last, and its place.
+    last: Cell<Option<(u64, u64)>>,
+}
+
+/// Where the length of a cluster stands, in a list of lengths that starts at `list`.
+const fn length_at(list: u64, number: u64) -> u64 {
+    list.saturating_add(8).saturating_add(number.saturating_mul(4))
 }
 
 impl Erofs {
@@ -75,7 +94,9 @@ impl Erofs {
     /// # Errors
     /// `Corrupt` when the head of its index is damaged.
     pub(super) fn extents<'a>(&'a self, inode: &'a Inode) -> Result<Extents<'a>> {
-        let mut extents = Extents { fs: self, inode, head: self.index_head(inode)?, tail: None };
+        let budget = Budget::new(Limits { steps: MAX_WORK, ..Limits::REQUEST });
+        let head = self.index_head(inode)?;
+        let mut extents = Extents { fs: self, inode, head, tail: None, budget, last: Cell::new(None) };
         if inode.size > 0 {
             extents.tail = extents.find_tail()?;
         }
@@ -117,6 +138,7 @@ impl Extents<'_> {
     }
 
     fn cluster(&self, number: u64) -> Result<Cluster> {
+        self.budget.step("erofs index")?;
         self.fs.cluster(self.inode, &self.head, number)
     }
 
@@ -232,9 +254,41 @@ impl Extents<'_> {
         Ok(Extent { start, len, place })
     }
 
+    /// The place of a cluster, by a list of lengths: one unit lies behind the other, from a byte on that stands in front
+    /// of the list.
+    fn added_up(&self, list: u64, number: u64) -> Result<u64> {
+        let known = self.last.get().filter(|(cluster, _)| *cluster <= number);
+        let mark = self.fs.marks.before(Ino(self.inode.nid), number / STRIDE);
+        let mark = mark.map(|(mark, place)| (mark.saturating_mul(STRIDE), place));
+        let (mut at, mut place) = match known.max(mark) {
+            Some(from) => from,
+            None => (0, get_le64(&self.fs.meta.near(list, 8)?, 0).unwrap_or(0)),
+        };
+        if number.saturating_sub(at) / STRIDE > MAX_STRIDES {
+            return Err(Error::limit(format!(
+                "erofs extents: lengths from cluster {at} to {number} to add up"
+            )));
+        }
+        while at < number {
+            self.budget.step("erofs extents")?;
+            let end = at.saturating_add(1).next_multiple_of(STRIDE).min(number);
+            let lengths = self.fs.meta.near(length_at(list, at), end.saturating_sub(at).saturating_mul(4))?;
+            for length in lengths.as_chunks::<4>().0 {
+                place = place.saturating_add(u64::from(u32::from_le_bytes(*length) & LIST_LEN));
+            }
+            at = end;
+            if at.is_multiple_of(STRIDE) {
+                self.fs.marks.keep(Ino(self.inode.nid), at / STRIDE, place);
+            }
+        }
+        self.last.set(Some((number, place)));
+        Ok(place)
+    }
+
     /// An extent by the list that takes the place of an index: a length for each cluster, or lengths, places and the
     /// file's bytes of extents of any size.
     fn listed(&self, offset: u64) -> Result<Extent> {
+        self.budget.step("erofs extents")?;
         let record = 4_u64 << (self.head.advise >> 1 & 3);
         let list = self.head.end.next_multiple_of(record);
         let word = |bytes: &[u8], at| get_le32(bytes, at).unwrap_or(0);
@@ -242,22 +296,10 @@ impl Extents<'_> {
         let (start, end, len, place, is_last);
         match record {
             4 => {
-                // One behind the other from a byte on: lengths are added up.
-                let mut at = get_le64(&self.fs.meta.near(list, 8)?, 0).unwrap_or(0);
                 let number = offset >> self.head.log;
-                if number > MAX_STEPS {
-                    return Err(Error::limit(format!(
-                        "erofs extents: cluster {number} of a list that must be added up"
-                    )));
-                }
-                let mut stored = 0;
-                for number in 0..=number {
-                    at = at.saturating_add(u64::from(stored & LIST_LEN));
-                    let entry = list.saturating_add(8).saturating_add(number.saturating_mul(4));
-                    stored = word(&self.fs.meta.near(entry, 4)?, 0);
-                }
                 start = number << self.head.log;
-                (len, place) = (stored, at);
+                place = self.added_up(list, number)?;
+                len = word(&self.fs.meta.near(length_at(list, number), 4)?, 0);
                 end = start.saturating_add(cluster).min(self.inode.size);
                 is_last = end == self.inode.size;
             }

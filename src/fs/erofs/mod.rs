@@ -10,6 +10,7 @@
 //! ```
 //! Nothing is read before it is wanted. Units that were unpacked are kept in the process's cache.
 
+use super::marks::Marks;
 use super::meta::Meta;
 use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Xattr};
 use crate::block::{self, BlockSource, Probe, Run};
@@ -57,6 +58,8 @@ pub struct Erofs {
     sb: Superblock,
     meta: Meta,
     units: Units,
+    /// Of files with a list of lengths: the place of every so-manieth cluster.
+    marks: Marks<u64>,
 }
 
 impl fmt::Debug for Erofs {
@@ -72,7 +75,7 @@ impl Erofs {
     /// `Corrupt` when the superblock makes no sense; `Unsupported` with the name of a feature.
     pub fn open(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
         let sb = Superblock::load(&*volume, cx.budget)?;
-        Ok(Self { sb, meta: Meta::new(volume), units: cx.mapper.units() })
+        Ok(Self { sb, meta: Meta::new(volume), units: cx.mapper.units(), marks: Marks::new() })
     }
 
     /// An inode whose content may be read as a file.
@@ -209,7 +212,7 @@ impl FileSystem for Erofs {
             uuid: Some(sb.uuid).filter(|id| *id != [0; 16]).map(|id| uuid(&id)),
             block_size: u32::try_from(sb.block_size()).unwrap_or(u32::MAX),
             size,
-            free: 0,
+            free: Some(0),
             inodes: sb.inodes,
             free_inodes: 0,
             state: State::Clean,

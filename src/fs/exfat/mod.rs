@@ -72,6 +72,8 @@ pub struct Exfat {
     meta: Meta,
     /// Loaded when a name is first looked up. `None` inside: damaged, Unicode's own letters serve.
     upcase: OnceLock<Option<Upcase>>,
+    /// Free clusters, counted when they are asked for first.
+    counted: OnceLock<Option<u64>>,
 }
 
 impl fmt::Debug for Exfat {
@@ -92,7 +94,7 @@ impl Exfat {
         let meta = Meta::new(volume);
         let boot = Boot::load(&meta)?;
         let table = Table::new("exfat", boot.fat, Width::ThirtyTwo, boot.end);
-        Ok(Self { boot, table, meta, upcase: OnceLock::new() })
+        Ok(Self { boot, table, meta, upcase: OnceLock::new(), counted: OnceLock::new() })
     }
 
     /// The run at `offset` of a stream, which lies in it; `want` bytes are of use.
@@ -311,7 +313,7 @@ impl Exfat {
     }
 
     /// Free clusters, by the bitmap in use; `None` when it cannot be read or is too long to be counted.
-    fn free_clusters(&self) -> Option<u64> {
+    fn count_free(&self) -> Option<u64> {
         let second = u8::from(self.boot.second_fat);
         let bitmap = |slot: &[u8; 32]| slot.first() == Some(&kind::BITMAP) && behind(slot) & 1 == second;
         let stream = Stream::table(&self.in_root(bitmap)?);
@@ -338,7 +340,7 @@ impl Exfat {
         clusters.checked_sub(used)
     }
 
-    fn warnings(&self, state: State, free: Option<u64>) -> Vec<String> {
+    fn warnings(&self, state: State) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |is: bool, what: &str| {
             if is {
@@ -352,7 +354,6 @@ impl Exfat {
             self.upcase().is_none(),
             "the up-case table is damaged; letters are compared as Unicode has them",
         );
-        warn(free.is_none(), "how much is free could not be counted");
         let volume = self.meta.volume().len();
         if self.boot.size > volume {
             warnings.push(format!(
@@ -469,7 +470,6 @@ impl FileSystem for Exfat {
             (false, true) => State::Dirty,
             (false, false) => State::Clean,
         };
-        let free = self.free_clusters();
         let [major, minor] = self.boot.revision;
         let mut features = vec![format!("{major}.{minor}")];
         if self.boot.fats == 2 {
@@ -481,12 +481,16 @@ impl FileSystem for Exfat {
             uuid: Some(self.boot.uuid()),
             block_size: u32::try_from(self.boot.sector).unwrap_or(u32::MAX),
             size: self.boot.size,
-            free: free.unwrap_or(0).saturating_mul(self.boot.cluster),
             state,
             features,
-            warnings: self.warnings(state, free),
+            warnings: self.warnings(state),
             ..FsFacts::default()
         }
+    }
+
+    fn free(&self) -> Option<u64> {
+        let counted = *self.counted.get_or_init(|| self.count_free());
+        Some(counted?.saturating_mul(self.boot.cluster))
     }
 
     fn ignores_case(&self) -> bool {

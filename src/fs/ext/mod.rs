@@ -417,7 +417,7 @@ impl FileSystem for Ext {
             uuid: sb.uuid().map(uuid),
             block_size: u32::try_from(sb.block_size).unwrap_or(u32::MAX),
             size: sb.size(),
-            free: sb.free_blocks().saturating_mul(sb.block_size),
+            free: Some(sb.free_blocks().saturating_mul(sb.block_size)),
             inodes: sb.inodes,
             free_inodes: sb.free_inodes(),
             state: self.state(),

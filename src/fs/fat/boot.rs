@@ -23,7 +23,7 @@ pub(super) struct Boot {
     /// Bytes.
     pub(super) cluster: u64,
     pub(super) width: Width,
-    /// Byte of the volume where the FAT starts that is in use.
+    /// Byte of the volume where the first FAT starts: the one that the kernel reads.
     pub(super) fat: u64,
     /// Where the root directory lies.
     pub(super) root: Root,
@@ -39,7 +39,7 @@ pub(super) struct Boot {
     pub(super) serial: Option<u32>,
     /// The kernel's mark that it is mounted.
     pub(super) is_in_use: bool,
-    /// One FAT alone is written to, and it is not the first.
+    /// The flags say that one FAT alone is kept up to date, and that it is not the first.
     pub(super) other_fat: bool,
 }
 
@@ -106,12 +106,10 @@ impl Boot {
             Width::TwentyEight | Width::ThirtyTwo => fat_bytes / 4,
         };
         let end = clusters.saturating_add(FIRST.into()).min(entries);
-        // Bit 7 of the flags: the FATs are not copies of each other, bits 0 to 3 say which counts.
+        // Bit 7 of the flags: the FATs are not copies of each other, bits 0 to 3 say which counts. The kernel has no eye
+        // for these flags and reads the first; so do we, and say it.
         let flags = if is_32 { le16(40) } else { 0 };
         let number = if flags & 0x80 == 0 { 0 } else { flags & 0xf };
-        if number >= fats {
-            return Err(bad(format!("FAT {number} of {fats} is the one in use")));
-        }
         let bytes_of = |sectors: u64| sectors.saturating_mul(sector);
         let fixed = reserved.saturating_add(tables);
         let root = if is_32 {
@@ -126,7 +124,7 @@ impl Boot {
             sector,
             cluster: bytes_of(per_cluster.into()),
             width,
-            fat: bytes_of(reserved.saturating_add(number.saturating_mul(fat_sectors))),
+            fat: bytes_of(reserved),
             root,
             data: bytes_of(front),
             end: u32::try_from(end).unwrap_or(u32::MAX),

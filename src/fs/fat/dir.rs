@@ -78,15 +78,15 @@ impl Entry {
     }
 
     pub(super) fn modified(&self) -> Time {
-        time(self.le16(24), self.le16(22), 0)
+        kernel_time(self.le16(24), self.le16(22), 0)
     }
 
     pub(super) fn accessed(&self) -> Time {
-        time(self.le16(18), 0, 0)
+        kernel_time(self.le16(18), 0, 0)
     }
 
     pub(super) fn created(&self) -> Time {
-        time(self.le16(16), self.le16(14), self.raw.get(13).copied().unwrap_or(0))
+        kernel_time(self.le16(16), self.le16(14), self.raw.get(13).copied().unwrap_or(0))
     }
 }
 
@@ -103,7 +103,22 @@ pub(in crate::fs) fn days(year: i64, month: i64, day: i64) -> i64 {
     era.saturating_mul(146_097).saturating_add(of_era).saturating_add(day).saturating_sub(719_469)
 }
 
-/// Date and time of day, two seconds in a unit, and hundredths. FAT keeps local time and not the zone; it is taken for UTC.
+/// Date and time of day as the kernel reads them: month 0 is January, and so are those behind December, but that the leap
+/// day of their year has passed (`fat_time_fat2unix`).
+fn kernel_time(date: u16, of_day: u16, hundredths: u8) -> Time {
+    let is_month = date >> 5 & 15 <= 12;
+    let january = if is_month { date } else { date & !(15 << 5) | 1 << 5 };
+    let mut time = time(january, of_day, hundredths);
+    let year = date >> 9;
+    // 2100, 120 years behind the first, has no leap day.
+    if !is_month && year.is_multiple_of(4) && year != 120 {
+        time.secs = time.secs.saturating_add(86_400);
+    }
+    time
+}
+
+/// Date and time of day, two seconds in a unit, and hundredths. FAT keeps local time and not the zone; it is taken for
+/// UTC. Months behind December count on, which is what the kernel makes of exFAT's.
 pub(in crate::fs) fn time(date: u16, of_day: u16, hundredths: u8) -> Time {
     let [date, of_day, hundredths] = [date, of_day, hundredths.into()].map(i64::from);
     let (year, month, day) = (1980_i64.saturating_add(date >> 9), date >> 5 & 15, date & 31);
@@ -333,5 +348,16 @@ mod tests {
         // 2107-12-31 23:59:58 and 1.99 s: the last that FAT can say.
         assert_eq!(time(0xff9f, 0xbf7d, 199), Time { secs: 4_354_819_199, nanos: 990_000_000 });
         assert_eq!(time(0, 0, 0).secs, 315_532_800);
+    }
+
+    #[test]
+    fn months_that_no_year_has_are_those_of_the_kernel() {
+        // By its formula: (years * 365 + leap days before and in this year + 0 + day - 1 + 3652) * 86400.
+        let date =
+            |year: u16, month: u16, day: u16| kernel_time(year << 9 | month << 5 | day, 0, 0).secs / 86_400;
+        assert_eq!(date(1, 13, 5), 365 + 1 + 4 + 3652);
+        assert_eq!(date(4, 15, 1), 4 * 365 + 1 + 1 + 3652);
+        assert_eq!(date(120, 14, 1), 120 * 365 + 30 + 3652);
+        assert_eq!(date(4, 12, 31), 4 * 365 + 1 + 1 + 334 + 30 + 3652);
     }
 }

@@ -21,7 +21,7 @@ use boot::Boot;
 use dir::{Entry, attribute};
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 mod boot;
 mod dir;
@@ -68,6 +68,8 @@ pub struct Fat {
     boot: Boot,
     table: Table,
     meta: Meta,
+    /// Free clusters, counted when they are asked for first.
+    counted: OnceLock<Option<u64>>,
 }
 
 impl fmt::Debug for Fat {
@@ -85,7 +87,7 @@ impl Fat {
         let meta = Meta::new(volume);
         let boot = Boot::parse(&meta.near(0, 512)?)?;
         let table = Table::new("vfat", boot.fat, boot.width, boot.end);
-        Ok(Self { boot, table, meta })
+        Ok(Self { boot, table, meta, counted: OnceLock::new() })
     }
 
     const fn version(&self) -> &'static str {
@@ -140,17 +142,18 @@ impl Fat {
         Ok(Run { len, place: Place::Stored { file: 0, offset } })
     }
 
-    /// Free clusters: by FAT32's own count, else counted. `None` when neither can be had.
-    fn free_clusters(&self) -> Option<u64> {
-        if let Some(at) = self.boot.info
-            && let Ok(bytes) = self.meta.near(at, 512)
-            && bytes.starts_with(b"RRaA")
-            && get_le32(&bytes, 484) == Some(0x6141_7272)
-            && let Some(free) = get_le32(&bytes, 488)
-            && u64::from(free) <= self.table.clusters()
-        {
-            return Some(free.into());
+    /// Free clusters as FAT32 has them written down.
+    fn noted_free(&self) -> Option<u64> {
+        let bytes = self.meta.near(self.boot.info?, 512).ok()?;
+        if !bytes.starts_with(b"RRaA") || get_le32(&bytes, 484) != Some(0x6141_7272) {
+            return None;
         }
+        let free = u64::from(get_le32(&bytes, 488)?);
+        Some(free).filter(|free| *free <= self.table.clusters())
+    }
+
+    /// Free clusters, counted. `None` when the table is too long for that, or cannot be read.
+    fn count_free(&self) -> Option<u64> {
         if self.table.clusters() > COUNTED {
             return None;
         }
@@ -181,7 +184,7 @@ impl Fat {
         }
     }
 
-    fn warnings(&self, state: State, free: Option<u64>) -> Vec<String> {
+    fn warnings(&self, state: State) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |is: bool, what: String| {
             if is {
@@ -192,9 +195,9 @@ impl Fat {
         warn(state == State::Errors, "read errors were recorded on this file system".to_owned());
         warn(
             self.boot.other_fat,
-            "its FATs are no copies of each other: the one marked as active is read".to_owned(),
+            "another FAT than the first is marked as the one in use: the first is read, as Linux does"
+                .to_owned(),
         );
-        warn(free.is_none(), "nobody wrote down how much is free".to_owned());
         let volume = self.meta.volume().len();
         warn(
             self.boot.size > volume,
@@ -297,19 +300,23 @@ impl FileSystem for Fat {
 
     fn facts(&self) -> FsFacts {
         let state = self.state();
-        let free = self.free_clusters();
         FsFacts {
             kind: "vfat",
             label: Text::new(self.label().unwrap_or_default()),
             uuid: self.boot.uuid(),
             block_size: u32::try_from(self.boot.sector).unwrap_or(u32::MAX),
             size: self.boot.size,
-            free: free.unwrap_or(0).saturating_mul(self.boot.cluster),
+            free: self.noted_free().map(|free| free.saturating_mul(self.boot.cluster)),
             state,
             features: vec![self.version().to_owned()],
-            warnings: self.warnings(state, free),
+            warnings: self.warnings(state),
             ..FsFacts::default()
         }
+    }
+
+    fn free(&self) -> Option<u64> {
+        let counted = || *self.counted.get_or_init(|| self.count_free());
+        Some(self.noted_free().or_else(counted)?.saturating_mul(self.boot.cluster))
     }
 
     fn ignores_case(&self) -> bool {

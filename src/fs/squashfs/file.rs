@@ -3,8 +3,8 @@
 //! ```text
 //! inode ─ list: packed length of each block, 0 for a hole     volume: │ block │ block │   │ block │ ... │ fragment │
 //! ```
-//! The list has no places, so the place of a block is the sum of all lengths before it. [`Marks`] keeps that sum for
-//! every 2048th block of the files read last, so that a read far behind does not add up the whole list again.
+//! The list has no places, so the place of a block is the sum of all lengths before it. That sum is kept for every
+//! 2048th block of the files read last.
 
 use super::Squashfs;
 use super::inode::{Blocks, Body, Inode, Tail};
@@ -15,56 +15,21 @@ use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::Ino;
 use crate::num::{narrow, wide};
 use crate::ondisk::{get_le32, get_le64};
-use lru::LruCache;
-use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The bit of a block's length that says that it is stored as it is.
 const STORED: u32 = 1 << 24;
 /// Blocks between two marks: their lengths fill a piece of metadata.
 const STRIDE: u64 = 2048;
-/// Files whose marks are kept.
-const MARKED_FILES: usize = 64;
-/// Marks of one file, so that all together take 24 MiB. What lies behind the last one is added up each time.
-const MAX_MARKS: usize = 16384;
 /// Bytes of neighbouring packed blocks read at once.
 const MAX_READ: u64 = 4 << 20;
 
 /// Where the list of a file's blocks goes on, and the blocks on the volume.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+pub(super) struct Mark {
     list: At8k,
     start: u64,
-}
-
-/// The marks of the files read last.
-#[derive(Debug)]
-pub(super) struct Marks(Mutex<LruCache<Ino, Vec<Mark>>>);
-
-impl Marks {
-    pub(super) fn new() -> Self {
-        let files = NonZeroUsize::new(MARKED_FILES).expect("MARKED_FILES is not 0");
-        Self(Mutex::new(LruCache::new(files)))
-    }
-
-    /// The last mark at or before mark `wanted`, with its number.
-    fn before(&self, ino: Ino, wanted: u64) -> Option<(u64, Mark)> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let marks = kept.get(&ino)?;
-        // Mark 0 is the inode itself and not kept.
-        let number = wanted.min(wide(marks.len()));
-        Some((number, *marks.get(narrow(number.checked_sub(1)?))?))
-    }
-
-    /// Keeps mark `number`, if it is the next one.
-    fn keep(&self, ino: Ino, number: u64, mark: Mark) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let marks = kept.get_or_insert_mut(ino, Vec::new);
-        if wide(marks.len()).saturating_add(1) == number && marks.len() < MAX_MARKS {
-            marks.push(mark);
-        }
-    }
 }
 
 /// A block of a file.

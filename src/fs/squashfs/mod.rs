@@ -9,6 +9,7 @@
 //! ```
 //! Nothing is read before it is wanted. What was unpacked is kept in the process's cache, by its place on the volume.
 
+use super::marks::Marks;
 use super::meta::Meta;
 use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Xattr};
 use crate::block::{BlockSource, Probe, Run};
@@ -53,7 +54,7 @@ pub struct Squashfs {
     pieces: Units,
     blocks: Units,
     fragments: Units,
-    marks: file::Marks,
+    marks: Marks<file::Mark>,
 }
 
 impl fmt::Debug for Squashfs {
@@ -77,7 +78,7 @@ impl Squashfs {
             pieces: cx.mapper.units(),
             blocks: cx.mapper.units(),
             fragments: cx.mapper.units(),
-            marks: file::Marks::new(),
+            marks: Marks::new(),
         })
     }
 }
@@ -142,7 +143,7 @@ impl FileSystem for Squashfs {
             uuid: None,
             block_size: self.sb.block_size,
             size: used,
-            free: 0,
+            free: Some(0),
             inodes: u64::from(self.sb.inodes),
             free_inodes: 0,
             state: State::Clean,

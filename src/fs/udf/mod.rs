@@ -244,7 +244,7 @@ impl FileSystem for Udf {
             uuid: self.names.uuid.clone(),
             block_size: u32::try_from(self.block).unwrap_or(u32::MAX),
             size: self.names.size,
-            free: self.names.free.unwrap_or(0),
+            free: self.names.free,
             inodes: self.names.files,
             state: self.names.state,
             features: vec![format!("{major:x}.{minor:02x}")],

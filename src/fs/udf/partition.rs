@@ -11,14 +11,17 @@
 use super::icb::{Extents, Node};
 use super::tag::{self, Address};
 use super::{Udf, refused};
+use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use crate::fs::meta::Meta;
 use crate::num::{narrow, wide};
-use crate::ondisk::{get_le16, get_le32};
+use crate::ondisk::{get_le16, get_le32, read_table};
 use std::collections::BTreeMap;
 
-/// The most entries of a sparing table that are taken.
-const MAX_SPARED: usize = 1 << 16;
+/// The most bytes of a sparing table that are read: more than its 65,535 entries take.
+const MAX_TABLE: u64 = 8 << 16;
+/// Partitions that are files in others: a volume has one map of such a kind, and perhaps one of each.
+const MAX_FILES: usize = 2;
 /// Entries from here on are free, or mark bad packets.
 const NOT_SPARED: u32 = 0xffff_fff0;
 /// Where the last block of a disc may be, counted from its end: the kernel's places, and behind the run-out of a CD.
@@ -128,6 +131,10 @@ impl<'a> Maps<'a> {
             };
             udf.partitions.push(partition);
         }
+        if later.len() > MAX_FILES {
+            return Err(Error::corrupt(At::new("udf", "partition map"))
+                .because(format!("{} partitions that are files, {MAX_FILES} at the most", later.len())));
+        }
         let files: Vec<usize> = later.iter().map(|(index, ..)| *index).collect();
         for (index, name, number, map) in later {
             let under = self.under(number)?;
@@ -175,10 +182,12 @@ fn sparable(meta: &Meta, block: u64, under: Physical, map: &[u8]) -> Result<Part
     let tables = map.get(42).copied().map_or(0, usize::from).min(4);
     let size = get_le32(map, 44).unwrap_or(0);
     let mut last = Error::corrupt(at()).because("there is none");
+    let budget = Budget::request();
     for location in map.get(48..).unwrap_or_default().chunks_exact(4).take(tables) {
         let location = get_le32(location, 0).unwrap_or(0);
-        let len = u64::from(size).next_multiple_of(block).min(wide(MAX_SPARED).saturating_mul(8));
-        let bytes = meta.near(u64::from(location).saturating_mul(block), len.max(block));
+        let len = u64::from(size).next_multiple_of(block).min(MAX_TABLE);
+        let byte = u64::from(location).saturating_mul(block);
+        let bytes = read_table(&**meta.volume(), byte, len.max(block), MAX_TABLE, at(), &budget);
         match bytes.and_then(|bytes| tag::check(&bytes, location, &at()).map(|_| bytes)) {
             Ok(bytes) => {
                 let count = get_le16(&bytes, 48).unwrap_or(0);

@@ -218,7 +218,7 @@ impl FileSystem for Xfs {
             uuid: Some(uuid(sb.uuid())),
             block_size: u32::try_from(sb.block_size).unwrap_or(u32::MAX),
             size: sb.size(),
-            free: free.saturating_mul(sb.block_size),
+            free: Some(free.saturating_mul(sb.block_size)),
             inodes,
             free_inodes,
             state: self.state,

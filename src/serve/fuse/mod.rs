@@ -614,15 +614,18 @@ impl fuser::Filesystem for Door {
     }
 
     fn statfs(&self, _: &fuser::Request, number: INodeNo, reply: fuser::ReplyStatfs) {
-        let facts = self.inodes.file(number.0).ok().and_then(|file| match file {
-            File::Guest(tree, node) => self.facts.get(tree)?.get(node.fs),
+        let found = self.inodes.file(number.0).ok().and_then(|file| match file {
+            File::Guest(tree, node) => {
+                let mount = self.view.trees().get(tree)?.mounts().get(node.fs)?;
+                Some((self.facts.get(tree)?.get(node.fs)?, mount.fs.free()))
+            }
             File::Own(_) => None,
         });
         let unknown = FsFacts::default();
-        let facts = facts.unwrap_or(&unknown);
+        let (facts, free) = found.unwrap_or((&unknown, None));
         let block = facts.block_size.max(512);
         let blocks = |bytes: u64| bytes.checked_div(u64::from(block)).unwrap_or(0);
-        let (size, free) = (blocks(facts.size), blocks(facts.free));
+        let (size, free) = (blocks(facts.size), blocks(free.unwrap_or(0)));
         reply.statfs(size, free, free, facts.inodes, facts.free_inodes, block, 255, block);
     }
 
