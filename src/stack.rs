@@ -189,6 +189,7 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         budget: budgets.get(at).unwrap_or(&none),
         mapper: &mapper,
         journal: options.journal,
+        is_one_of_copies: false,
     };
     for (volume, content) in all.iter().copied().zip(crate::fs::detect_all(&sources, &cx)) {
         if let Err(error) = &content {

@@ -75,7 +75,12 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Content> {
 fn detect_all(volumes: &[Arc<dyn BlockSource>], journal: Journal) -> Vec<Result<Content>> {
     let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
     let budget = Budget::new(Limits::OPEN);
-    imgmount::fs::detect_all(volumes, &|_| FsCx { budget: &budget, mapper: &mapper, journal })
+    imgmount::fs::detect_all(volumes, &|_| FsCx {
+        budget: &budget,
+        mapper: &mapper,
+        journal,
+        is_one_of_copies: false,
+    })
 }
 
 /// The partitions and volumes of a disk.

@@ -316,8 +316,19 @@ pub struct Subvolume {
 /// Opens a file system from its devices.
 pub type Open = fn(&[Arc<dyn BlockSource>], &FsCx<'_>) -> Result<Arc<dyn FileSystem>>;
 
-/// The identity that the devices of one file system share.
-pub type SetOf = fn(&Probe<'_>) -> Option<[u8; 16]>;
+/// What a device says of the file system that it is one of several devices of.
+pub type SetOf = fn(&Probe<'_>) -> Option<SetMember>;
+
+/// A device of a file system that may have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetMember {
+    /// The identity that all of them share.
+    pub set: [u8; 16],
+    /// Which of them it is. Two that say the same are copies of each other: a snapshot beside its origin.
+    pub device: u64,
+    /// How far it has come: of copies, those that have come equally far belong together.
+    pub commit: u64,
+}
 
 /// A kind of file system.
 pub struct FsKind {
@@ -325,7 +336,7 @@ pub struct FsKind {
     pub name: &'static str,
     /// Does the volume carry its signature?
     pub claims: fn(&Probe<'_>) -> bool,
-    /// Where one file system may have several devices: the identity that they share.
+    /// Where one file system may have several devices: which one this is, of which.
     pub set: Option<SetOf>,
     /// Opens it, from all of its devices that are there.
     pub open: Open,
@@ -351,6 +362,8 @@ pub struct FsCx<'a> {
     pub mapper: &'a Mapper,
     /// What to do with a journal that waits.
     pub journal: Journal,
+    /// A device of it is there more than once: what is read is one of several copies of the file system.
+    pub is_one_of_copies: bool,
 }
 
 /// What to do with a journal, or log, that was not played back when the image was taken.
@@ -386,21 +399,34 @@ pub fn detect(volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Content> {
 
 /// What a look at a volume's first bytes says.
 enum Seen {
-    Kind(&'static FsKind, Option<[u8; 16]>),
+    Kind(&'static FsKind, Option<SetMember>),
     Other(Content),
 }
 
 /// Looks at every volume and opens what stands on them: one content for each, in their order. Volumes that belong to one
-/// file system are opened together; `cx` makes a context for the file system on the volume of that number.
+/// file system are opened together; where there are copies of its devices, the newest of each, then the next newest of
+/// each. `cx` makes a context for the file system on the volume of that number.
 pub fn detect_all<'a>(
     volumes: &[Arc<dyn BlockSource>],
     cx: &dyn Fn(usize) -> FsCx<'a>,
 ) -> Vec<Result<Content>> {
     let seen: Vec<Result<Seen>> = volumes.iter().map(look).collect();
-    let set_of = |at: usize| match seen.get(at) {
-        Some(Ok(Seen::Kind(kind, Some(set)))) => Some((kind.name, *set)),
+    let member_of = |at: usize| match seen.get(at) {
+        Some(Ok(Seen::Kind(kind, Some(member)))) => Some((kind.name, *member)),
         _ => None,
     };
+    let members: Vec<_> = (0..volumes.len()).filter_map(|at| Some((at, member_of(at)?))).collect();
+    // Its set, and how many copies of the same device come before it.
+    let place_of = |at: usize| {
+        let (kind, own) = member_of(at)?;
+        let is_copy = |other: &SetMember| other.set == own.set && other.device == own.device;
+        let before = members.iter().filter(|(n, (name, other))| {
+            let is_newer = other.commit > own.commit || (other.commit == own.commit && *n < at);
+            *name == kind && is_copy(other) && is_newer
+        });
+        Some((kind, own.set, before.count()))
+    };
+    let places: Vec<Option<(&str, [u8; 16], usize)>> = (0..volumes.len()).map(place_of).collect();
     let mut contents = Vec::new();
     for (at, seen) in seen.iter().enumerate() {
         let kind = match seen {
@@ -414,8 +440,9 @@ pub fn detect_all<'a>(
                 continue;
             }
         };
-        let own = set_of(at);
-        let is_with = |other: usize| other == at || (own.is_some() && set_of(other) == own);
+        let place = |at: usize| places.get(at).copied().flatten();
+        let own = place(at);
+        let is_with = |other: usize| other == at || (own.is_some() && place(other) == own);
         let first = (0..volumes.len()).find(|other| is_with(*other)).unwrap_or(at);
         if first != at {
             contents.push(Ok(Content::Member(first)));
@@ -427,7 +454,12 @@ pub fn detect_all<'a>(
             .filter(|(other, _)| is_with(*other))
             .map(|(_, v)| Arc::clone(v))
             .collect();
-        contents.push((kind.open)(&devices, &cx(at)).map(Content::Files));
+        let is_other_copy = |(kind, set, n): &(&str, [u8; 16], usize)| {
+            own.is_some_and(|own| (*kind, *set) == (own.0, own.1) && *n != own.2)
+        };
+        let is_one_of_copies = places.iter().flatten().any(is_other_copy);
+        let cx = FsCx { is_one_of_copies, ..cx(at) };
+        contents.push((kind.open)(&devices, &cx).map(Content::Files));
     }
     contents
 }

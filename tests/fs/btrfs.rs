@@ -212,7 +212,7 @@ PY";
     let (_dir, disk) = interrupted(base, work, "");
     let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
     let budget = Budget::new(Limits { steps: 30_000, ..Limits::OPEN });
-    let cx = FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay };
+    let cx = FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay, is_one_of_copies: false };
     let found = imgmount::fs::detect(&file(&disk), &cx).unwrap();
     let Content::Files(fs) = found else { panic!("{found:?}") };
     let warnings = fs.facts().warnings;
@@ -352,7 +352,7 @@ fn without_a_device_of_a_stripe_the_rest_is_read() {
 }
 
 #[test]
-fn a_device_that_missed_commits_is_read_last_and_one_given_twice_is_refused() {
+fn a_device_that_missed_commits_is_read_last_and_copies_stand_apart() {
     requires!("root", "loop", "mkfs.btrfs");
     let (dir, disks, expected) = same_on_devices("-d raid1 -m raid1", 2, 1);
     let failing: Arc<dyn BlockSource> = Arc::new(Failing(file(&disks[0])));
@@ -374,9 +374,37 @@ fn a_device_that_missed_commits_is_read_last_and_one_given_twice_is_refused() {
     let copy = dir.path().join("copy");
     common::sh(&format!("cp --sparse=always {} {}", disks[1].display(), copy.display()));
     let found = detect_all(&[file(&disks[0]), file(&disks[1]), file(&copy)], Journal::Replay);
-    let error = found[0].as_ref().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Ambiguous);
-    assert!(error.to_string().contains("device 2"), "{error}");
+    assert!(matches!(found[1], Ok(Content::Member(0))), "{found:?}");
+    for at in [0, 2] {
+        let Ok(Content::Files(fs)) = &found[at] else { panic!("{at}: {found:?}") };
+        let warnings = fs.facts().warnings;
+        assert!(warnings.iter().any(|line| line.contains("exists twice")), "{at}: {warnings:?}");
+        same(&ours(fs), &expected, "one of two copies");
+    }
+
+    // Two copies of both devices, of which one pair went on, in any order: each device stands with its like.
+    common::sh(&format!(
+        "mkdir {0}/old; cp --sparse=always {1} {2} {0}/old",
+        dir.path().display(),
+        disks[0].display(),
+        disks[1].display()
+    ));
+    let old = [dir.path().join("old/disk0"), dir.path().join("old/disk1")];
+    let before = ours(&open_all(&[&old[0], &old[1]]));
+    let mounted = Array::new(&disks, "noatime");
+    common::sh(&format!(
+        "cd {}; echo newer > newer; sync; btrfs -q scrub start -B . || true",
+        mounted.at.display()
+    ));
+    let after = kernel(&mounted.at);
+    drop(mounted);
+    let found =
+        detect_all(&[file(&old[1]), file(&disks[0]), file(&disks[1]), file(&old[0])], Journal::Replay);
+    assert!(matches!((&found[2], &found[3]), (Ok(Content::Member(1)), Ok(Content::Member(0)))), "{found:?}");
+    for (at, expected) in [(0, before), (1, after)] {
+        let Ok(Content::Files(fs)) = &found[at] else { panic!("{at}: {found:?}") };
+        same(&ours(fs), &expected, "a pair of two");
+    }
 }
 
 /// A disk that gives its first superblock and nothing behind it.

@@ -77,7 +77,12 @@ fn ours(path: &Path) -> std::result::Result<Told, String> {
     let len = file.metadata().unwrap().len();
     let volume: Arc<dyn BlockSource> = Arc::new(Sparse(file, len));
     let mapper = Mapper::new(Arc::default());
-    let cx = FsCx { budget: &Budget::new(Limits::OPEN), mapper: &mapper, journal: Journal::Replay };
+    let cx = FsCx {
+        budget: &Budget::new(Limits::OPEN),
+        mapper: &mapper,
+        journal: Journal::Replay,
+        is_one_of_copies: false,
+    };
     let told = |kind: &str, uuid: Option<String>, label: &[u8]| {
         Ok((kind.to_owned(), uuid.unwrap_or_default(), label.to_vec()))
     };

@@ -14,7 +14,9 @@
 //! ```
 //! A [`Btrfs`] shows one subvolume, and what hangs in it, as a mount with `subvolid=` does.
 
-use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Subvolume, Xattr};
+use super::{
+    DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, SetMember, Stat, State, Subvolume, Xattr,
+};
 use crate::block::{self, BlockSource, Probe, Run};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
@@ -97,7 +99,7 @@ fn claims(probe: &Probe<'_>) -> bool {
     probe.has(narrow(first).saturating_add(superblock::MAGIC_AT), superblock::MAGIC)
 }
 
-fn set(probe: &Probe<'_>) -> Option<[u8; 16]> {
+fn set(probe: &Probe<'_>) -> Option<SetMember> {
     let [first, ..] = superblock::PLACES;
     superblock::set_of(probe.head.get(narrow(first)..)?.get(..superblock::SIZE)?)
 }

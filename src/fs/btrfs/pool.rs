@@ -69,6 +69,12 @@ impl Pool {
         }
         let (devices, sb, said) = Devices::new(devices)?;
         warnings.extend(said);
+        if cx.is_one_of_copies {
+            warnings.push(format!(
+                "the file system exists twice: another volume says to be the same device of {}, a snapshot or a copy; each is shown as it is",
+                sb.uuid()
+            ));
+        }
         if let Some(names) = sb.features.refused() {
             let at = At::new("btrfs", "superblock");
             return Err(Error::unsupported(format!("incompatible feature {names}")).at(at));

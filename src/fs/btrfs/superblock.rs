@@ -7,6 +7,7 @@ use super::features::Features;
 use super::sum::Sum;
 use crate::block::BlockSource;
 use crate::error::{At, Error, Result};
+use crate::fs::SetMember;
 use crate::num::wide;
 use crate::ondisk::{parse_struct, uuid};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -283,16 +284,15 @@ impl Superblock {
     }
 }
 
-/// The identity that the devices of one file system share, from the bytes of its superblock: the UUID that people see
-/// and the one that nodes carry. Both count: after `btrfstune -m` a copy has the second one only in common with what it
-/// was copied from.
-pub(super) fn set_of(bytes: &[u8]) -> Option<[u8; 16]> {
+/// Which device of which file system it is, from the bytes of its superblock. The identity that the devices of one share
+/// is the UUID that people see and the one that nodes carry. Both count: after `btrfstune -m` a copy has the second one
+/// only in common with what it was copied from.
+pub(super) fn set_of(bytes: &[u8]) -> Option<SetMember> {
     let raw: Raw = parse_struct(bytes, At::new("btrfs", "superblock")).ok()?;
     let features = Features { incompat: raw.incompat_flags.get(), ..Features::default() };
-    if !features.has_metadata_uuid() {
-        return Some(raw.fsid);
+    let mut set = raw.fsid;
+    if features.has_metadata_uuid() {
+        set.iter_mut().zip(raw.metadata_uuid).for_each(|(byte, other)| *byte = byte.rotate_left(1) ^ other);
     }
-    let mut both = raw.fsid;
-    both.iter_mut().zip(raw.metadata_uuid).for_each(|(byte, other)| *byte = byte.rotate_left(1) ^ other);
-    Some(both)
+    Some(SetMember { set, device: raw.device.id.get(), commit: raw.generation.get() })
 }
