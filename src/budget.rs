@@ -6,12 +6,16 @@
 use crate::error::{Error, Result};
 use crate::num::wide;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// How much longer than [`Limits::time`] the clock on the wall may run.
 pub const PATIENCE: u32 = 12;
+
+/// What a [`Kept`] may hold, bytes.
+const KEPT: u64 = 64 << 20;
 
 /// The bounds a [`Budget`] starts from.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,27 @@ pub struct Budget {
     /// Who opened it, and the processor time that thread had used by then.
     opened: (ThreadId, Duration),
     end: Instant,
+    kept: Kept,
+}
+
+/// Memory that what was opened keeps for later reads, all of its parts together: it is filled when the budget has long
+/// been closed. What was taken is not given back, so that it bounds the work of filling it too.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<AtomicU64>);
+
+impl Kept {
+    /// Takes `len` bytes for `what`.
+    ///
+    /// # Errors
+    /// `Limit` when they are not there any more.
+    pub fn take(&self, what: &'static str, len: u64) -> Result<()> {
+        if self.0.fetch_add(len, Ordering::Relaxed).saturating_add(len) > KEPT {
+            // Taken back, so that the count cannot wrap.
+            self.0.fetch_sub(len, Ordering::Relaxed);
+            return Err(Error::limit(format!("{what}: more than {KEPT} bytes in all")));
+        }
+        Ok(())
+    }
 }
 
 /// The processor time that this thread has used.
@@ -70,6 +95,7 @@ impl Budget {
             steps: AtomicU64::new(0),
             opened: (std::thread::current().id(), processor_time()),
             end: now.checked_add(limits.time.saturating_mul(PATIENCE)).unwrap_or(now),
+            kept: Kept::default(),
         }
     }
 
@@ -89,6 +115,20 @@ impl Budget {
             return Err(Error::limit(format!("{what}: more than {} steps", self.limits.steps)));
         }
         if step.is_multiple_of(256) && self.is_late() {
+            return Err(Error::limit(format!("{what}: took longer than {:?}", self.limits.time)));
+        }
+        Ok(())
+    }
+
+    /// Spends several steps at once, and looks at the clock.
+    ///
+    /// # Errors
+    /// As [`Budget::step`].
+    pub fn steps(&self, what: &'static str, count: u64) -> Result<()> {
+        if self.steps.fetch_add(count, Ordering::Relaxed).saturating_add(count) > self.limits.steps {
+            return Err(Error::limit(format!("{what}: more than {} steps", self.limits.steps)));
+        }
+        if self.is_late() {
             return Err(Error::limit(format!("{what}: took longer than {:?}", self.limits.time)));
         }
         Ok(())
@@ -135,6 +175,12 @@ impl Budget {
     /// Gives memory back that a [`Budget::buffer`] or [`Budget::charge`] of this length no longer holds.
     pub fn release(&self, len: usize) {
         self.bytes.fetch_sub(wide(len).min(self.bytes.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// What may be kept when this budget is closed: one allowance for all that is opened with it.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        self.kept.clone()
     }
 
     /// Goes one level deeper; the guard comes back up when it is dropped.

@@ -310,6 +310,8 @@ fn raid_superblock(failed: u64, events: u64, recovered: u64) -> [u8; 64] {
     sb[16..24].copy_from_slice(&events.to_le_bytes());
     sb[24..32].copy_from_slice(&failed.to_le_bytes());
     sb[32..40].copy_from_slice(&recovered.to_le_bytes());
+    // The first sync is done.
+    sb[40..48].fill(0xff);
     sb
 }
 
@@ -347,6 +349,7 @@ fn raid_volumes_whole_and_without_a_disk() {
             disks[image][at(first + 1)..][..data.len()].copy_from_slice(data);
             if name != "r0" {
                 disks[image][at(first)..at(first + 1)].fill(0);
+                disks[image][at(first)..][..64].copy_from_slice(&raid_superblock(0, 9, u64::MAX));
             }
         }
         contents.push((format!("vg/{name}"), content));
@@ -371,6 +374,45 @@ fn raid_volumes_whole_and_without_a_disk() {
             }
         }
     }
+    // A first sync that was not finished, as dm-raid says it in byte 40 of its superblock, and one that never began: with
+    // every image the content is what it is; without one, there may be no parity to work it out from (`raid5_run`).
+    for synced in [Some(0), Some(64), None] {
+        let mut disks = disks.clone();
+        for first in [0, 16, 32, 48, 64] {
+            for disk in &mut disks {
+                match synced {
+                    Some(sectors) => disk[at(first) + 40..][..8].copy_from_slice(&u64::to_le_bytes(sectors)),
+                    None => disk[at(first)..][..64].fill(0),
+                }
+            }
+        }
+        let machine = look(&disks);
+        assert_eq!(machine.warnings, [""; 0]);
+        for (id, content) in &contents {
+            assert!(bytes(volume(&machine, id)) == *content, "{id}");
+        }
+        let machine = look(&disks[1..]);
+        for id in ["vg/r4", "vg/r5", "vg/r6"] {
+            let error = volume(&machine, id).source.read_at(&mut [0], 0).unwrap_err().chain();
+            assert!(error.contains("parity was never worked out to its end"), "{id}: {error}");
+        }
+        for (id, content) in contents.iter().filter(|(id, _)| matches!(id.as_str(), "vg/r1" | "vg/r10")) {
+            assert!(bytes(volume(&machine, id)) == *content, "{id}");
+            let line = format!("{id}: its images were never made alike to the end");
+            assert!(
+                machine.warnings.iter().any(|warning| warning.starts_with(&line)),
+                "{:?}",
+                machine.warnings
+            );
+        }
+    }
+    // One image without a superblock where the others have one: the kernel would fill it first.
+    let mut fresh = disks.clone();
+    fresh[1][at(16)..][..64].fill(0);
+    fresh[1][at(17)..at(32)].fill(0xee);
+    let machine = look(&fresh);
+    assert!(bytes(volume(&machine, "vg/r5")) == contents[1].1);
+    assert_eq!(machine.warnings, ["vg/r5: image 1 is left out: it has no superblock, as the others have"]);
     // An image that failed, one that was not rebuilt: what they hold is not read.
     for (image, failed, recovered) in [(1, 0b10, u64::MAX), (0, 0, 64)] {
         let mut disks = disks.clone();
@@ -391,6 +433,50 @@ fn raid_volumes_whole_and_without_a_disk() {
             machine.warnings
         );
     }
+}
+
+#[test]
+fn a_raid0_names_the_image_that_has_failed() {
+    requires!("root", "loop", "pvcreate");
+    let (mut disks, list) = restored(3, 2, &raid("r", "raid0_meta", 3, 0, 45, "stripe_size = 8"));
+    assert!(list.contains(&"r raid0_meta".to_owned()), "{list:?}");
+    for (failed, recovered, why) in
+        [(0b100, u64::MAX, "it has failed"), (0, 64, "it was not yet rebuilt"), (0, u64::MAX, "")]
+    {
+        for (image, disk) in disks.iter_mut().enumerate() {
+            let own = if image == 2 { recovered } else { u64::MAX };
+            disk[at(0)..][..64].copy_from_slice(&raid_superblock(failed, 9, own));
+        }
+        let machine = look(&disks);
+        let read = volume(&machine, "vg/r").source.read_at(&mut [0], 0).map_err(|error| error.chain());
+        match (read, why) {
+            (read, "") => assert_eq!(read, Ok(())),
+            (Err(error), why) => assert!(error.contains("image 2") && error.contains(why), "{error}"),
+            (Ok(()), why) => panic!("{why}: it was read"),
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_logical_volumes_are_cut_short() {
+    requires!("root", "loop", "pvcreate");
+    let (mut disks, _) = restored(1, 2, &lv("a", true, &[(1, "striped", on(0, 1))]));
+    let pv = String::from_utf8(disks[0][544..576].to_vec()).unwrap();
+    let mut text = format!(
+        "vg{{id=\"u\"\nseqno=99\nextent_size=8\nphysical_volumes{{pv0{{id=\"{pv}\"}}}}\nlogical_volumes{{"
+    );
+    for number in 0..15_000 {
+        text += &format!("l{number}{{status=\"VISIBLE\"\nsegment1{{start_extent=0\nextent_count=1\n}}}}");
+    }
+    text += "}}";
+    disks[0][4096 + 512..][..text.len()].copy_from_slice(text.as_bytes());
+    disks[0][4096 + 40..][..8].copy_from_slice(&512_u64.to_le_bytes());
+    disks[0][4096 + 48..][..8].copy_from_slice(&(text.len() as u64).to_le_bytes());
+    stamp(&mut disks[0], 512, text.len());
+    let machine = look(&disks);
+    assert!(all(&machine).len() <= 1025);
+    let lines: Vec<_> = machine.warnings.iter().filter(|line| line.contains("more than 1024")).collect();
+    assert!(lines[0].starts_with("vg: more than 1024 logical volumes"), "{lines:?}");
 }
 
 /// Where the chunks of a thin volume lie, by what was given to `thin_restore`.

@@ -20,6 +20,8 @@ type Source = Arc<dyn BlockSource>;
 
 /// LVs inside each other: thin on raid on stripes has four.
 const MAX_NESTING: usize = 16;
+/// Images of a raid that are left out, each of which has a line of its own.
+const MAX_NAMED: usize = 8;
 
 /// Builds the LVs of one group; each once.
 pub(super) struct Builder<'a> {
@@ -32,6 +34,10 @@ pub(super) struct Builder<'a> {
     /// LVs being built, outermost first, each with the volumes it was seen to use.
     open: Vec<(&'a str, BTreeSet<usize>)>,
     pools: BTreeMap<&'a str, Arc<Pool>>,
+    /// The segment through which an LV of that name is seen.
+    snapshots: BTreeMap<&'a str, &'a Segment>,
+    /// Stores, each with the field that names it.
+    stores: BTreeSet<(&'a str, &'a str)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -46,8 +52,19 @@ impl<'a> Builder<'a> {
         there: &'a BTreeMap<&'a str, usize>,
         cx: &'a VolCx<'a>,
     ) -> Self {
+        let (mut snapshots, mut stores) = (BTreeMap::new(), BTreeSet::new());
+        let segments = group.lvs.values().flat_map(|lv| &lv.segments);
+        for segment in segments.filter(|segment| segment.kind == "snapshot") {
+            for field in ["cow_store", "merging_store"] {
+                stores.extend(segment.fields.text(field).map(|store| (field, store)));
+            }
+            let is_merging = segment.fields.contains_key("merging_store");
+            if let Some(seen) = segment.fields.text(if is_merging { "origin" } else { "cow_store" }) {
+                snapshots.entry(seen).or_insert(segment);
+            }
+        }
         let (made, open, pools, warnings) = (BTreeMap::new(), Vec::new(), BTreeMap::new(), Vec::new());
-        Self { group, volumes, there, cx, made, open, pools, warnings }
+        Self { group, volumes, there, cx, made, open, pools, snapshots, stores, warnings }
     }
 
     /// The LV as a user sees it, and which volumes it lies on.
@@ -61,27 +78,21 @@ impl<'a> Builder<'a> {
     fn view(&mut self, name: &'a str) -> Result<Source> {
         // The user's snapshot has the name of its store; that it is one, says a hidden LV with both names. While it is being
         // merged back, it is the origin that is seen through the store.
-        let names = |segment: &Segment, field: &str| segment.fields.text(field) == Some(name);
-        let is_ours = |segment: &&Segment| {
-            let is_merging = segment.fields.contains_key("merging_store");
-            segment.kind == "snapshot" && names(segment, if is_merging { "origin" } else { "cow_store" })
-        };
-        let found = self.group.lvs.values().flat_map(|lv| &lv.segments).find(is_ours);
-        let Some(segment) = found else { return self.lv(name) };
+        let Some(segment) = self.snapshots.get(name).copied() else { return self.lv(name) };
         let store = segment.named(if segment.fields.contains_key("merging_store") {
             "merging_store"
         } else {
             "cow_store"
         })?;
         let (origin, store) = (self.lv(segment.named("origin")?)?, self.lv(store)?);
-        snapshot::open(origin, store, self.len(segment.count), self.cx.mapper)
+        let id = format!("{}/{}", super::shown(&self.group.name), super::shown(name));
+        snapshot::open(origin, store, self.len(segment.count), id, self.cx)
     }
 
     /// Is it the store of a snapshot, by that field? A plain one has no mark of being visible and is shown, as the snapshot;
     /// one that is being merged back is not: it is seen as its origin.
     pub(super) fn is_store(&self, name: &str, field: &str) -> bool {
-        let mut segments = self.group.lvs.values().flat_map(|lv| &lv.segments);
-        segments.any(|segment| segment.kind == "snapshot" && segment.fields.text(field) == Some(name))
+        self.stores.contains(&(field, name))
     }
 
     /// The LV of that name as its segments make it.
@@ -277,11 +288,13 @@ impl<'a> Builder<'a> {
             }
         };
         let chunk = if shape == Some(Shape::Mirror) { 0 } else { segment.bytes("stripe_size")? };
-        let (legs, leg_len) = self.legs(segment, shape.is_none())?;
+        let (legs, leg_len) = self.legs(segment, shape)?;
         let source = match shape {
             None => {
-                let legs = legs.into_iter().flatten().collect();
-                striped(legs, chunk, Zones::Original, "lvm2", self.cx.mapper)?
+                // Whose image is left out was refused before.
+                let all: Option<Vec<Source>> = legs.into_iter().collect();
+                let all = all.ok_or_else(|| bad(format!("{kind}: an image is missing")))?;
+                striped(all, chunk, Zones::Original, "lvm2", self.cx.mapper)?
             }
             Some(Shape::Mirror) => {
                 Array { shape: Shape::Mirror, legs, leg_len: len, chunk }.open("lvm2", self.cx.mapper)?
@@ -292,8 +305,82 @@ impl<'a> Builder<'a> {
             .map_err(|_| bad(format!("{kind}: its images hold {} bytes, {len} are needed", source.len())))
     }
 
-    /// The images of a raid, those that may not be read left out, and how long they are.
-    fn legs(&mut self, segment: &Segment, needs_all: bool) -> Result<(Vec<Leg>, u64)> {
+    /// The images of a raid, those that may not be read left out, and how long they are. Of a raid0, which has no `shape`,
+    /// none may be left out.
+    fn legs(&mut self, segment: &Segment, shape: Option<Shape>) -> Result<(Vec<Leg>, u64)> {
+        let (found, leg_len) = self.images(segment)?;
+        let states = found.iter().filter_map(|(_, state)| state.as_ref());
+        let freshest = states.max_by_key(|state| state.events).cloned();
+        if let Some(state) = &freshest {
+            if state.is_reshaping {
+                return Err(Error::unsupported("an array in the middle of a reshape"));
+            }
+            if state.features != 0 {
+                return Err(Error::unsupported(format!(
+                    "dm-raid metadata with incompatible features {:#x}",
+                    state.features
+                )));
+            }
+        }
+        let lv = self.open.last().map_or("", |(name, _)| name);
+        let own = format!("{}/{}", super::shown(&self.group.name), super::shown(lv));
+        let (mut legs, mut out) = (Vec::new(), Vec::new());
+        for (number, (leg, state)) in found.into_iter().enumerate() {
+            let why = match (&leg, &state) {
+                _ if freshest.as_ref().is_some_and(|fresh| fresh.has_failed(number)) => {
+                    Some("it has failed".to_owned())
+                }
+                (Err(error), _) if error.kind() == ErrorKind::Unsupported => return Err(error.clone()),
+                (Err(error), _) => Some(error.chain()),
+                // The kernel fills one that is new to the set before it reads it.
+                (Ok(_), None) if freshest.is_some() => {
+                    Some("it has no superblock, as the others have".to_owned())
+                }
+                (Ok(_), Some(state)) if state.recovered != u64::MAX => {
+                    Some("it was not yet rebuilt".to_owned())
+                }
+                _ => None,
+            };
+            match (why, leg) {
+                (None, Ok(leg)) => {
+                    let start = state.map_or(0, |state| state.start);
+                    legs.push(Some(slice(&leg, start, leg.len().saturating_sub(start))?));
+                }
+                (why, leg) => {
+                    let why = why.unwrap_or_default();
+                    if shape.is_none() {
+                        // Nothing else holds what this one does: its own error, or one that names it.
+                        let named = Error::not_found(format!("image {number} of a raid0")).because(why);
+                        return Err(leg.err().unwrap_or(named));
+                    }
+                    out.push(format!("{own}: image {number} is left out: {why}"));
+                    legs.push(None);
+                }
+            }
+        }
+        let more = out.len().saturating_sub(MAX_NAMED);
+        out.truncate(MAX_NAMED);
+        self.warnings.append(&mut out);
+        if more > 0 {
+            self.warnings.push(format!("{own}: {more} images more are left out"));
+        }
+        let is_synced = freshest.is_some_and(|state| state.synced == u64::MAX);
+        if legs.iter().any(Option::is_none) && !is_synced {
+            if matches!(shape, Some(Shape::Single(_) | Shape::Double(_))) {
+                return Err(Error::unsupported(
+                    "a degraded raid whose parity was never worked out to its end, or that does not say so",
+                )
+                .help("what the missing image held cannot be told from the others; Linux does not start it either"));
+            }
+            self.warnings.push(format!(
+                "{own}: its images were never made alike to the end: what was not written since it was made may differ in each"
+            ));
+        }
+        Ok((legs, leg_len))
+    }
+
+    /// Each image of a raid with what its superblock says, and how long all of them are.
+    fn images(&mut self, segment: &Segment) -> Result<(Vec<Image>, u64)> {
         let list = if segment.fields.contains_key("raids") { "raids" } else { "raid0_lvs" };
         let mut meta = None;
         let mut images = Vec::new();
@@ -309,68 +396,33 @@ impl<'a> Builder<'a> {
         let mut found = Vec::new();
         let mut leg_len = u64::MAX;
         for (meta, image) in images.iter().take(narrow(u64::from(MAX_LEGS).saturating_add(1))) {
+            self.cx.budget.step("lvm2 raid images")?;
             let state = meta.and_then(|meta| self.lv(meta).ok()).and_then(|meta| State::load(&*meta));
             let extents = self.group.lvs.get(*image).map_or(0, Lv::extents);
-            leg_len =
-                leg_len.min(self.len(extents).saturating_sub(state.as_ref().map_or(0, |state| state.start)));
-            let leg = match self.lv(image) {
-                Ok(leg) => Ok(leg),
-                Err(error) if needs_all || error.kind() == ErrorKind::Unsupported => return Err(error),
-                Err(error) => Err(error),
-            };
-            found.push((leg, state));
+            let start = state.as_ref().map_or(0, |state| state.start);
+            leg_len = leg_len.min(self.len(extents).saturating_sub(start));
+            found.push((self.lv(image), state));
         }
-        let freshest = found.iter().filter_map(|(_, state)| state.as_ref()).max_by_key(|state| state.events);
-        let (failed, is_reshaping) = freshest.map_or((0, false), |state| (state.failed, state.is_reshaping));
-        if is_reshaping {
-            return Err(Error::unsupported("an array in the middle of a reshape"));
-        }
-        let mut legs = Vec::new();
-        for (number, (leg, state)) in found.into_iter().enumerate() {
-            let has_failed = u32::try_from(number)
-                .ok()
-                .and_then(|at| failed.checked_shr(at))
-                .is_some_and(|bits| bits & 1 != 0);
-            let is_whole = state.as_ref().is_none_or(|state| state.recovered == u64::MAX);
-            let lv = self.open.last().map_or("", |(name, _)| name);
-            let out = |why: &str| {
-                format!(
-                    "{}/{}: image {number} is left out: {why}",
-                    super::shown(&self.group.name),
-                    super::shown(lv)
-                )
-            };
-            legs.push(match leg {
-                _ if has_failed => {
-                    self.warnings.push(out("it has failed"));
-                    None
-                }
-                _ if !is_whole => {
-                    self.warnings.push(out("it was not yet rebuilt"));
-                    None
-                }
-                Ok(leg) => {
-                    let start = state.map_or(0, |state| state.start);
-                    Some(slice(&leg, start, leg.len().saturating_sub(start))?)
-                }
-                Err(error) => {
-                    self.warnings.push(out(&error.chain()));
-                    None
-                }
-            });
-        }
-        Ok((legs, leg_len))
+        Ok((found, leg_len))
     }
 }
 
+/// An image of a raid, and what its superblock says, if it has one.
+type Image = (Result<Source>, Option<State>);
+
 /// What dm-raid's superblock says of an image (`struct dm_raid_superblock`, `drivers/md/dm-raid.c`).
+#[derive(Clone, Debug)]
 struct State {
     events: u64,
     /// A bit for each image that has failed.
-    failed: u64,
-    /// Sectors that were rebuilt; all ones when that is done.
+    failed: [u64; 4],
+    /// Sectors of this image that were rebuilt; all ones when that is done.
     recovered: u64,
+    /// Sectors on which the images were made to fit each other; all ones when that is done.
+    synced: u64,
     is_reshaping: bool,
+    /// Incompatible features; Linux 6.18 knows none.
+    features: u32,
     /// First byte of the data in the image.
     start: u64,
 }
@@ -384,12 +436,44 @@ impl State {
         }
         // The fields behind byte 60 are there since target version 1.9.0, which sets this bit.
         let is_new = get_le32(&bytes, 4)? & 1 != 0;
+        let later = |at: usize| if is_new { get_le64(&bytes, at) } else { Some(0) };
         Some(Self {
             events: get_le64(&bytes, 16)?,
-            failed: get_le64(&bytes, 24)?,
+            failed: [get_le64(&bytes, 24)?, later(120)?, later(128)?, later(136)?],
             recovered: get_le64(&bytes, 32)?,
+            synced: get_le64(&bytes, 40)?,
             is_reshaping: is_new && get_le32(&bytes, 60)? & 1 != 0,
-            start: if is_new { get_le64(&bytes, 96)?.saturating_mul(512) } else { 0 },
+            features: if is_new { get_le32(&bytes, 144)? } else { 0 },
+            start: later(96)?.saturating_mul(512),
         })
+    }
+
+    fn has_failed(&self, image: usize) -> bool {
+        let word = self.failed.get(image.div_euclid(64)).copied().unwrap_or(0);
+        word.to_le_bytes()
+            .get(image.rem_euclid(64).div_euclid(8))
+            .is_some_and(|byte| byte & 1_u8.rotate_left(u32::try_from(image.rem_euclid(8)).unwrap_or(0)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::memory::Memory;
+
+    /// `failed_devices` and, behind the fields of target version 1.9.0, `extended_failed_devices`.
+    #[test]
+    fn images_behind_the_64th_fail_too() {
+        let mut sb = vec![0; 512];
+        for (at, byte) in [(0, b'D'), (1, b'm'), (2, b'R'), (3, b'd'), (24, 2), (128, 4)] {
+            sb[at] = byte;
+        }
+        let failed = |sb: &[u8]| {
+            let state = State::load(&Memory::new(sb.to_vec(), "meta")).unwrap();
+            (0..300).filter(|image| state.has_failed(*image)).collect::<Vec<_>>()
+        };
+        assert_eq!(failed(&sb), [1]);
+        sb[4] = 1;
+        assert_eq!(failed(&sb), [1, 130]);
     }
 }

@@ -128,6 +128,8 @@ fn text(source: &dyn BlockSource, start: u64, size: u64, budget: &Budget) -> Res
             "the text's place ({len} bytes at {offset}) is not inside the area of {area}"
         )));
     }
+    // Checksums of many long texts take their time too.
+    budget.steps("lvm2 metadata text", len.div_euclid(64))?;
     let first = len.min(area.saturating_sub(offset));
     let at = At::new("lvm2", "metadata text").byte(start.saturating_add(offset));
     let mut text = read_table(source, start.saturating_add(offset), first, MAX_TEXT, at.clone(), budget)?;

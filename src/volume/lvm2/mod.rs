@@ -15,7 +15,9 @@ use crate::text::escape;
 use build::Builder;
 use group::{Group, Lv};
 use label::Label;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 mod build;
 mod group;
@@ -31,6 +33,9 @@ pub const MANAGER: Manager =
 /// Types of segments whose LVs hold no data of the user's own.
 const POOLS: &[&str] = &["thin-pool", "cache-pool", "vdo-pool", "snapshot"];
 
+/// Logical volumes made at once; the search shows no more volumes than that.
+const MAX_SHOWN: usize = 1024;
+
 /// A disk with partitions is none: lvm2 leaves a label alone that a partitioned disk has kept from an earlier life.
 fn claims(probe: &Probe<'_>) -> bool {
     label::is_there(probe) && !super::mbr::has_partitions(probe)
@@ -42,15 +47,16 @@ struct Member {
     at: usize,
     label: Label,
     /// The groups that its texts describe.
-    groups: Vec<Group>,
+    groups: Vec<Arc<Group>>,
 }
 
 fn assemble(volumes: &[Volume], cx: &VolCx<'_>, may_wait: bool) -> Result<Assembly> {
     let mut made = Assembly::default();
     // The n-th copy of a PV goes with the n-th copies of the others: a clone of a machine's disks is a group of its own.
     let mut layers: Vec<BTreeMap<String, Member>> = Vec::new();
+    let mut texts = Texts::default();
     for (at, volume) in volumes.iter().enumerate() {
-        let member = match Member::load(at, volume, cx, &mut made.warnings) {
+        let member = match Member::load(at, volume, cx, &mut texts, &mut made.warnings) {
             Ok(member) => member,
             Err(error) => {
                 made.warnings.push(format!("{}: {}", volume.id, error.chain()));
@@ -106,14 +112,20 @@ fn assemble(volumes: &[Volume], cx: &VolCx<'_>, may_wait: bool) -> Result<Assemb
 }
 
 impl Member {
-    fn load(at: usize, volume: &Volume, cx: &VolCx<'_>, warnings: &mut Vec<String>) -> Result<Self> {
+    fn load(
+        at: usize,
+        volume: &Volume,
+        cx: &VolCx<'_>,
+        known: &mut Texts,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let label = Label::load(&*volume.source)?;
         let (texts, errors) = label.texts(&*volume.source, cx.budget);
         let mut groups = Vec::new();
         let mut failed = errors;
         for text in texts {
             let len = text.len();
-            match text::parse(&text, cx.budget).and_then(|text| Group::parse(&text)) {
+            match known.group(&text, cx) {
                 Ok(group) => groups.push(group),
                 Err(error) => failed.push(error),
             }
@@ -125,10 +137,31 @@ impl Member {
     }
 }
 
+/// Texts that were read: all members of a group have the same one, which is kept once.
+#[derive(Default)]
+struct Texts {
+    groups: HashMap<(usize, [u64; 2]), Arc<Group>>,
+    values: u32,
+}
+
+impl Texts {
+    fn group(&mut self, text: &[u8], cx: &VolCx<'_>) -> Result<Arc<Group>> {
+        // Two numbers of 64 bits that nobody can foresee stand for the text.
+        let key = (text.len(), [1_u8, 2].map(|salt| self.groups.hasher().hash_one((salt, text))));
+        if let Some(group) = self.groups.get(&key) {
+            return Ok(Arc::clone(group));
+        }
+        let section = text::parse(text, &mut self.values, cx.budget)?;
+        let group = Arc::new(Group::parse(&section)?);
+        self.groups.insert(key, Arc::clone(&group));
+        Ok(group)
+    }
+}
+
 /// The newest metadata of every group that the members know of.
 fn newest(members: &BTreeMap<String, Member>) -> Vec<&Group> {
     let mut best: BTreeMap<&str, &Group> = BTreeMap::new();
-    for group in members.values().flat_map(|member| &member.groups) {
+    for group in members.values().flat_map(|member| &member.groups).map(Arc::as_ref) {
         let known = best.entry(&group.uuid).or_insert(group);
         if known.seqno < group.seqno {
             *known = group;
@@ -158,6 +191,11 @@ fn show(
         let is_shown = lv.is_visible || builder.is_store(lv_name, "cow_store");
         if !is_shown || POOLS.contains(&lv.kind()) || builder.is_store(lv_name, "merging_store") {
             continue;
+        }
+        if made.volumes.len() >= MAX_SHOWN {
+            made.warnings
+                .push(format!("{name}: more than {MAX_SHOWN} logical volumes; the rest is not shown"));
+            break;
         }
         let id = format!("{name}/{}", shown(lv_name));
         let (source, uses) = builder.shown(lv_name);

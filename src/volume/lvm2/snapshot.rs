@@ -7,11 +7,11 @@
 //! chunk, the data chunks that it can name follow, then the next table. An entry whose new chunk is 0 is the end.
 
 use crate::block::{BlockSource, Layout, Place, Run};
-use crate::budget::{Budget, Limits};
-use crate::engine::Mapper;
+use crate::budget::Kept;
 use crate::error::{At, Error, Result};
-use crate::num::wide;
+use crate::num::{narrow, wide};
 use crate::ondisk::{get_le32, get_le64};
+use crate::volume::VolCx;
 use std::sync::{Arc, OnceLock};
 
 /// "SnAp".
@@ -20,8 +20,8 @@ const MAGIC: u32 = 0x7041_6e53;
 const CHUNKS: std::ops::RangeInclusive<u64> = 512..=16 << 20;
 /// Bytes in an entry.
 const ENTRY: u64 = 16;
-/// Exceptions of one snapshot: 64 MiB of them.
-const MAX_EXCEPTIONS: usize = 4 << 20;
+/// Bytes of a table read at a time.
+const PIECE: u64 = 64 << 10;
 
 /// The origin seen through a store.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ struct Snapshot {
     origin: Arc<dyn BlockSource>,
     chunk: u64,
     size: u64,
+    /// Its name in errors: `vg0/snap`.
+    id: String,
+    /// What the exceptions may take, of which all snapshots of a machine have one.
+    kept: Kept,
     /// Old chunk and new chunk, by the old one; read when the first byte is.
     exceptions: OnceLock<Result<Vec<(u64, u64)>>>,
 }
@@ -47,7 +51,8 @@ pub(super) fn open(
     origin: Arc<dyn BlockSource>,
     store: Arc<dyn BlockSource>,
     size: u64,
-    mapper: &Mapper,
+    id: String,
+    cx: &VolCx<'_>,
 ) -> Result<Arc<dyn BlockSource>> {
     let mut header = [0; 16];
     store.read_at(&mut header, 0)?;
@@ -67,7 +72,8 @@ pub(super) fn open(
     if !CHUNKS.contains(&chunk) || !chunk.is_power_of_two() {
         return Err(bad(format!("chunks of {chunk} bytes")));
     }
-    Ok(mapper.map(Snapshot { files: [store], origin, chunk, size, exceptions: OnceLock::new() }))
+    let (kept, exceptions) = (cx.budget.kept(), OnceLock::new());
+    Ok(cx.mapper.map(Snapshot { files: [store], origin, chunk, size, id, kept, exceptions }))
 }
 
 impl Snapshot {
@@ -79,49 +85,46 @@ impl Snapshot {
     }
 
     fn load(&self) -> Result<Vec<(u64, u64)>> {
-        let [store] = &self.files;
-        let budget = Budget::new(Limits::LISTING);
         let mut found = Vec::new();
-        let mut table = budget.buffer("snapshot table", self.chunk, *CHUNKS.end())?;
         let in_table = self.chunk.checked_div(ENTRY).unwrap_or(0);
         let mut at = 1_u64;
-        loop {
-            let start =
-                at.checked_mul(self.chunk).filter(|start| start.saturating_add(self.chunk) <= store.len());
-            // A store that is full to its end has no entry that says so.
-            let Some(start) = start else { break };
-            store.read_at(&mut table, start)?;
-            let mut is_last = false;
-            for entry in table.as_chunks::<16>().0 {
-                budget.step("snapshot exceptions")?;
+        while self.table(at, &mut found)? {
+            at = at.saturating_add(in_table).saturating_add(1);
+        }
+        found.sort_unstable();
+        found.shrink_to_fit();
+        Ok(found)
+    }
+
+    /// Takes over the exceptions of the table in chunk `at`. May another one follow?
+    fn table(&self, at: u64, found: &mut Vec<(u64, u64)>) -> Result<bool> {
+        let [store] = &self.files;
+        // A store that is full to its end has no entry that says so.
+        let start = at.checked_mul(self.chunk);
+        let fits = |start: &u64| start.checked_add(self.chunk).is_some_and(|end| end <= store.len());
+        let Some(start) = start.filter(fits) else { return Ok(false) };
+        let mut piece = vec![0; narrow(self.chunk.min(PIECE))];
+        let mut done = 0;
+        while done < self.chunk {
+            // Chunks are powers of two, as pieces are.
+            store.read_at(&mut piece, start.saturating_add(done))?;
+            for entry in piece.as_chunks::<16>().0 {
                 let (old, new) = (get_le64(entry, 0).unwrap_or(0), get_le64(entry, 8).unwrap_or(0));
                 if new == 0 {
-                    is_last = true;
-                    break;
+                    return Ok(false);
                 }
-                if new
-                    .checked_add(1)
-                    .and_then(|end| end.checked_mul(self.chunk))
-                    .is_none_or(|end| end > store.len())
-                {
+                let end = new.checked_add(1).and_then(|end| end.checked_mul(self.chunk));
+                if end.is_none_or(|end| end > store.len()) {
                     return Err(bad(format!(
                         "chunk {old} is kept in chunk {new}, which is not in the store"
                     )));
                 }
-                if found.len() >= MAX_EXCEPTIONS {
-                    return Err(Error::limit(format!(
-                        "lvm2: a snapshot of more than {MAX_EXCEPTIONS} chunks"
-                    )));
-                }
+                self.kept.take("exceptions of snapshots", ENTRY).map_err(|error| error.context(&self.id))?;
                 found.push((old, new));
             }
-            if is_last {
-                break;
-            }
-            at = at.saturating_add(in_table).saturating_add(1);
+            done = done.saturating_add(wide(piece.len()));
         }
-        found.sort_unstable();
-        Ok(found)
+        Ok(true)
     }
 }
 
@@ -163,5 +166,48 @@ impl Layout for Snapshot {
 
     fn unit_size(&self) -> u32 {
         u32::try_from(self.chunk).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{Budget, Limits};
+    use crate::engine::Mapper;
+    use crate::error::ErrorKind;
+    use crate::keys::Keys;
+    use crate::source::memory::Memory;
+
+    #[test]
+    fn all_snapshots_of_a_machine_share_what_their_tables_may_take() {
+        // One table of 2^20 exceptions fills a chunk of 16 MiB: four of them are 64 MiB.
+        let mut store = vec![0; 32 << 20];
+        for (at, field) in [MAGIC, 1, 1, 32 << 10].iter().enumerate() {
+            store[at * 4..][..4].copy_from_slice(&u32::to_le_bytes(*field));
+        }
+        for (number, entry) in (0_u64..).zip(store[16 << 20..].as_chunks_mut::<16>().0) {
+            entry[..8].copy_from_slice(&number.to_le_bytes());
+            entry[8] = 1;
+        }
+        let store: Arc<dyn BlockSource> = Arc::new(Memory::new(store, "store"));
+        let origin: Arc<dyn BlockSource> = Arc::new(Memory::new(vec![1; 4096], "origin"));
+        let (budget, mapper, keys) =
+            (Budget::new(Limits::OPEN), Mapper::new(Arc::default()), Keys::default());
+        let cx = VolCx { budget: &budget, mapper: &mapper, keys: &keys };
+        let snapshots: Vec<_> = (0..5)
+            .map(|number| {
+                open(Arc::clone(&origin), Arc::clone(&store), 4096, format!("vg/s{number}"), &cx).unwrap()
+            })
+            .collect();
+        for snapshot in &snapshots[..4] {
+            let mut byte = [9];
+            snapshot.read_at(&mut byte, 0).unwrap();
+            assert_eq!(byte, [0]);
+        }
+        for _ in 0..2 {
+            let error = snapshots[4].read_at(&mut [0], 0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Limit);
+            assert!(error.chain().contains("vg/s4"), "{}", error.chain());
+        }
     }
 }

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 
 /// Sections inside each other; lvm2 writes four.
 const MAX_NESTING: usize = 16;
-/// Assignments and list members in one text: a group of 10,000 logical volumes has a quarter of that.
-const MAX_VALUES: u32 = 1 << 20;
+/// Assignments and list members in the texts of all members together, each different text once: a group of 10,000 logical
+/// volumes has half of that.
+pub(super) const MAX_VALUES: u32 = 1 << 19;
 
 /// A section: what stands in it, by name.
 pub(super) type Section = BTreeMap<String, Value>;
@@ -32,17 +33,17 @@ pub(super) enum Value {
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    values: u32,
+    values: &'a mut u32,
     budget: &'a Budget,
 }
 
-/// Reads a text.
+/// Reads a text. `values` counts on from text to text.
 ///
 /// # Errors
 /// `Corrupt` with the byte at which it stops making sense; `Limit` for one out of all proportion.
-pub(super) fn parse(text: &[u8], budget: &Budget) -> Result<Section> {
+pub(super) fn parse(text: &[u8], values: &mut u32, budget: &Budget) -> Result<Section> {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    let mut parser = Parser { text: text.get(..end).unwrap_or_default(), at: 0, values: 0, budget };
+    let mut parser = Parser { text: text.get(..end).unwrap_or_default(), at: 0, values, budget };
     parser.section(0)
 }
 
@@ -74,8 +75,8 @@ impl Parser<'_> {
 
     fn count(&mut self) -> Result<()> {
         self.budget.step("lvm2 metadata text")?;
-        self.values = self.values.saturating_add(1);
-        if self.values > MAX_VALUES {
+        *self.values = self.values.saturating_add(1);
+        if *self.values > MAX_VALUES {
             return Err(Error::limit(format!("lvm2: metadata text of more than {MAX_VALUES} values")));
         }
         Ok(())
@@ -224,7 +225,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Section> {
-        parse(text.as_bytes(), &Budget::request())
+        parse(text.as_bytes(), &mut 0, &Budget::request())
     }
 
     #[test]

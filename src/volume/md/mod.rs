@@ -26,6 +26,9 @@ mod superblock;
 pub const MANAGER: Manager =
     Manager { name: "md", nests: true, claims, seeks: Some(seeks), makes: Makes::OfMany(assemble) };
 
+/// Members that are missing, each of which has a line of its own.
+const MAX_NAMED: usize = 8;
+
 fn claims(probe: &Probe<'_>) -> bool {
     superblock::at_start(probe)
 }
@@ -149,11 +152,13 @@ impl Set<'_> {
                 None => out(format!("place {number} of {}", self.newest.raid_disks)),
             }
         }
-        for (number, place) in chosen.iter().enumerate() {
-            if place.is_none() {
-                warnings
-                    .push(format!("{}: member {number} of {} is missing", self.id, self.newest.raid_disks));
-            }
+        let missing =
+            || chosen.iter().enumerate().filter(|(_, place)| place.is_none()).map(|(number, _)| number);
+        for number in missing().take(MAX_NAMED) {
+            warnings.push(format!("{}: member {number} of {} is missing", self.id, self.newest.raid_disks));
+        }
+        if let Some(more) = missing().count().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
+            warnings.push(format!("{}: {more} members more are missing", self.id));
         }
         chosen
     }

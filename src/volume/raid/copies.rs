@@ -7,6 +7,9 @@ use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use std::sync::Arc;
 
+/// Copies of a chunk. mdadm takes any number; an array with more than four has not been seen.
+const MAX_COPIES: u64 = 64;
+
 /// Where copies lie: md's layout word, taken apart (`setup_geo` in `raid10.c`).
 #[derive(Clone, Copy, Debug)]
 struct Geometry {
@@ -25,7 +28,7 @@ impl Geometry {
     fn new(layout: u32, legs: u64, leg_chunks: u64) -> Option<Self> {
         let [near, far, flags, high] = layout.to_le_bytes();
         let (near, far, offset) = (u64::from(near), u64::from(far), flags & 1 != 0);
-        let copies = near.checked_mul(far).filter(|copies| (1..=legs).contains(copies))?;
+        let copies = near.checked_mul(far).filter(|copies| (1..=legs.min(MAX_COPIES)).contains(copies))?;
         let set = match (flags >> 1, high) {
             (0, 0) => legs,
             (1, 0) => legs.checked_div(far)?,

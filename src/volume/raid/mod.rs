@@ -26,6 +26,8 @@ pub(super) type Leg = Option<Arc<dyn BlockSource>>;
 
 /// The most legs of an array: what a 4 KiB superblock of md has room for (`MD_SB_DISKS`, version 1).
 pub(super) const MAX_LEGS: u32 = 1920;
+/// The most of an array with two parities: powers of the generator repeat after 255. md and dm-raid stop before that.
+const MAX_LEGS_DOUBLE: usize = 255;
 /// The longest chunk. mdadm and lvcreate stop at 1 GiB.
 const MAX_CHUNK: u64 = 1 << 30;
 
@@ -63,6 +65,9 @@ impl Array {
         let bad = |why: String| Err(Error::corrupt(At::new(who, "array")).because(why));
         if self.legs.is_empty() || wide(self.legs.len()) > u64::from(MAX_LEGS) {
             return bad(format!("{} members", self.legs.len()));
+        }
+        if matches!(self.shape, Shape::Double(_)) && self.legs.len() > MAX_LEGS_DOUBLE {
+            return bad(format!("a raid6 of {} members", self.legs.len()));
         }
         if self.shape != Shape::Mirror {
             check_chunk(who, self.chunk)?;
@@ -103,4 +108,66 @@ fn check_chunk(who: &'static str, chunk: u64) -> Result<()> {
         return Err(Error::corrupt(At::new(who, "array")).because(format!("chunks of {chunk} bytes")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::memory::Memory;
+
+    fn leg(len: usize) -> Arc<dyn BlockSource> {
+        Arc::new(Memory::new(vec![7; len], "leg"))
+    }
+
+    fn open(shape: Shape, legs: Vec<Leg>) -> Result<Arc<dyn BlockSource>> {
+        Array { shape, legs, leg_len: 4096, chunk: 512 }.open("md", &Mapper::new(Arc::default()))
+    }
+
+    #[test]
+    fn powers_of_the_generator_bound_a_raid6() {
+        let one = leg(4096);
+        assert!(open(Shape::Double(2), vec![Some(Arc::clone(&one)); 255]).is_ok());
+        assert_eq!(
+            open(Shape::Double(2), vec![Some(Arc::clone(&one)); 256]).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        assert!(open(Shape::Single(2), vec![Some(one); 256]).is_ok());
+    }
+
+    #[test]
+    fn copies_without_end_are_refused() {
+        let one = leg(4096);
+        assert!(open(Shape::Copies(0x102), vec![Some(Arc::clone(&one)); 1920]).is_ok());
+        assert!(open(Shape::Copies(0x7ff), vec![Some(one); 1920]).is_err());
+    }
+
+    #[test]
+    fn a_raid0_of_too_many_sizes_is_refused() {
+        let of = |count: usize| (1..=count).map(|chunks| leg(chunks * 512)).collect();
+        let mapper = Mapper::new(Arc::default());
+        let open = |count| striped(of(count), 512, Zones::Original, "md", &mapper);
+        assert_eq!(open(250).unwrap().len(), 512 * 250 * 251 / 2);
+        assert_eq!(open(300).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    /// Each array lacks a member and has the one below it twice: 2^40 reads, were they made.
+    #[test]
+    fn lost_members_inside_each_other_come_to_an_end() {
+        let mut array = leg(8192);
+        for level in 0..40 {
+            let below = Some(Arc::clone(&array));
+            let mapper = Mapper::new(Arc::default());
+            let raid = Array {
+                shape: Shape::Single(5),
+                legs: vec![None, below.clone(), below],
+                leg_len: 4096,
+                chunk: 4096,
+            };
+            array = raid.open("md", &mapper).unwrap();
+            let read = array.read_at(&mut [0; 512], 0);
+            // Two alike cancel each other out.
+            assert!(if level < 8 { read.is_ok() } else { level < 20 || read.is_err() }, "{level}");
+        }
+        assert_eq!(array.read_at(&mut [0; 512], 0).unwrap_err().kind(), ErrorKind::Limit);
+    }
 }

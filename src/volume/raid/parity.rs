@@ -6,11 +6,49 @@ use crate::engine::Mapper;
 use crate::error::{At, Error, Result};
 use crate::galois::{add, add_scaled, inverse, power, table};
 use crate::num::{narrow, wide};
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a missing leg worked out at a time.
 const PIECE: usize = 64 << 10;
+
+/// What may be read for each byte that is worked out. A leg that is itself an array without a leg multiplies the work, and
+/// so on; with one such array inside another this is far from reached.
+const MAX_READ: u64 = 4096;
+
+thread_local! {
+    /// Bytes that what is being worked out on this thread may still read, in all layers together.
+    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The right to read for one piece; whoever is asked on its behalf shares it.
+struct Allowance {
+    is_outermost: bool,
+}
+
+impl Allowance {
+    fn take(piece: usize) -> Self {
+        let is_outermost = LEFT.get().is_none();
+        if is_outermost {
+            LEFT.set(Some(wide(piece).max(4096).saturating_mul(MAX_READ)));
+        }
+        Self { is_outermost }
+    }
+
+    fn spend(len: usize) -> bool {
+        let left = LEFT.get().and_then(|left| left.checked_sub(wide(len).max(512)));
+        left.inspect(|left| LEFT.set(Some(*left))).is_some()
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            LEFT.set(None);
+        }
+    }
+}
 
 /// Where the chunks of a stripe lie (`raid5_compute_sector` in `raid5.c`).
 #[derive(Clone, Copy, Debug)]
@@ -207,6 +245,11 @@ impl Lost {
         let mut own = vec![0; sum.len()];
         for (leg, factor) in legs {
             let source = self.leg(leg).ok_or_else(|| self.bad(offset, "another member is missing too"))?;
+            if !Allowance::spend(own.len()) {
+                return Err(Error::limit(
+                    "raid: arrays inside each other that all lack a member multiply the work too much",
+                ));
+            }
             source.read_at(&mut own, offset)?;
             if factor == 1 { add(sum, &own) } else { add_scaled(sum, &own, &table(factor)) }
         }
@@ -282,7 +325,9 @@ impl BlockSource for Lost {
             let left =
                 self.geometry.chunk.saturating_sub(offset.checked_rem(self.geometry.chunk).unwrap_or(0));
             let (now, rest) = buf.split_at_mut(narrow(left).clamp(1, PIECE).min(buf.len()));
+            let allowance = Allowance::take(now.len());
             self.piece(now, offset)?;
+            drop(allowance);
             offset = offset.saturating_add(wide(now.len()));
             buf = rest;
         }

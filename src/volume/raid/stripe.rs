@@ -7,6 +7,9 @@ use crate::error::{At, Error, Result};
 use crate::num::wide;
 use std::sync::Arc;
 
+/// Legs of all zones together: enough for 250 that are all of different sizes.
+const MAX_PLACES: usize = 32 << 10;
+
 /// How chunks are dealt out behind the end of the shortest leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::volume) enum Zones {
@@ -26,8 +29,8 @@ struct Zone {
     end: u64,
     /// First byte on each leg.
     leg_start: u64,
-    /// Which legs.
-    legs: Vec<usize>,
+    /// Which legs; they fit in 16 bits, as there are at most [`super::MAX_LEGS`].
+    legs: Vec<u16>,
 }
 
 #[derive(Debug)]
@@ -54,11 +57,18 @@ pub(in crate::volume) fn striped(
         |leg: &Arc<dyn BlockSource>| leg.len().saturating_sub(leg.len().checked_rem(chunk).unwrap_or(0));
     let lens: Vec<u64> = legs.iter().map(whole).collect();
     let mut zones: Vec<Zone> = Vec::new();
-    let (mut start, mut leg_start) = (0_u64, 0);
+    let (mut start, mut leg_start, mut places) = (0_u64, 0, 0_usize);
     // Each zone ends where its shortest leg does, so there are no more zones than legs.
     while let Some(leg_end) = lens.iter().copied().filter(|len| *len > leg_start).min() {
         let longer = lens.iter().enumerate().filter(|(_, len)| **len > leg_start);
-        let of: Vec<usize> = longer.map(|(at, _)| at).collect();
+        let of: Vec<u16> = longer.filter_map(|(at, _)| u16::try_from(at).ok()).collect();
+        places = places.saturating_add(of.len());
+        if places > MAX_PLACES {
+            return Err(Error::limit(format!(
+                "a raid0 of {} members of too many different sizes",
+                lens.len()
+            )));
+        }
         let size = leg_end.saturating_sub(leg_start).checked_mul(wide(of.len()));
         let end = size.and_then(|size| start.checked_add(size));
         let end =
@@ -94,7 +104,7 @@ impl Layout for Striped {
         let (row, _) = divide(number, wide(zone.legs.len()))?;
         let counted = if self.layout == Zones::Original { divide(offset, self.chunk)?.0 } else { number };
         let (_, column) = divide(counted, wide(zone.legs.len()))?;
-        let file = *zone.legs.get(crate::num::narrow(column)).ok_or_else(bad)?;
+        let file = usize::from(*zone.legs.get(crate::num::narrow(column)).ok_or_else(bad)?);
         let at = zone.leg_start.saturating_add(row.saturating_mul(self.chunk)).saturating_add(skip);
         Ok(Run { len: self.chunk.saturating_sub(skip), place: Place::Stored { file, offset: at } })
     }
