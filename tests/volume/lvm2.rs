@@ -289,7 +289,8 @@ fn raid(name: &str, kind: &str, images: usize, first: u64, extents: u64, fields:
     });
     let list = listed.collect::<Vec<_>>().join(", ");
     let fields = if meta {
-        format!("device_count = {images}\nregion_size = 64\n{fields}\nraids = [{list}]")
+        let region = if kind.starts_with("raid0") { "" } else { "region_size = 64\n" };
+        format!("device_count = {images}\n{region}{fields}\nraids = [{list}]")
     } else {
         format!("stripe_count = {images}\n{fields}\nraid0_lvs = [{list}]")
     };

@@ -16,7 +16,7 @@
 
 use super::meta::Meta;
 use super::overlay::Overlay;
-use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Journal, Stat, State, Xattr};
+use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, State, Xattr};
 use crate::block::{self, BlockSource, Probe, Run, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::narrow;

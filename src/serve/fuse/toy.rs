@@ -190,6 +190,6 @@ impl FileSystem for Toy {
     }
 
     fn facts(&self) -> FsFacts {
-        FsFacts { kind: "toy", size: 1 << 30, free: 1 << 29, block_size: 4096, ..FsFacts::default() }
+        FsFacts { kind: "toy", size: 1 << 30, free: Some(1 << 29), block_size: 4096, ..FsFacts::default() }
     }
 }

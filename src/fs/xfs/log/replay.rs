@@ -16,7 +16,7 @@ use crate::fs::xfs::inode::{CORE_V2, CORE_V3};
 use crate::fs::xfs::seal::Seal;
 use crate::fs::xfs::superblock::Superblock;
 use crate::num::{narrow, wide};
-use crate::ondisk::{get_be16, get_be32, get_be64, get_le16, get_le32, get_le64};
+use crate::ondisk::{get_be16, get_be64, get_le16, get_le32, get_le64};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
