@@ -93,9 +93,7 @@ fn a_locked_partition_opens_with_its_key_and_spoils_nothing_without() {
         let cat = imgmount(["cat", &path, &key(volume, "key")]);
         assert_eq!(stdout(&cat), "locked\n", "{volume}: {}", stderr(&cat));
     }
-    for args in
-        [vec![path.clone()], vec![path.clone(), key("p1", "key")], vec![path.clone(), key("p2", "wrong")]]
-    {
+    for args in [vec![path.clone()], vec![path.clone(), key("p1", "key")], vec![path, key("p2", "wrong")]] {
         let cat = imgmount([vec!["cat".to_owned()], args].concat());
         assert!(!cat.status.success() && cat.stdout.is_empty());
     }
