@@ -345,7 +345,14 @@ impl Stack {
         }
         if let Some(wanted) = &options.os {
             let at = self.guest_called(wanted).map_err(|error| error.context(&self.name))?;
-            self.guests = self.guests.into_iter().skip(at).take(1).collect();
+            let (mut own, mut others) = (Vec::new(), Vec::new());
+            for (number, guest) in self.guests.into_iter().enumerate() {
+                if number == at { own.push(guest) } else { others.extend(guest.warnings) }
+            }
+            // What is odd about another system is not said of this one.
+            let says = |line: &String| own.iter().any(|guest| guest.warnings.contains(line));
+            self.warnings.retain(|line| says(line) || !others.contains(line));
+            self.guests = own;
         }
         Ok(self)
     }

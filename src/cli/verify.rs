@@ -119,7 +119,7 @@ mod present {
     }
 
     const DIRTY: &str =
-        "the file system is dirty: this reader may replay its journal, ours shows what lies on the disk";
+        "the file system is dirty: ours plays its journal back in memory, this reader may not, or not all of it";
 
     fn ask(
         reader: &'static Reader,

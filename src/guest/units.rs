@@ -1,4 +1,4 @@
-//! Mount units of systemd (systemd.mount(5)): the enabled ones in `/etc/systemd/system`, as lines of an `fstab`.
+//! Mount units of systemd (systemd.mount(5)) that are enabled in `/etc/systemd/system`, as lines of an `fstab`.
 
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::fstab::Line;
@@ -7,37 +7,38 @@ use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
 use std::collections::BTreeSet;
 
+/// Where the administrator's units are, and the links that enable any.
 const DIR: &str = "/etc/systemd/system";
+/// Where units are, in the order in which they are looked for (systemd.unit(5), "Unit File Load Path").
+const DIRS: [&str; 4] =
+    [DIR, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 /// Units that are looked at; a guest has a handful.
 const MAX_UNITS: usize = 512;
 
-/// Every enabled mount unit: one that, or whose automount, some target wants.
+/// Every enabled mount unit: one that, or whose automount, some target wants. A package's own unit that was enabled leaves
+/// nothing in `/etc` but the link of the target.
 ///
 /// # Errors
-/// When a directory or a unit cannot be read.
+/// When a directory cannot be read.
 pub(super) fn read(tree: &Tree) -> Result<Vec<Line>> {
-    let names = file::names(tree, DIR)?;
-    let units: Vec<&Vec<u8>> =
-        names.iter().filter(|name| name.ends_with(b".mount")).take(MAX_UNITS).collect();
-    if units.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut wanted = BTreeSet::new();
-    for dir in names.iter().filter(|name| name.ends_with(b".wants") || name.ends_with(b".requires")) {
-        wanted.extend(file::names(tree, [DIR.as_bytes(), b"/", dir].concat())?);
-    }
-    let mut lines = Vec::new();
-    for unit in units {
-        let stem = unit.strip_suffix(b".mount").unwrap_or(unit);
-        if !wanted.contains(unit) && !wanted.contains(&[stem, b".automount"].concat()) {
-            continue;
+    let dirs = file::names(tree, DIR)?;
+    for dir in dirs.iter().filter(|name| name.ends_with(b".wants") || name.ends_with(b".requires")) {
+        for name in file::names(tree, [DIR.as_bytes(), b"/", dir].concat())? {
+            let stem = name.strip_suffix(b".mount").or_else(|| name.strip_suffix(b".automount"));
+            wanted.extend(stem.map(<[u8]>::to_vec));
         }
-        // A link that leads to nothing, or to /dev/null, switches the unit off.
-        let path = [DIR.as_bytes(), b"/", unit].concat();
-        let Ok(Some(file)) = file::read(tree, &path, MAX_CONFIG) else { continue };
-        lines.extend(parse(&file, stem));
     }
-    Ok(lines)
+    let found = |stem: &Vec<u8>| unit(tree, stem).and_then(|file| parse(&file, stem));
+    Ok(wanted.iter().take(MAX_UNITS).filter_map(found).collect())
+}
+
+/// The file of a unit, in the first directory that has one.
+fn unit(tree: &Tree, stem: &[u8]) -> Option<GuestFile> {
+    let paths = DIRS.map(|dir| [dir.as_bytes(), b"/", stem, b".mount"].concat());
+    let path = paths.iter().find(|path| file::entry(tree, path).is_ok_and(|entry| entry.is_some()))?;
+    // A link that leads to nothing, or to /dev/null, switches the unit off.
+    file::read(tree, path, MAX_CONFIG).ok().flatten()
 }
 
 /// The line that a unit stands for. Its name must be that of the place, or systemd refuses it.
@@ -126,6 +127,19 @@ mod tests {
         let misnamed = format!("{DIR}/srv.mount");
         let wants = format!("{DIR}/x.target.wants/srv.mount");
         assert!(units(&[(&unwanted, DATA), (&misnamed, DATA), (&wants, DATA)]).is_empty());
+    }
+
+    /// systemd.unit(5): `systemctl enable` of a package's unit makes a link, and `mask` one to `/dev/null`.
+    #[test]
+    fn a_packages_unit_is_one_if_it_is_enabled_and_not_masked() {
+        let name = r"srv-my\x20data.mount";
+        let (unit, wants) =
+            (format!("/usr/lib/systemd/system/{name}"), format!("{DIR}/local-fs.target.wants/{name}"));
+        let link = format!("-> {unit}");
+        assert_eq!(units(&[(&unit, DATA), (&wants, &link)]).len(), 1);
+        assert!(units(&[(&unit, DATA)]).is_empty());
+        let mask = format!("{DIR}/{name}");
+        assert!(units(&[(&unit, DATA), (&wants, &link), (&mask, "-> /dev/null")]).is_empty());
     }
 
     /// Expected values: `systemd-escape --path` of systemd 252.

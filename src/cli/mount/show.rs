@@ -14,6 +14,7 @@ use crate::fs::tree::Tree;
 use crate::serve::fuse::{Troubles, View};
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
@@ -109,19 +110,18 @@ fn disks(view: &mut View, stack: &Stack) {
     }
     let is_disk = |id: &str| id == "disk" || stack.others.iter().any(|disk| disk.id == id);
     let (mut partitions, mut volumes) = (None, None);
+    let (mut partition_names, mut volume_names) = (Names::default(), Names::default());
     for volume in stack.volumes() {
         if let Some(partition) = &volume.partition {
             let dir = *partitions.get_or_insert_with(|| view.add_dir(top, "partitions"));
             // "1.raw" of the first disk, "disk2-1.raw" of the second.
             let disk = volume.id.rsplit_once('/').map(|(disk, _)| format!("{disk}-")).unwrap_or_default();
-            view.add_disk(
-                dir,
-                &format!("{}{}.raw", fit(&disk), partition.number),
-                Arc::clone(&volume.source),
-            );
+            let stem = format!("{}{}", fit(&disk), partition.number);
+            view.add_disk(dir, &partition_names.free(&stem, ".raw"), Arc::clone(&volume.source));
         } else if !is_disk(&volume.id) {
             let dir = *volumes.get_or_insert_with(|| view.add_dir(top, "volumes"));
-            view.add_disk(dir, &format!("{}.raw", fit(&volume.id)), Arc::clone(&volume.source));
+            let name = volume_names.free(&fit(&volume.id), ".raw");
+            view.add_disk(dir, &name, Arc::clone(&volume.source));
         }
     }
     let layers = view.add_dir(top, "layers");
@@ -132,13 +132,9 @@ fn disks(view: &mut View, stack: &Stack) {
 
 /// Each file system alone: `1-ext4-boot` for the one on partition 1 with the label `boot`.
 fn filesystems(stack: &Stack) -> Vec<(String, Arc<Tree>)> {
-    let mut all: Vec<(String, Arc<Tree>)> = Vec::new();
+    let (mut all, mut names) = (Vec::new(), Names::default());
     for (volume, fs) in stack.filesystems() {
-        let facts = fs.facts();
-        let mut name = name(volume, &facts);
-        if all.iter().any(|(other, _)| *other == name) {
-            let _ = write!(name, "-{}", all.len());
-        }
+        let name = names.free(&name(volume, &fs.facts()), "");
         // Of a btrfs the top, with every subvolume in it; should that be unreadable, what a plain mount shows.
         let tree = stack.volume_tree(volume).unwrap_or_else(|_| Tree::new(volume, Arc::clone(fs)));
         all.push((name, Arc::new(tree)));
@@ -153,6 +149,24 @@ fn name(volume: &str, facts: &FsFacts) -> String {
         let _ = write!(name, "-{}", fit(&facts.label.to_string()));
     }
     name
+}
+
+/// The names of one directory. Two volumes of different names may have the same one that is fit for a path: `vg/a-b` and
+/// `vg-a/b`.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    /// `stem` and `ending`, with the first number between them that makes a name of its own.
+    fn free(&mut self, stem: &str, ending: &str) -> String {
+        let mut name = format!("{stem}{ending}");
+        let mut number = 1_u32;
+        while !self.0.insert(name.clone()) {
+            number = number.saturating_add(1);
+            name = format!("{stem}-{number}{ending}");
+        }
+        name
+    }
 }
 
 /// A name that is fit for a path and for a shell.
@@ -199,4 +213,16 @@ fn guest_name(guest: &crate::guest::Guest) -> String {
     let Some(first) = letters.next() else { return guest.kind.to_owned() };
     let name: String = first.to_uppercase().chain(letters).collect();
     if version.is_empty() { name } else { format!("{name} {version}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_whose_names_become_one_get_a_number() {
+        let mut names = Names::default();
+        let given = ["vg/a-b", "vg-a/b", "vg-a-b-2"].map(|id| names.free(&fit(id), ".raw"));
+        assert_eq!(given, ["vg-a-b.raw", "vg-a-b-2.raw", "vg-a-b-2-2.raw"]);
+    }
 }
