@@ -107,7 +107,7 @@ fn interrupted(base: &str, work: &str, mkfs: &str) -> (tempfile::TempDir, PathBu
     let at = mounted.at.display();
     common::sh(&format!(
         "cd {at}; {base}
-         sync; {work}
+         sync -f .; {work}
          cp --sparse=always {} {}",
         disk.display(),
         copy.display()
@@ -264,7 +264,7 @@ fn array(mkfs: &str, count: usize) -> (tempfile::TempDir, Vec<PathBuf>, Listing)
     common::sh(&format!(
         "cd {}; mkdir d; for n in $(seq 60); do echo $n > d/$n; done; head -c 5000001 /dev/urandom > big
          cp --reflink=always big again; dd if=/dev/urandom of=again bs=4K seek=50 count=100 conv=notrunc status=none
-         (yes 'some text' || true) | head -c 1M > text; sync",
+         (yes 'some text' || true) | head -c 1M > text; sync -f .",
         mounted.at.display()
     ));
     let listing = kernel(&mounted.at);
