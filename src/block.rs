@@ -286,3 +286,21 @@ impl BlockSource for Zeros {
         Ok(Extent { len: self.0.saturating_sub(offset), zero: true, hole: true })
     }
 }
+
+/// Bytes in memory, for unit tests of layers that know no sources.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+#[cfg(test)]
+impl BlockSource for Bytes {
+    fn len(&self) -> u64 {
+        wide(self.0.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        check_range(offset, buf.len(), self.len())?;
+        buf.copy_from_slice(&self.0[crate::num::narrow(offset)..][..buf.len()]);
+        Ok(())
+    }
+}

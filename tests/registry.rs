@@ -71,6 +71,7 @@ const REGISTRIES: &[Registry] = &[
             "codec",
             "identity",
             "lzo",
+            "marks",
             "meta",
             "overlay",
             "runs",

@@ -118,8 +118,7 @@ mod present {
         note: Option<&'static str>,
     }
 
-    const DIRTY: &str =
-        "the file system is dirty: ours plays its journal back in memory, this reader may not, or not all of it";
+    const DIRTY: &str = "the file system is dirty: ours plays its journal back in memory, this reader may not, or not all of it";
 
     fn ask(
         reader: &'static Reader,

@@ -264,7 +264,7 @@ fn damaged_file_systems_end_in_errors_and_soon() {
             failed += broke;
         }
         println!("{mke2fs}: {done} operations worked, {failed} failed");
-        assert!(done > 5_000 && failed > 100, "the damage was not met");
+        assert!(done > 5_000 && failed > 50, "the damage was not met");
     }
 }
 

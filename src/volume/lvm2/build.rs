@@ -459,7 +459,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::memory::Memory;
+    use crate::block::Bytes;
 
     /// `failed_devices` and, behind the fields of target version 1.9.0, `extended_failed_devices`.
     #[test]
@@ -469,7 +469,7 @@ mod tests {
             sb[at] = byte;
         }
         let failed = |sb: &[u8]| {
-            let state = State::load(&Memory::new(sb.to_vec(), "meta")).unwrap();
+            let state = State::load(&Bytes(sb.to_vec())).unwrap();
             (0..300).filter(|image| state.has_failed(*image)).collect::<Vec<_>>()
         };
         assert_eq!(failed(&sb), [1]);

@@ -172,11 +172,11 @@ impl Layout for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::Bytes;
     use crate::budget::{Budget, Limits};
     use crate::engine::Mapper;
     use crate::error::ErrorKind;
     use crate::keys::Keys;
-    use crate::source::memory::Memory;
 
     #[test]
     fn all_snapshots_of_a_machine_share_what_their_tables_may_take() {
@@ -189,8 +189,8 @@ mod tests {
             entry[..8].copy_from_slice(&number.to_le_bytes());
             entry[8] = 1;
         }
-        let store: Arc<dyn BlockSource> = Arc::new(Memory::new(store, "store"));
-        let origin: Arc<dyn BlockSource> = Arc::new(Memory::new(vec![1; 4096], "origin"));
+        let store: Arc<dyn BlockSource> = Arc::new(Bytes(store));
+        let origin: Arc<dyn BlockSource> = Arc::new(Bytes(vec![1; 4096]));
         let (budget, mapper, keys) =
             (Budget::new(Limits::OPEN), Mapper::new(Arc::default()), Keys::default());
         let cx = VolCx { budget: &budget, mapper: &mapper, keys: &keys };

@@ -113,10 +113,10 @@ fn check_chunk(who: &'static str, chunk: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::memory::Memory;
+    use crate::block::Bytes;
 
     fn leg(len: usize) -> Arc<dyn BlockSource> {
-        Arc::new(Memory::new(vec![7; len], "leg"))
+        Arc::new(Bytes(vec![7; len]))
     }
 
     fn open(shape: Shape, legs: Vec<Leg>) -> Result<Arc<dyn BlockSource>> {
