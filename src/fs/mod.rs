@@ -137,6 +137,30 @@ pub struct Stat {
     pub blksize: u32,
 }
 
+impl Stat {
+    /// Of a directory that is on no volume: everyone's to read, root's, of no time.
+    #[must_use]
+    pub const fn empty_dir(ino: Ino) -> Self {
+        let time = Time { secs: 0, nanos: 0 };
+        Self {
+            ino,
+            kind: FileType::Dir,
+            size: 0,
+            blocks: 0,
+            mode: 0o755,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            rdev: (0, 0),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: None,
+            blksize: 4096,
+        }
+    }
+}
+
 /// One name of a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct DirEntry<'a> {

@@ -1,7 +1,7 @@
 //! What stands in for a file system that a guest mounts and the image lacks, so that nothing below it is taken for absent.
 
 use crate::error::{Error, Result};
-use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
+use crate::fs::{DirEntry, FileSystem, FsFacts, Ino, Stat};
 use std::ops::ControlFlow;
 
 /// A file system that is not there: it has a root, and everything else fails with the reason.
@@ -18,23 +18,7 @@ impl FileSystem for Missing {
     }
 
     fn stat(&self, ino: Ino) -> Result<Stat> {
-        let time = Time::default();
-        Ok(Stat {
-            ino,
-            kind: FileType::Dir,
-            size: 0,
-            blocks: 0,
-            mode: 0o755,
-            nlink: 2,
-            uid: 0,
-            gid: 0,
-            rdev: (0, 0),
-            atime: time,
-            mtime: time,
-            ctime: time,
-            btime: None,
-            blksize: 4096,
-        })
+        Ok(Stat::empty_dir(ino))
     }
 
     fn readdir(

@@ -3,7 +3,7 @@
 
 use super::Node;
 use crate::error::{Error, Result};
-use crate::fs::{DirEntry, FileSystem, FileType, FsFacts, Ino, Stat, Time};
+use crate::fs::{DirEntry, FileSystem, FsFacts, Ino, Stat};
 use crate::num::wide;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -85,23 +85,7 @@ impl FileSystem for Empty {
     }
 
     fn stat(&self, ino: Ino) -> Result<Stat> {
-        let time = Time::default();
-        Ok(Stat {
-            ino,
-            kind: FileType::Dir,
-            size: 0,
-            blocks: 0,
-            mode: 0o755,
-            nlink: 2,
-            uid: 0,
-            gid: 0,
-            rdev: (0, 0),
-            atime: time,
-            mtime: time,
-            ctime: time,
-            btime: None,
-            blksize: 4096,
-        })
+        Ok(Stat::empty_dir(ino))
     }
 
     fn readdir(
