@@ -25,6 +25,8 @@ pub struct Options {
     pub layer: Option<String>,
     /// `--journal`: what to do with a journal that waits.
     pub journal: Journal,
+    /// `--show-meta`: list the file systems' own files too.
+    pub shows_meta: bool,
     /// `--os`: which of several systems is meant, by its number from 1 on, its volume or its name.
     pub os: Option<String>,
     /// `--volume`: the volume whose files alone are meant.
@@ -51,6 +53,7 @@ impl Default for Options {
             format: None,
             layer: None,
             journal: Journal::default(),
+            shows_meta: false,
             os: None,
             volume: None,
             cache: Arc::new(Cache::new(crate::cache::DEFAULT_BYTES)),
@@ -190,6 +193,7 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         mapper: &mapper,
         journal: options.journal,
         is_one_of_copies: false,
+        shows_meta: options.shows_meta,
     };
     for (volume, content) in all.iter().copied().zip(crate::fs::detect_all(&sources, &cx)) {
         if let Err(error) = &content {

@@ -80,6 +80,7 @@ fn detect_all(volumes: &[Arc<dyn BlockSource>], journal: Journal) -> Vec<Result<
         mapper: &mapper,
         journal,
         is_one_of_copies: false,
+        shows_meta: true,
     })
 }
 

@@ -127,6 +127,9 @@ pub struct Common {
         help_heading = "Image"
     )]
     pub journal: Journal,
+    /// List the files in which a file system keeps itself too: $MFT and its like of NTFS
+    #[arg(long, global = true, env = "IMGMOUNT_SHOW_META", help_heading = "Image")]
+    pub show_meta: bool,
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,

@@ -104,6 +104,7 @@ pub fn options(common: &Common) -> Options {
         format,
         layer,
         journal: common.journal.into(),
+        shows_meta: common.show_meta,
         os: common.os.clone(),
         volume: common.volume.clone(),
         cache,

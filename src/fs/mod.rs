@@ -284,6 +284,15 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 
+    /// One extended attribute, by its name. A file system may have more than it lists: what every file has and nobody
+    /// copies is had by name only.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.xattrs(ino)?.into_iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value))
+    }
+
     /// Where the byte at `offset` of a regular file lies on the volume (file 0 is the volume).
     ///
     /// # Errors
@@ -388,6 +397,8 @@ pub struct FsCx<'a> {
     pub journal: Journal,
     /// A device of it is there more than once: what is read is one of several copies of the file system.
     pub is_one_of_copies: bool,
+    /// List the file system's own files too (`--show-meta`): those of NTFS. By name they are always had.
+    pub shows_meta: bool,
 }
 
 /// What to do with a journal, or log, that was not played back when the image was taken.

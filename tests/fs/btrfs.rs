@@ -212,7 +212,13 @@ PY";
     let (_dir, disk) = interrupted(base, work, "");
     let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
     let budget = Budget::new(Limits { steps: 30_000, ..Limits::OPEN });
-    let cx = FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay, is_one_of_copies: false };
+    let cx = FsCx {
+        budget: &budget,
+        mapper: &mapper,
+        journal: Journal::Replay,
+        is_one_of_copies: false,
+        shows_meta: false,
+    };
     let found = imgmount::fs::detect(&file(&disk), &cx).unwrap();
     let Content::Files(fs) = found else { panic!("{found:?}") };
     let warnings = fs.facts().warnings;

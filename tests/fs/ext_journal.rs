@@ -497,8 +497,13 @@ os.write(f, b'y'); os.fsync(f)
     let names = |steps| {
         let mapper = Mapper::new(Arc::new(Cache::new(64 << 20)));
         let budget = Budget::new(Limits { steps, ..Limits::OPEN });
-        let cx =
-            |_| FsCx { budget: &budget, mapper: &mapper, journal: Journal::Replay, is_one_of_copies: false };
+        let cx = |_| FsCx {
+            budget: &budget,
+            mapper: &mapper,
+            journal: Journal::Replay,
+            is_one_of_copies: false,
+            shows_meta: false,
+        };
         let Content::Files(fs) = imgmount::fs::detect_all(&[file(&taken)], &cx).remove(0).unwrap() else {
             panic!("not a file system")
         };

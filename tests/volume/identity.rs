@@ -82,6 +82,7 @@ fn ours(path: &Path) -> std::result::Result<Told, String> {
         mapper: &mapper,
         journal: Journal::Replay,
         is_one_of_copies: false,
+        shows_meta: false,
     };
     let told = |kind: &str, uuid: Option<String>, label: &[u8]| {
         Ok((kind.to_owned(), uuid.unwrap_or_default(), label.to_vec()))

@@ -290,6 +290,14 @@ impl Tree {
         self.fs(node)?.xattrs(node.ino)
     }
 
+    /// One extended attribute, by its name.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn xattr(&self, node: Node, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.fs(node)?.xattr(node.ino, name)
+    }
+
     /// A whole file of at most `cap` bytes, for parsing.
     ///
     /// # Errors

@@ -641,10 +641,13 @@ impl fuser::Filesystem for Door {
             if !self.options.xattrs.shows(name.as_bytes()) {
                 return Ok(None);
             }
-            Ok(self.xattrs(file)?.into_iter().find(|xattr| xattr.name == name.as_bytes()))
+            match file {
+                File::Guest(tree, node) => self.tree(tree)?.xattr(node, name.as_bytes()),
+                File::Own(_) => Ok(None),
+            }
         });
         match found {
-            Ok(Some(xattr)) => Self::reply_sized(reply, &xattr.value, size),
+            Ok(Some(value)) => Self::reply_sized(reply, &value, size),
             Ok(None) => reply.error(Errno::NO_XATTR),
             Err(errno) => reply.error(errno),
         }
