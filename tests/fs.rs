@@ -396,6 +396,7 @@ fn mutants(rounds: usize) -> usize {
 
 /// A loop mount, undone when dropped. One at a time: loop devices are few.
 struct Mounted {
+    disk: PathBuf,
     at: PathBuf,
     _turn: std::sync::MutexGuard<'static, ()>,
 }
@@ -411,14 +412,23 @@ impl Mounted {
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::fs::create_dir_all(&at).unwrap();
         common::sh(&format!("mount -o loop,{options} {} {}", disk.display(), at.display()));
-        Self { at, _turn: turn }
+        Self { disk: disk.to_owned(), at, _turn: turn }
     }
+}
+
+/// Shell text: waits until no loop device holds the file `disk`. A mount name space that something else makes meanwhile has
+/// a copy of every mount, and a file system that is unmounted here lives on there, with its log unwritten, until that ends.
+fn let_go(disk: &Path) -> String {
+    let disk = disk.display();
+    format!(
+        "for n in $(seq 600); do [ -n \"$(losetup -j {disk})\" ] || break; sleep 0.05; done; [ -z \"$(losetup -j {disk})\" ]"
+    )
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let at = self.at.display();
-        common::sh(&format!("for n in 1 2 3 4 5; do umount {at} && exit; sleep 0.3; done; exit 1"));
+        let (at, gone) = (self.at.display(), let_go(&self.disk));
+        common::sh(&format!("for n in 1 2 3 4 5; do umount {at} && break; sleep 0.3; done; {gone}"));
     }
 }
 

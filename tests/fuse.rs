@@ -568,13 +568,16 @@ fn our_own_dead_mount_is_detached_by_the_next_one() {
     assert!(mount.join("etc/hostname").exists());
 }
 
+/// Shell text for the start of a mount name space: it has a copy of every mount, and would keep alive what other tests unmount.
+const LET_GO: &str = "findmnt -rn -o SOURCE,TARGET | sed -n 's,^/dev/loop[^ ]* ,,p' | xargs -r umount";
+
 #[test]
 fn unmount_all_stale_takes_only_the_dead() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "unshare");
     // In a mount name space of its own, where no other test's mounts are looked at.
     let (dead, alive) = (tempdir(), tempdir());
     let script = format!(
-        "{IMGMOUNT} -q {disk} {dead}; {IMGMOUNT} -q {disk} {alive}
+        "{LET_GO}; {IMGMOUNT} -q {disk} {dead}; {IMGMOUNT} -q {disk} {alive}
          kill -9 $(grep -o '\"supervisor\": [0-9]*' {dead}/.imgmount/status | grep -o '[0-9]*'); sleep 0.3
          for point in $(findmnt -rn -t fuse.imgmount -o TARGET); do case $point in {dead}|{alive}) ;; *) umount -l $point;; esac; done
          {IMGMOUNT} unmount --all-stale; findmnt -rn -t fuse.imgmount -o TARGET; {IMGMOUNT} unmount -q --all",
@@ -770,7 +773,7 @@ fn a_missing_dev_fuse_is_named_with_the_doors_that_need_none() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "unshare");
     let dir = tempdir();
     let script = format!(
-        "mount -t tmpfs none /dev; mknod /dev/null c 1 3; {IMGMOUNT} {} {}",
+        "{LET_GO}; mount -t tmpfs none /dev; mknod /dev/null c 1 3; {IMGMOUNT} {} {}",
         disk().display(),
         dir.path().display()
     );
@@ -891,7 +894,7 @@ fn a_command_runs_without_root_and_without_fusermount3() {
     }
     // The helper is hidden behind an empty file that is no program, in a mount name space of the test's own.
     let script = format!(
-        "mount --bind /dev/null {helper}; mount --bind /dev/null {plain} 2>/dev/null || true
+        "{LET_GO}; mount --bind /dev/null {helper}; mount --bind /dev/null {plain} 2>/dev/null || true
          exec setpriv --reuid=65534 --regid=65534 --clear-groups {0}/imgmount {0}/disk.raw -- sh -c 'cat etc/hostname; id -u; exit 3'",
         dir.path().display(),
         helper = "$(readlink -f $(command -v fusermount3 || echo /dev/null))",

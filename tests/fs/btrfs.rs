@@ -231,6 +231,7 @@ PY";
 /// A file system on several devices, mounted; undone when dropped.
 struct Array {
     at: PathBuf,
+    disks: Vec<PathBuf>,
     loops: String,
     _turn: std::sync::MutexGuard<'static, ()>,
 }
@@ -244,7 +245,7 @@ impl Array {
         let loops = common::sh(&format!("for disk in {}; do losetup -f --show $disk; done", names.join(" ")));
         let devices: Vec<String> = loops.lines().map(|name| format!("device={name}")).collect();
         let (first, loops) = (loops.lines().next().unwrap().to_owned(), loops.replace('\n', " "));
-        let array = Self { at, loops, _turn: turn };
+        let array = Self { at, disks: disks.to_vec(), loops, _turn: turn };
         common::sh(&format!("mount -o {options},{} {first} {}", devices.join(","), array.at.display()));
         array
     }
@@ -253,9 +254,12 @@ impl Array {
 impl Drop for Array {
     fn drop(&mut self) {
         let (at, loops) = (self.at.display(), &self.loops);
+        let gone: Vec<String> = self.disks.iter().map(|disk| let_go(disk)).collect();
         common::sh(&format!(
             "for n in 1 2 3 4 5; do mountpoint -q {at} || break; umount {at} || sleep 0.3; done
-             for loop in {loops}; do losetup -d $loop; done; btrfs device scan --forget || true"
+             for loop in {loops}; do losetup -d $loop; done; {}
+             btrfs device scan --forget || true",
+            gone.join("; ")
         ));
     }
 }
