@@ -61,6 +61,15 @@ impl Deref for Bytes {
     }
 }
 
+impl Bytes {
+    /// A part of them; `None` where it is not inside.
+    pub(super) fn slice(&self, part: Range<usize>) -> Option<Self> {
+        self.get(part.clone())?;
+        let start = self.part.start.checked_add(part.start)?;
+        Some(Self { all: Arc::clone(&self.all), part: start..start.checked_add(part.len())? })
+    }
+}
+
 impl Meta {
     pub(super) fn new(volume: Arc<dyn BlockSource>) -> Self {
         let shard = || Mutex::new(Shard { kept: LruCache::unbounded(), bytes: 0 });

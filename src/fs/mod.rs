@@ -32,6 +32,7 @@ registry! {
     // Discs of both kinds are read by the fuller half.
     pub mod udf => KIND;
     pub mod iso9660 => KIND;
+    pub mod ntfs => KIND;
     pub mod squashfs => KIND;
     pub mod xfs => KIND;
 }
@@ -514,6 +515,7 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
                 Some(name) => Seen::Other(Content::Known(name)),
                 // Only where nothing else stands: what was made over an old ext may have left much of it.
                 None if ext::has_lost_its_superblock(&probe) => Seen::Kind(&ext::KIND, None),
+                None if ntfs::has_lost_its_boot_sector(&probe) => Seen::Kind(&ntfs::KIND, None),
                 None => Seen::Other(Content::Unknown),
             }
         }
@@ -522,7 +524,6 @@ fn look(volume: &Arc<dyn BlockSource>) -> Result<Seen> {
 
 /// Signatures that have a name but no reader yet: offset, magic, `blkid`'s word.
 const KNOWN: &[(usize, &[u8], &str)] = &[
-    (3, b"NTFS    ", "ntfs"),
     (3, b"-FVE-FS-", "BitLocker"),
     (0, b"LUKS\xba\xbe", "crypto_LUKS"),
     // The second copy of a LUKS2 header, whose first was overwritten.
