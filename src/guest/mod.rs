@@ -41,6 +41,7 @@ pub mod names;
 pub mod os_release;
 mod ostree;
 pub mod packages;
+pub mod registry;
 pub mod role;
 mod roots;
 pub mod services;
