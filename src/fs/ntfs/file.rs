@@ -450,7 +450,7 @@ impl Volume {
             return Ok(0);
         }
         if attribute.is_encrypted() {
-            return Err(super::hooks::encrypted(file));
+            return Err(super::efs::refusal(self, file));
         }
         let body = match &attribute.body {
             Body::Resident(bytes, _) => {

@@ -7,6 +7,9 @@
 //! volume                      what all parts share, and what is kept in memory
 //! index ─ upcase ─ dir        trees of keys; which letters are the same; names
 //! stat ─ name                 times and attributes; 16-bit units as WTF-8
+//! nature                      what a file is beside that: reparse (points), interix, ea (owner and mode of Linux)
+//! xattr ─ security ─ view     what else is known of a file; descriptors; indexes of other keys than names
+//! state ─ efs                 the volume's health; whose an encrypted file is
 //! ```
 //! An inode is a record's number. A named stream is one of its own: its ordinal among the file's named streams stands in
 //! bits 48 to 63, from 1.
@@ -17,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::text::Text;
 use attribute::{Attribute, kind};
 use file::File;
+use nature::Nature;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use volume::Volume;
@@ -24,16 +28,25 @@ use volume::Volume;
 mod attribute;
 mod boot;
 mod dir;
+mod ea;
+mod efs;
 mod file;
 mod hooks;
 mod index;
+mod interix;
 mod mft;
 mod name;
+mod nature;
 mod record;
+mod reparse;
 mod runs;
+mod security;
 mod stat;
+mod state;
 mod upcase;
+mod view;
 mod volume;
+mod xattr;
 
 /// NTFS.
 pub const KIND: FsKind = FsKind { name: "ntfs", claims, set: None, open };
@@ -112,9 +125,12 @@ impl FileSystem for Ntfs {
     fn stat(&self, ino: Ino) -> Result<Stat> {
         let node = self.node(ino)?;
         let standard = stat::Standard::of(&node.file)?;
-        let nature = hooks::nature(&self.volume, &node.file, standard.attributes)?;
+        let nature = match node.stream {
+            None => nature::of(&self.volume, &node.file, standard.attributes)?,
+            Some(_) => Nature { kind: Some(FileType::File), ..Nature::default() },
+        };
         let kind = if node.file.is_dir() { FileType::Dir } else { FileType::File };
-        let kind = if node.stream.is_some() { FileType::File } else { nature.kind.unwrap_or(kind) };
+        let kind = nature.kind.unwrap_or(kind);
         let data = if kind == FileType::Dir { None } else { node.data()? };
         let stored = data.map_or(0, Attribute::stored);
         Ok(Stat {
@@ -156,15 +172,23 @@ impl FileSystem for Ntfs {
     }
 
     fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
-        hooks::target(&self.volume, &self.node(ino)?.file)
+        let node = self.node(ino)?;
+        if node.stream.is_some() {
+            return Err(
+                Error::new(ErrorKind::Unsupported, "a stream, not a symbolic link").at(node.file.at())
+            );
+        }
+        nature::target(&self.volume, &node.file, stat::Standard::of(&node.file)?.attributes)
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Vec<Xattr>> {
-        hooks::xattrs(&self.volume, &self.node(ino)?.file)
+        let node = self.node(ino)?;
+        if node.stream.is_some() { Ok(Vec::new()) } else { xattr::list(&self.volume, &node.file) }
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        hooks::xattr(&self.volume, &self.node(ino)?.file, name)
+        let node = self.node(ino)?;
+        if node.stream.is_some() { Ok(None) } else { xattr::get(&self.volume, &node.file, name) }
     }
 
     fn run_at(&self, ino: Ino, offset: u64) -> Result<Run> {
