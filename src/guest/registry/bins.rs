@@ -103,7 +103,7 @@ pub(super) struct Bins {
 
 impl fmt::Debug for Bins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bins({} bytes of {:?})", self.len, self.primary)
+        write!(f, "Bins({} bytes, {} of them in the file)", self.len, self.in_file())
     }
 }
 
