@@ -173,5 +173,11 @@ esac
 
 sync -f "$root"
 grep -v ' bind ' "$mounts" | awk '{ print $5 }' | tac | while read -r at; do umount "$root$at"; done
+# A mount name space that was made meanwhile may keep a file system alive, with its log unwritten.
+for loop in "${loops[@]}"; do
+    losetup -d "$loop"
+    for n in $(seq 600); do losetup "$loop" > /dev/null 2>&1 || break; sleep 0.05; done
+done
+loops=()
 mv "$disk" "$out/$name.raw"; mv "$mounts" "$out/$name.mounts"
 printf '%s\n' "$stamp" > "$out/$name.stamp"
