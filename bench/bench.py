@@ -310,10 +310,27 @@ def files():
 
 
 # What makes a file system, what the kernel is told to leave its log alone, and who else reads it without the kernel.
+class Kind:
+    """A kind of file system: how it is made, mounted to be filled, and read by the reader that ours is held against."""
+
+    def __init__(self, mkfs, fill, reference, read, others={}, packs=False):
+        self.mkfs, self.fill, self.reference, self.read, self.others, self.packs = mkfs, fill, reference, read, others, packs
+
+
+def on_loop(options):
+    return f"mount -o loop,{options} {{disk}} {{where}}"
+
+
 KINDS = {
-    "ext4": ("mkfs.ext4 -q -F -N 200000", "ro,noload", {"fuse2fs": "fuse2fs -o ro,fakeroot {disk} {where}"}),
-    "xfs": ("mkfs.xfs -q -f", "ro,norecovery", {}),
-    "btrfs": ("mkfs.btrfs -q -f", "ro", {}),
+    "ext4": Kind(
+        "mkfs.ext4 -q -F -N 200000", on_loop("rw"), "kernel on loop", on_loop("ro,noload"),
+        {"fuse2fs": "fuse2fs -o ro,fakeroot {disk} {where}"},
+    ),
+    "xfs": Kind("mkfs.xfs -q -f", on_loop("rw"), "kernel on loop", on_loop("ro,norecovery")),
+    "btrfs": Kind("mkfs.btrfs -q -f", on_loop("rw"), "kernel on loop", on_loop("ro")),
+    "ntfs": Kind(
+        "mkntfs -q -F -Q", "ntfs-3g -o compression,big_writes {disk} {where}", "ntfs-3g", "ntfs-3g -o ro {disk} {where}", packs=True,
+    ),
 }
 
 
@@ -341,38 +358,57 @@ def mounted(mount, where):
         subprocess.run(["umount", where], check=True)
 
 
-def tree():
-    """A file system with many files: ours beside the kernel's own reader on a loop device, and other user-space readers."""
+def packed_file(where):
+    """128 MiB of text in a folder that NTFS packs with LZNT1."""
+    folder = os.path.join(where, "packed")
+    os.mkdir(folder)
+    os.setxattr(folder, "system.ntfs_attrib_be", (0x800).to_bytes(4, "big"))
+    rng = random.Random(8)
+    words = [bytes(rng.choices(b"etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(5000)]
+    with open(os.path.join(folder, "text"), "wb") as file:
+        for _ in range(128):
+            file.write(b" ".join(rng.choices(words, k=300_000))[: 1 << 20])
+
+
+def tree(only=None):
+    """A file system with many files: ours beside the kernel's own reader on a loop device or the reader that Linux users know, and others."""
     steps = [
         ("find", "find ."),
         ("find again, sizes", "find . -printf %s"),
         ("tar", "tar cf - share | cat"),
         ("512 MiB file", "dd if=big/random.bin of=/dev/null bs=1M"),
     ]
+    packed = [("128 MiB packed by LZNT1", "dd if=packed/text of=/dev/null bs=1M")]
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     with tempfile.TemporaryDirectory(dir="target") as scratch:
         where = os.path.join(scratch, "at")
         os.mkdir(where)
-        for kind, (mkfs, read_only, others) in KINDS.items():
-            if not shutil.which(mkfs.split()[0], path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-                print(f"\n{kind}: skipped: {mkfs.split()[0]} is not installed")
+        for name, kind in KINDS.items():
+            if only not in (None, name):
                 continue
-            disk = os.path.join(scratch, kind)
-            subprocess.run(f"truncate -s 2G {disk} && PATH=$PATH:/usr/sbin:/sbin {mkfs} {disk}", check=True, shell=True, stdout=subprocess.DEVNULL)
-            with mounted(f"mount -o loop {disk} {where}", where):
+            lacks = [line.split()[0] for line in (kind.mkfs, kind.fill) if not shutil.which(line.split()[0])]
+            if lacks:
+                print(f"\n{name}: skipped: {lacks[0]} is not installed")
+                continue
+            disk = os.path.join(scratch, name)
+            subprocess.run(f"truncate -s 2G {disk} && {kind.mkfs} {disk}", check=True, shell=True, stdout=subprocess.DEVNULL)
+            with mounted(kind.fill.format(disk=disk, where=where), where):
                 many_files(where)
-            who = {"imgmount": f"{BINARY} -q {disk} {where}", "kernel on loop": f"mount -o loop,{read_only} {disk} {where}"}
-            who.update({name: line.format(disk=disk, where=where) for name, line in others.items() if shutil.which(line.split()[0])})
-            table = Table(f"65,000 files on {kind} through a mount", list(who), "s")
-            verbs = Table(f"65,000 files on {kind} without a mount", ["imgmount find", "kernel's find"], "s")
+                if kind.packs:
+                    packed_file(where)
+            others = {other: line for other, line in kind.others.items() if shutil.which(line.split()[0])}
+            who = {"imgmount": f"{BINARY} -q {{disk}} {{where}}", kind.reference: kind.read, **others}
+            table = Table(f"65,000 files on {name} through a mount", list(who), "s")
+            verbs = Table(f"65,000 files on {name} without a mount", ["imgmount find", f"{kind.reference}: find"], "s")
             for _ in range(RUNS):
-                for name, mount in who.items():
+                for reader, mount in who.items():
                     subprocess.run(["cat", disk], check=True, stdout=subprocess.DEVNULL)
-                    with mounted(mount, where):
-                        for step, line in steps:
+                    with mounted(mount.format(disk=disk, where=where), where):
+                        for step, line in steps + packed * kind.packs:
                             seconds = spent(["sh", "-c", line], cwd=where)[0]
-                            table.add(step, name, seconds)
-                            if (step, name) == ("find", "kernel on loop"):
-                                verbs.add("find", "kernel's find", seconds)
+                            table.add(step, reader, seconds)
+                            if (step, reader) == ("find", kind.reference):
+                                verbs.add("find", f"{reader}: find", seconds)
                 verbs.add("find", "imgmount find", spent([BINARY, "find", disk + ":/"])[0])
             table.show()
             verbs.show()
@@ -380,6 +416,7 @@ def tree():
 
 
 for wanted in WANTED:
+    section, *of = wanted.split("=")
     {
         "first-byte": first_byte,
         "library": library,
@@ -387,4 +424,4 @@ for wanted in WANTED:
         "remote": remote,
         "files": files,
         "tree": tree,
-    }[wanted]()
+    }[section](*of)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Our figures beside those of others, taken in turn in one run: bench/run.sh BINARY [first-byte|library|nbd|remote|files|tree ...]
+# Our figures beside those of others, taken in turn in one run: bench/run.sh BINARY [first-byte|library|nbd|remote|files|tree|tree=ntfs ...]
 # Needs root (kernel mounts to compare with) and the guest of `make guest`. Figures of a busy machine mean little: the ratios
 # of CPU seconds bear it best, wall times worst.
 set -euo pipefail
