@@ -11,6 +11,8 @@
 mod common;
 #[path = "volume/identity.rs"]
 mod identity;
+#[path = "volume/ldm.rs"]
+mod ldm;
 #[path = "volume/lvm2.rs"]
 mod lvm2;
 #[path = "volume/md.rs"]

@@ -5,6 +5,7 @@
 //! | `p1`, `disk2/p1` | a partition of the first disk, of the second |
 //! | `md0`, `md/home` | an array: its number, or the name in its superblock without the host's |
 //! | `vg0/root` | a logical volume |
+//! | `ldm/Volume1` | a volume on dynamic disks of Windows |
 //! | `luks-UUID` | what a key has opened: the name of `/dev/mapper` that `systemd-cryptsetup` and installers use |
 //! | `md0/p1`, `vg0/root/p1` | a partition inside one of these |
 //! | `a`, `b` | slices of a whole disk with a BSD label, which Linux does not number |
@@ -31,6 +32,7 @@ registry! {
     /// Every manager, in the order in which they are asked: members of an array or a group before partition tables, for
     /// a member whose metadata lie at its end looks like a disk with a table.
     pub const MANAGERS: &[&Manager];
+    pub mod ldm => MANAGER;
     pub mod md => MANAGER;
     pub mod lvm2 => MANAGER;
     pub mod luks => MANAGER;
@@ -58,6 +60,10 @@ pub struct Volume {
     pub made_of: Vec<String>,
     /// Names that a running Linux gives it, as paths, besides those of partitions.
     pub names: Vec<String>,
+    /// The whole that a partition was cut out of: what one stands for may lie outside of it.
+    pub cut_from: Option<Arc<dyn BlockSource>>,
+    /// What Windows says of a volume on dynamic disks.
+    pub dynamic: Option<ldm::Dynamic>,
 }
 
 impl Volume {
@@ -76,6 +82,8 @@ impl Volume {
             depth: 0,
             made_of: Vec::new(),
             names: Vec::new(),
+            cut_from: None,
+            dynamic: None,
         }
     }
 
@@ -92,6 +100,8 @@ impl Volume {
             depth: members.iter().map(|member| member.depth).max().unwrap_or(0).saturating_add(1),
             made_of,
             names,
+            cut_from: None,
+            dynamic: None,
         }
     }
 
@@ -236,6 +246,11 @@ pub struct Discovery {
     pub warnings: Vec<String>,
 }
 
+/// Types of a partition that is a member of a storage pool (`winioctl.h`: `PARTITION_SPACES`, `PARTITION_SPACES_DATA`, and
+/// the same with `_GUID`). Pools are not read; what looks like a file system in one is a piece of another.
+const STORAGE_POOL: &[&str] =
+    &["0xe7", "0xd7", "e75caf8f-f680-4cee-afa3-b001e56efc2d", "e7addcb4-dc34-4539-9a76-ebbd07be6f7e"];
+
 /// Cuts a partition out of its disk. What reaches past the disk's end is cut off there, and what starts behind it is
 /// left out, as the Linux kernel does (`block/partitions/core.c`); either way a warning says so.
 fn carve(disk: &Volume, mut partition: Partition, made: &mut Assembly) {
@@ -259,7 +274,15 @@ fn carve(disk: &Volume, mut partition: Partition, made: &mut Assembly) {
     let names = disk.names.iter().map(|name| partition_name(name, number)).collect();
     let volume = Volume::of(&[disk], id, Arc::new(source), names);
     let made_of = if disk.is_disk() { Vec::new() } else { volume.made_of.clone() };
-    made.volumes.push(Volume { partition: Some(partition), made_of, ..volume });
+    let cut_from = Some(Arc::clone(&disk.source));
+    let claimed_by = STORAGE_POOL.contains(&partition.type_code.as_str()).then_some("storage_spaces");
+    if claimed_by.is_some() {
+        made.warnings.push(format!(
+            "{}: a member of a Windows storage pool (Storage Spaces), which is not put together: its volumes are not shown",
+            volume.id
+        ));
+    }
+    made.volumes.push(Volume { partition: Some(partition), made_of, cut_from, claimed_by, ..volume });
 }
 
 /// What a partition is called in `/dev`: `md0` has `md0p1`, `vg0-root` has `vg0-root1`, and links by id have `-part1`.
