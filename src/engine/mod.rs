@@ -75,6 +75,19 @@ impl Units {
     pub fn get(&self, unit: u64, load: impl FnOnce() -> Result<Vec<u8>>) -> Result<Arc<Vec<u8>>> {
         self.cache.get_or_load(Key { owner: self.owner, unit }, load)
     }
+
+    /// Has the pool load these units, one after the other, for whoever will want them: `load` is given the place of each
+    /// in the list. Nothing is done where that gains nothing.
+    pub fn ahead(&self, units: Vec<u64>, load: impl Fn(usize) -> Result<Vec<u8>> + Send + 'static) {
+        if self.cache.keeps(AHEAD_BYTES) && pool::is_useful() {
+            let (cache, owner) = (Arc::clone(&self.cache), self.owner);
+            pool::hand(Box::new(move || {
+                for (at, unit) in units.into_iter().enumerate() {
+                    cache.load_ahead(Key { owner, unit }, || load(at));
+                }
+            }));
+        }
+    }
 }
 
 /// A layout that can be read. See the module's picture.

@@ -462,7 +462,7 @@ impl Volume {
             Body::NonResident(body) => body,
         };
         if attribute.is_compressed() {
-            super::hooks::read_compressed(self, file, attribute, buf, offset)?;
+            super::compressed::read(self, file, attribute, buf, offset)?;
             return Ok(len);
         }
         let mut mapping = Mapping::new(self, file, attribute, body);
@@ -517,7 +517,7 @@ impl Volume {
             Body::NonResident(body) => body,
         };
         if attribute.is_compressed() {
-            return super::hooks::packed_run(self, file, attribute, offset);
+            return super::compressed::run(self, file, attribute, offset);
         }
         self.mapped(&mut Mapping::new(self, file, attribute, body), body, offset)
     }

@@ -257,6 +257,8 @@ impl<const ENTRIES: usize> Code<ENTRIES> {
         let (len, (first, _, before)) = of_len?;
         let number = next.checked_sub(*first)? >> 16_u32.checked_sub(len)?;
         bits.skip(len);
-        self.symbols.get(before.checked_add(usize::try_from(number).ok()?)?).map(|symbol| usize::from(*symbol))
+        self.symbols
+            .get(before.checked_add(usize::try_from(number).ok()?)?)
+            .map(|symbol| usize::from(*symbol))
     }
 }

@@ -6,6 +6,9 @@
 //! file                        a record with its extensions; reading values
 //! volume                      what all parts share, and what is kept in memory
 //! index ─ upcase ─ dir        trees of keys; which letters are the same; names
+//! compressed ─ lznt1          values packed 16 clusters at a time
+//! wof ─ xpress ─ lzx          files that Windows packed chunk by chunk: CompactOS
+//! packed ─ plain ─ huffman    reading pieces of which some are packed; what all three packers share
 //! stat ─ name                 times and attributes; 16-bit units as WTF-8
 //! nature                      what a file is beside that: reparse (points), interix, ea (owner and mode of Linux)
 //! xattr ─ security ─ view     what else is known of a file; descriptors; indexes of other keys than names
@@ -27,16 +30,24 @@ use volume::Volume;
 
 mod attribute;
 mod boot;
+mod compressed;
 mod dir;
 mod ea;
 mod efs;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod hooks;
+mod huffman;
 mod index;
 mod interix;
+mod lznt1;
+mod lzx;
 mod mft;
 mod name;
 mod nature;
+mod packed;
+mod plain;
 mod record;
 mod reparse;
 mod runs;
@@ -46,7 +57,9 @@ mod state;
 mod upcase;
 mod view;
 mod volume;
+mod wof;
 mod xattr;
+mod xpress;
 
 /// NTFS.
 pub const KIND: FsKind = FsKind { name: "ntfs", claims, set: None, open };

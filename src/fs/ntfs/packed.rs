@@ -10,7 +10,7 @@
 //! the stream that has them. One function reads there, so that neighbours make one read.
 
 use super::{lznt1, lzx, xpress};
-use crate::engine::Units;
+use crate::engine::{Mapper, Units};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
 use std::ops::Range;
@@ -115,6 +115,24 @@ impl Fetched {
     fn of(&self, piece: usize) -> Option<&[u8]> {
         let at = self.parts.binary_search_by_key(&piece, |(piece, _)| *piece).ok()?;
         self.bytes.get(self.parts.get(at)?.1.clone())
+    }
+}
+
+/// What was unpacked, in the process's cache.
+#[derive(Debug)]
+pub(super) struct Cached {
+    /// Compression units, by the volume's byte where they begin.
+    pub(super) compressed: Units,
+    /// Chunks of WOF, by file and number.
+    pub(super) chunks: Units,
+    /// Pieces of WOF's tables, by file and number.
+    pub(super) tables: Units,
+}
+
+impl Cached {
+    /// Nothing yet.
+    pub(super) fn new(mapper: &Mapper) -> Self {
+        Self { compressed: mapper.units(), chunks: mapper.units(), tables: mapper.units() }
     }
 }
 

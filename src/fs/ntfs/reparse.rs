@@ -125,15 +125,17 @@ pub(super) fn load(volume: &Volume, file: &File) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Refuses a file whose content somebody else keeps, before what stands in its place is read.
+/// Refuses a file whose content somebody else keeps, before what stands in its place is read. Says which algorithm of the
+/// Windows Overlay Filter its content is packed with, if one.
 ///
 /// # Errors
 /// `Unsupported` with the name of its tag.
-pub(super) fn check_content_is_here(volume: &Volume, file: &File) -> Result<()> {
-    let Some(bytes) = load(volume, file)? else { return Ok(()) };
+pub(super) fn packer(volume: &Volume, file: &File) -> Result<Option<u32>> {
+    let Some(bytes) = load(volume, file)? else { return Ok(None) };
     let reparse = Reparse::parse(&bytes, &at(file))?;
     let what = match reparse.meaning(&at(file))? {
-        Meaning::Link(_) | Meaning::Special(..) | Meaning::Wof(Wof::File(_)) => return Ok(()),
+        Meaning::Link(_) | Meaning::Special(..) => return Ok(None),
+        Meaning::Wof(Wof::File(algorithm)) => return Ok(Some(algorithm)),
         Meaning::Wof(Wof::Wim) => "a WIM (IO_REPARSE_TAG_WOF, provider WIM)".to_owned(),
         Meaning::Other => {
             let is_recalled = Standard::of(file)?.attributes & attribute::RECALLED != 0;
@@ -141,7 +143,7 @@ pub(super) fn check_content_is_here(volume: &Volume, file: &File) -> Result<()> 
             let is_here = data.is_none_or(|data| data.size() == 0)
                 || !(ALWAYS_ELSEWHERE.contains(&reparse.tag) || is_recalled || data.is_some_and(has_holes));
             if is_here {
-                return Ok(());
+                return Ok(None);
             }
             format!("the keeper of {}", name(reparse.tag))
         }

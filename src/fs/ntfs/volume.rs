@@ -4,10 +4,10 @@ use super::attribute::{Body, kind};
 use super::boot::Boot;
 use super::file::{File, Mapping};
 use super::mft::{self, Mft};
+use super::packed::Cached;
 use super::record::{Record, Reference};
 use super::upcase::Upcase;
 use crate::block::{BlockSource, Run};
-use crate::engine::Units;
 use crate::error::{Error, Result};
 use crate::fs::FsCx;
 use crate::fs::meta::Meta;
@@ -27,8 +27,8 @@ pub(super) struct Volume {
     pub(super) meta: Meta,
     /// Where records lie.
     pub(super) mft: Mft,
-    /// What was unpacked, in the process's cache.
-    pub(super) units: Units,
+    /// What was unpacked.
+    pub(super) packed: Cached,
     /// List the file system's own files?
     pub(super) shows_meta: bool,
     /// Loaded when a name is first looked up.
@@ -62,7 +62,7 @@ impl Volume {
             boot,
             meta,
             mft,
-            units: cx.mapper.units(),
+            packed: Cached::new(cx.mapper),
             shows_meta: cx.shows_meta,
             upcase: OnceLock::new(),
             files: Mutex::new(Files { kept: LruCache::unbounded(), records: 0 }),

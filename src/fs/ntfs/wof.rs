@@ -2,13 +2,12 @@
 //! unnamed `$DATA` has the size and holes; the content is in the stream `WofCompressedData`, and a reparse point says how.
 //!
 //! ```text
-//!   reparse point      1, 2 (in this file), 1, algorithm: 0 XPRESS4K, 1 LZX, 2 XPRESS8K, 3 XPRESS16K; 32 bits each
+//!   reparse point      algorithm: 0 XPRESS4K, 1 LZX, 2 XPRESS8K, 3 XPRESS16K; see reparse.rs
 //!   WofCompressedData  │ where chunk 1 begins │ chunk 2 │ ... │ chunk 0 │ chunk 1 │ chunk 2 │ ...
 //!                        from the table's end; 32 bits each,    as long as the next one's beginning says;
 //!                        64 if the file has 4 GiB or more       not packed where as long as what it holds
 //! ```
-//! Microsoft, `wofapi.h` and `ntifs.h` (`WOF_EXTERNAL_INFO`, `FILE_PROVIDER_EXTERNAL_INFO_V1`); the table follows Eric
-//! Biggers, ntfs-3g-system-compression, `system_compression.c`.
+//! Microsoft, `wofapi.h`; the table follows Eric Biggers, ntfs-3g-system-compression, `system_compression.c`.
 
 use super::attribute::{Attribute, kind};
 use super::file::File;
@@ -20,15 +19,9 @@ use crate::num::{narrow, wide};
 use crate::ondisk::{get_le32, get_le64};
 use std::sync::Arc;
 
-/// The reparse tag.
-pub(super) const TAG: u32 = 0x8000_0017;
 /// The stream that has the content.
-pub(super) const STREAM: &str = "WofCompressedData";
+const STREAM: &str = "WofCompressedData";
 
-/// Versions and the provider that there are.
-const VERSION: u32 = 1;
-const PROVIDER_WIM: u32 = 1;
-const PROVIDER_FILE: u32 = 2;
 /// Bytes of the table kept as one unit of the cache.
 const TABLE_PIECE: u64 = 16 << 10;
 
@@ -41,41 +34,17 @@ struct Method {
 }
 
 impl Method {
-    /// Reads the data of a reparse point whose tag is [`TAG`].
+    /// That of this number.
     ///
     /// # Errors
-    /// `Unsupported` for a provider, version or algorithm that is not known; `Corrupt` when it is too short.
-    fn parse(data: &[u8]) -> Result<Self> {
-        let at = || At::new("ntfs", "WOF reparse point");
-        let number = |at_byte| {
-            get_le32(data, at_byte).ok_or_else(|| {
-                Error::corrupt(at()).because(format!("{} bytes where 16 are needed", data.len()))
-            })
-        };
-        match (number(0)?, number(4)?) {
-            (VERSION, PROVIDER_FILE) => {}
-            (VERSION, PROVIDER_WIM) => {
-                let error = Error::unsupported("WOF with its content in a WIM file (WIMBoot)");
-                return Err(error.at(at()));
-            }
-            (version, provider) => {
-                return Err(
-                    Error::unsupported(format!("WOF version {version}, provider {provider}")).at(at())
-                );
-            }
-        }
-        let (version, algorithm) = (number(8)?, number(12)?);
-        let (packer, log) = match (version, algorithm) {
-            (VERSION, 0) => (Packer::Xpress, 12),
-            (VERSION, 1) => (Packer::Lzx, 15),
-            (VERSION, 2) => (Packer::Xpress, 13),
-            (VERSION, 3) => (Packer::Xpress, 14),
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "WOF file provider version {version}, algorithm {algorithm}"
-                ))
-                .at(at()));
-            }
+    /// `Unsupported` for one that is not known.
+    fn of(algorithm: u32) -> Result<Self> {
+        let (packer, log) = match algorithm {
+            0 => (Packer::Xpress, 12),
+            1 => (Packer::Lzx, 15),
+            2 => (Packer::Xpress, 13),
+            3 => (Packer::Xpress, 14),
+            other => return Err(Error::unsupported(format!("Windows Overlay Filter algorithm {other}"))),
         };
         Ok(Self { packer, log })
     }
@@ -96,12 +65,12 @@ struct Wof<'a> {
 }
 
 impl<'a> Wof<'a> {
-    /// A file whose reparse point has [`TAG`] and `data`.
+    /// A file whose reparse point names this algorithm.
     ///
     /// # Errors
-    /// As [`Method::parse`]; `Corrupt` when the content is missing.
-    fn of(volume: &'a Volume, file: &'a File, data: &[u8]) -> Result<Self> {
-        let method = Method::parse(data)?;
+    /// As [`Method::of`]; `Corrupt` when the content is missing.
+    fn of(volume: &'a Volume, file: &'a File, algorithm: u32) -> Result<Self> {
+        let method = Method::of(algorithm)?;
         let name: Vec<u16> = STREAM.encode_utf16().collect();
         let stream = file.need(kind::DATA, &name, STREAM)?;
         let size = file.need(kind::DATA, &[], "$DATA")?.size();
@@ -125,10 +94,8 @@ impl<'a> Wof<'a> {
         if len == buf.len() {
             return Ok(());
         }
-        Err(Error::corrupt(self.file.at()).because(format!(
-            "{STREAM} has {} bytes, and is read at {at:#x}",
-            self.stream.size()
-        )))
+        Err(Error::corrupt(self.file.at())
+            .because(format!("{STREAM} has {} bytes, and is read at {at:#x}", self.stream.size())))
     }
 
     /// A number of this file's own under which a unit of the cache is kept. There are at most 2^32 files on a volume, and
@@ -154,7 +121,8 @@ impl<'a> Wof<'a> {
             }
         };
         let at = narrow(at % TABLE_PIECE);
-        let start = if self.entry_log == 2 { get_le32(bytes, at).map(u64::from) } else { get_le64(bytes, at) };
+        let start =
+            if self.entry_log == 2 { get_le32(bytes, at).map(u64::from) } else { get_le64(bytes, at) };
         let start = start.and_then(|start| start.checked_add(self.table()));
         start.ok_or_else(|| Error::corrupt(self.at(chunk)).because("its place makes no sense"))
     }
@@ -189,7 +157,7 @@ impl<'a> Wof<'a> {
             _ => Ok(Piece::Packed(Arc::new(Unit {
                 key: self.key(chunk),
                 packer: self.method.packer,
-                stored: vec![start..end],
+                stored: std::iter::once(start..end).collect(),
                 len: narrow(len),
                 at: self.at(chunk),
             }))),
@@ -197,13 +165,19 @@ impl<'a> Wof<'a> {
     }
 }
 
-/// Reads the content of a file whose reparse point has [`TAG`] and `data`: fills `buf` but for the end of the content, and
+/// Reads the content of a file whose reparse point names this algorithm: fills `buf` but for the end of the content, and
 /// says how many bytes that were.
 ///
 /// # Errors
 /// `Unsupported` for what is packed in another way; `Corrupt` when a chunk or the table is damaged.
-pub(super) fn read(volume: &Volume, file: &File, data: &[u8], buf: &mut [u8], offset: u64) -> Result<usize> {
-    let wof = Wof::of(volume, file, data)?;
+pub(super) fn read(
+    volume: &Volume,
+    file: &File,
+    algorithm: u32,
+    buf: &mut [u8],
+    offset: u64,
+) -> Result<usize> {
+    let wof = Wof::of(volume, file, algorithm)?;
     let len = narrow(wof.size.saturating_sub(offset)).min(buf.len());
     let buf = buf.get_mut(..len).unwrap_or_default();
     if buf.is_empty() {
@@ -225,8 +199,8 @@ pub(super) fn read(volume: &Volume, file: &File, data: &[u8], buf: &mut [u8], of
 ///
 /// # Errors
 /// `OutOfRange` at or past its end; as [`read`].
-pub(super) fn run(volume: &Volume, file: &File, data: &[u8], offset: u64) -> Result<Run> {
-    let wof = Wof::of(volume, file, data)?;
+pub(super) fn run(volume: &Volume, file: &File, algorithm: u32, offset: u64) -> Result<Run> {
+    let wof = Wof::of(volume, file, algorithm)?;
     if offset >= wof.size {
         return Err(Error::out_of_range(offset, 1, wof.size));
     }
