@@ -59,7 +59,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next()).unwrap() % bound.max(1)
+        usize::try_from(self.next()).unwrap().checked_rem(bound).unwrap_or(0)
     }
 
     fn byte(&mut self) -> u8 {
@@ -160,11 +160,10 @@ fn example_of_lznt1() {
 /// [MS-PATCH] 2.3.1 and 2.5, written by hand: an uncompressed block of three bytes, and its last distances.
 #[test]
 fn an_uncompressed_block_of_lzx() {
+    // 3 bits 011, one bit 0, 16 bits 3, and 12 that fill the unit.
     let mut packed = vec![0x00, 0x60, 0x00, 0x30];
     packed.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
     packed.extend_from_slice(b"abc");
-    // 3 bits 011, one bit 0, 16 bits 3, and 12 that fill the unit.
-    packed[..4].copy_from_slice(&[0x00, 0x60, 0x00, 0x30]);
     assert_eq!(lzx::unpack(&packed, 3).unwrap(), b"abc");
     assert!(lzx::unpack(&packed, 2).is_err());
     packed[4] = 0;
