@@ -7,13 +7,13 @@ use crate::engine::Mapper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::Tree;
 use crate::fs::{Content, FileSystem, FsCx, Journal};
-use crate::guest::{Device, Guest};
+use crate::guest::{Device, Guest, OnDisk};
 use crate::image::{OpenCx, Opened};
 use crate::keys::Keys;
 use crate::source::gate::{FileGate, Given};
 use crate::source::{self, SourceCx};
 use crate::text::escape;
-use crate::volume::{Discovery, Machine, VolCx, Volume};
+use crate::volume::{Discovery, Machine, Table, VolCx, Volume};
 use std::sync::Arc;
 
 /// How to open.
@@ -213,6 +213,15 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
             device.shown_on = Some(whole.volume.clone());
         }
     }
+    let tables = |disk: u32| match disk.checked_sub(1) {
+        None => Some(&discovery.table),
+        Some(further) => others.get(crate::num::narrow(u64::from(further))).map(|disk| &disk.discovery.table),
+    };
+    let every = std::iter::once(&discovery).chain(others.iter().map(|disk| &disk.discovery));
+    let every: Vec<&Volume> = every.flat_map(|found| &found.volumes).chain(&joined).collect();
+    for device in &mut devices {
+        device.on_disk = on_disk(&device.volume, &every, &tables);
+    }
     let mut guests = crate::guest::roots(&devices);
     let firmware = firmware(&discovery, &devices);
     for guest in &mut guests {
@@ -276,6 +285,28 @@ fn device(volume: &Volume, content: Option<&Content>, warnings: &mut Vec<String>
         }
     }
     device
+}
+
+/// Volumes between what a key opened and its partition; more have never been seen.
+const MAX_OPENED: usize = 8;
+
+/// The partition that a volume is, or out of which keys opened it.
+fn on_disk<'a>(id: &str, all: &[&Volume], tables: &impl Fn(u32) -> Option<&'a Table>) -> Option<OnDisk> {
+    let mut id = id;
+    for _ in 0..MAX_OPENED {
+        let volume = all.iter().find(|volume| volume.id == id)?;
+        if let Some(partition) = volume.partition.as_ref().filter(|_| volume.made_of.is_empty()) {
+            let disk_id = tables(volume.disk?)?.id.clone();
+            return Some(OnDisk { disk_id, uuid: partition.uuid.clone(), start: partition.start });
+        }
+        let [whole] = volume.made_of.as_slice() else { return None };
+        let container = all.iter().find(|volume| volume.id == *whole)?;
+        if !matches!(container.claimed_by, Some("luks" | "bitlocker")) {
+            return None;
+        }
+        id = &container.id;
+    }
+    None
 }
 
 /// GPT type of an EFI system partition, UEFI specification 2.10, table 5-7.

@@ -220,13 +220,33 @@ impl<'a> Subject<'a> {
         self.survey.get_or_init(|| Survey::of(self.stack))
     }
 
-    /// The only Linux system, or the outcome of a rule that needs one.
+    /// The only Linux system, or the outcome of a rule about something that only a Linux has, such as `fstab`: not
+    /// applicable where every system is a Windows.
     ///
     /// # Errors
-    /// The outcome: not applicable when there is surely none, unknown when one may be hidden or there are several.
+    /// As [`Subject::linux`].
+    pub fn linux_alone(&self) -> std::result::Result<&'a Guest, Outcome> {
+        let guests = &self.stack.guests;
+        if !guests.is_empty() && guests.iter().all(|guest| guest.windows().is_some()) {
+            return Err(Outcome::NotApplicable("the system is a Windows".to_owned()));
+        }
+        self.linux()
+    }
+
+    /// The only Linux system, or the outcome of a rule about something that a Windows has in its own way, such as
+    /// drivers: unknown there.
+    ///
+    /// # Errors
+    /// The outcome: not applicable when there is surely none, unknown when one may be hidden, there are several, or it
+    /// is a Windows.
     pub fn linux(&self) -> std::result::Result<&'a Guest, Outcome> {
         let unknown = |why: String| Outcome::Unknown(Error::new(ErrorKind::Unsupported, why));
         match self.stack.guests.as_slice() {
+            [one] if one.windows().is_some() => Err(unknown(format!(
+                "the system on {} is a Windows ({}), for which this rule cannot decide yet",
+                one.root,
+                one.product()
+            ))),
             [one] => Ok(one),
             [] => Err(match self.survey().unread.first() {
                 Some(why) => unknown(format!("no operating system was found, but {why}")),

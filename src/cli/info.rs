@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
+mod windows;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -331,6 +333,7 @@ fn guest_object(guest: &Guest) -> Value {
         "mounts": mounts,
         "firmware": guest.firmware,
         "kernels": kernels,
+        "windows": guest.windows().map(|windows| windows::object(guest, windows)),
     })
 }
 
@@ -406,6 +409,10 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
     for (number, guest) in (1..).zip(&stack.guests) {
         let number = if stack.guests.len() > 1 { format!(" {number}") } else { String::new() };
         line(format!("operating system{number}: {}", guest_line(guest)));
+        if let Some(windows) = guest.windows() {
+            windows::lines(guest, windows).into_iter().for_each(&mut line);
+            continue;
+        }
         for mount in guest.tree.mounts() {
             let part = match &mount.part {
                 Part::Whole => String::new(),

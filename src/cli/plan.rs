@@ -279,6 +279,9 @@ impl Target {
         if std::path::Path::new(typed).exists() {
             return whole;
         }
+        if let Some((image, path)) = windows_path(bytes) {
+            return Self { image: OsString::from_vec(image.to_vec()), volume: None, path: Some(path) };
+        }
         // The path part starts at ":/". The colons of a URL's scheme, login, address and port are its own.
         let own = url_server(bytes);
         let mut at = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == b":/").map(|(at, _)| at);
@@ -332,12 +335,36 @@ fn inside(word: &OsStr) -> Option<(Option<String>, Vec<u8>)> {
     if bytes.first() == Some(&b'/') {
         return Some((None, bytes.to_vec()));
     }
+    if let Some(path) = on_drive(bytes) {
+        return Some((None, path));
+    }
     let at = bytes.windows(2).position(|pair| pair == b":/")?;
     let (volume, path) = bytes.split_at(at);
     let volume = std::str::from_utf8(volume).ok().filter(|volume| !volume.is_empty())?;
     // A word with a dot is an image's name, also where the file is missing: then that is the complaint.
     let free = url_server(bytes) == 0 && !volume.contains('.') && !std::path::Path::new(volume).exists();
     free.then(|| (Some(volume.to_owned()), path.get(1..).unwrap_or_default().to_vec()))
+}
+
+/// `C:\Users` or `C:` as a path of a Windows guest's tree, `/C:/Users`.
+fn on_drive(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (drive, rest) = bytes.split_at_checked(2)?;
+    let is_one = matches!(drive, [letter, b':'] if letter.is_ascii_alphabetic());
+    if !is_one || !matches!(rest.first(), None | Some(b'\\')) {
+        return None;
+    }
+    let rest = rest.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte });
+    let path: Vec<u8> = std::iter::once(b'/').chain(drive.iter().copied()).chain(rest).collect();
+    Some(if path.len() == 3 { [path.as_slice(), b"/"].concat() } else { path })
+}
+
+/// `IMAGE:C:\Users` and `IMAGE:C:` taken apart. (`IMAGE:C:/Users` looks like a volume `C`; see [`Images::tree`].)
+fn windows_path(bytes: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+    let colons = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    colons.filter(|at| *at > 0).find_map(|at| {
+        let (image, rest) = bytes.split_at_checked(at)?;
+        Some((image, on_drive(rest.get(1..)?)?))
+    })
 }
 
 /// Images opened by a verb, each once.
@@ -373,8 +400,18 @@ impl<'a> Images<'a> {
     /// As [`open`] and [`Stack::tree`], with the image's name in front.
     pub fn tree(&mut self, target: &Target) -> Result<(Arc<Tree>, Vec<u8>)> {
         let stack = self.get(&target.image)?;
+        let path = target.path.clone().unwrap_or_else(|| b"/".to_vec());
+        // "disk.img:C:/Users": a drive, where no volume has that name.
+        if let Some(drive) = target.volume.as_deref().filter(|name| stack.volume(name).is_none())
+            && let [letter] = drive.as_bytes()
+            && letter.is_ascii_alphabetic()
+            && let Ok(tree) = stack.tree(None)
+            && tree.has_drive(&format!("{drive}:"))
+        {
+            return Ok((tree, [b"/", drive.as_bytes(), b":", path.as_slice()].concat()));
+        }
         let tree = stack.tree(target.volume.as_deref()).map_err(|error| error.context(&stack.name))?;
-        Ok((tree, target.path.clone().unwrap_or_else(|| b"/".to_vec())))
+        Ok((tree, path))
     }
 
     /// The file that a target names.
@@ -457,6 +494,24 @@ mod tests {
             assert_eq!(Target::parse(typed.as_ref()), target(image, Some("p2"), Some("/etc")));
             assert_eq!(Target::parse(image.as_ref()), target(image, None, None));
         }
+    }
+
+    #[test]
+    fn a_path_of_windows_begins_with_a_drive() {
+        assert_eq!(
+            target("d.vmdk", None, Some("/C:/Users/x")),
+            Target::parse("d.vmdk:C:\\Users\\x".as_ref())
+        );
+        assert_eq!(target("d.vmdk", None, Some("/d:/")), Target::parse("d.vmdk:d:".as_ref()));
+        assert_eq!(target("d.vmdk", None, Some("/D:/x")), Target::parse("d.vmdk:/D:/x".as_ref()));
+        assert_eq!(target("d.vmdk", Some("C"), Some("/x")), Target::parse("d.vmdk:C:/x".as_ref()));
+        assert_eq!(
+            target("http://h:8080/d.img", None, Some("/C:/")),
+            Target::parse("http://h:8080/d.img:C:\\".as_ref())
+        );
+        let words = ["d.vmdk", "C:\\x"].map(OsString::from);
+        assert_eq!(targets(&words), vec![target("d.vmdk", None, Some("/C:/x"))]);
+        assert_eq!(target("C:\\d.vmdk", None, None), Target::parse("C:\\d.vmdk".as_ref()));
     }
 
     #[test]

@@ -17,12 +17,16 @@ enum Entry {
 }
 
 #[derive(Debug)]
-pub(crate) struct MemoryFs(Vec<Entry>);
+pub(crate) struct MemoryFs {
+    entries: Vec<Entry>,
+    /// Upper and lower case are the same, as on NTFS.
+    ignores_case: bool,
+}
 
 impl MemoryFs {
     /// Text becomes a file; `-> target` a link; `!` a file that cannot be read; a path with `/` at its end a directory.
     pub(crate) fn new(files: &[(&str, &[u8])]) -> Self {
-        let mut fs = Self(vec![Entry::Dir(BTreeMap::new())]);
+        let mut fs = Self { entries: vec![Entry::Dir(BTreeMap::new())], ignores_case: false };
         for (path, content) in files {
             let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
             let last = if path.ends_with('/') { None } else { parts.pop() };
@@ -42,28 +46,35 @@ impl MemoryFs {
         fs
     }
 
+    /// As [`MemoryFs::new`], on which upper and lower case are the same.
+    pub(crate) fn caseless(files: &[(&str, &[u8])]) -> Self {
+        Self { ignores_case: true, ..Self::new(files) }
+    }
+
     pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
         Tree::new("p1", Arc::new(Self::new(&files)))
     }
 
     fn child(&self, dir: u64, name: &str) -> Option<u64> {
-        let Entry::Dir(names) = &self.0[usize::try_from(dir).unwrap()] else {
+        let Entry::Dir(names) = &self.entries[usize::try_from(dir).unwrap()] else {
             panic!("{name} is no directory")
         };
         names.get(name.as_bytes()).copied()
     }
 
     fn add(&mut self, dir: u64, name: &str, entry: Entry) -> u64 {
-        let ino = u64::try_from(self.0.len()).unwrap();
-        self.0.push(entry);
-        let Entry::Dir(names) = &mut self.0[usize::try_from(dir).unwrap()] else { panic!("no directory") };
+        let ino = u64::try_from(self.entries.len()).unwrap();
+        self.entries.push(entry);
+        let Entry::Dir(names) = &mut self.entries[usize::try_from(dir).unwrap()] else {
+            panic!("no directory")
+        };
         names.insert(name.as_bytes().to_vec(), ino);
         ino
     }
 
     fn entry(&self, ino: Ino) -> &Entry {
-        &self.0[usize::try_from(ino.0).unwrap()]
+        &self.entries[usize::try_from(ino.0).unwrap()]
     }
 }
 
@@ -74,9 +85,17 @@ impl FileSystem for MemoryFs {
 
     fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
         match self.entry(dir) {
+            Entry::Dir(names) if self.ignores_case => {
+                let found = names.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+                Ok(found.map(|(_, ino)| Ino(*ino)))
+            }
             Entry::Dir(names) => Ok(names.get(name).copied().map(Ino)),
             _ => Ok(None),
         }
+    }
+
+    fn ignores_case(&self) -> bool {
+        self.ignores_case
     }
 
     fn stat(&self, ino: Ino) -> Result<Stat> {

@@ -23,6 +23,7 @@ use spec::Spec;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use windows::{Product, Windows};
 
 mod assemble;
 pub mod boot;
@@ -47,8 +48,20 @@ mod roots;
 pub mod services;
 pub mod spec;
 mod units;
+pub mod windows;
 
 pub use evidence::Evidence;
+
+/// A partition, as Windows knows it again: by its disk's signature and its place, or by its GUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Signature of the MBR in eight digits, or GUID of the GPT.
+    pub disk_id: String,
+    /// The partition's GUID in a GPT; in an MBR, what Linux makes of signature and number.
+    pub uuid: Option<String>,
+    /// Its first byte on the disk.
+    pub start: u64,
+}
 
 /// One volume of a disk, as the guest layer sees it.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +78,8 @@ pub struct Device {
     pub part_uuid: Option<String>,
     /// `PARTLABEL`.
     pub part_name: Text,
+    /// The partition that it is, or out of which a key opened it.
+    pub on_disk: Option<OnDisk>,
     /// Its type: a GPT type GUID in lower case, or `0x83`.
     pub part_type: Option<String>,
     /// Its table says that nobody is to mount it unasked.
@@ -131,7 +146,7 @@ pub struct Guest {
     pub tree: Arc<Tree>,
     /// The volume of its root.
     pub root: String,
-    /// `linux`.
+    /// `linux`, `windows`.
     pub kind: &'static str,
     /// How it can be booted: `bios`, `uefi`. Set by who sees the whole disk.
     pub firmware: Vec<&'static str>,
@@ -139,6 +154,7 @@ pub struct Guest {
     pub warnings: Vec<String>,
     /// As `tree`, but what lies on a volume that is missing is an error.
     facts: Tree,
+    windows: Option<Windows>,
     fstab: Result<Fstab>,
     names: Names,
     os: OnceLock<Result<OsRelease>>,
@@ -190,6 +206,7 @@ impl Guest {
             firmware: Vec::new(),
             warnings,
             facts: done.facts,
+            windows: None,
             fstab,
             names,
             os: OnceLock::new(),
@@ -199,6 +216,58 @@ impl Guest {
             packages: OnceLock::new(),
             services: OnceLock::new(),
             cloud_init: OnceLock::new(),
+        }
+    }
+
+    /// A Windows. What only a Linux has is not absent there, it is no question: asking for it is an error.
+    fn of_windows(
+        device: &Device,
+        tree: Arc<Tree>,
+        facts: Tree,
+        windows: Windows,
+        warnings: Vec<String>,
+    ) -> Self {
+        let none = || Error::unsupported("this is a Windows system; it has no such thing as a Linux has");
+        Self {
+            tree,
+            root: device.volume.clone(),
+            kind: "windows",
+            firmware: Vec::new(),
+            warnings,
+            facts,
+            windows: Some(windows),
+            // Every other fact of a Linux asks for this one first.
+            fstab: Err(none()),
+            names: Names::default(),
+            os: OnceLock::from(Err(none())),
+            machine: OnceLock::new(),
+            kernels: OnceLock::new(),
+            boot: OnceLock::new(),
+            packages: OnceLock::new(),
+            services: OnceLock::new(),
+            cloud_init: OnceLock::new(),
+        }
+    }
+
+    /// What only a Windows has; `None` for any other system.
+    #[must_use]
+    pub const fn windows(&self) -> Option<&Windows> {
+        self.windows.as_ref()
+    }
+
+    /// What a Windows calls itself.
+    ///
+    /// # Errors
+    /// When it could not be read; when this is no Windows.
+    pub fn windows_product(&self) -> Result<&Product> {
+        let none = || Error::unsupported("this is no Windows system");
+        self.windows.as_ref().ok_or_else(none)?.product(&self.facts)
+    }
+
+    fn read_machine(&self) -> Result<Option<Machine>> {
+        match &self.windows {
+            Some(windows) => windows.machine(&self.facts),
+            None => elf::read(&self.facts),
         }
     }
 
@@ -226,9 +295,12 @@ impl Guest {
         }
     }
 
-    /// Where its root is, in one word: `p2`, `p2/@home` for the subvolume `@home`.
+    /// Where its root is, in one word: `p2`, `p2/@home` for the subvolume `@home`, `p2/Windows` for a Windows.
     #[must_use]
     pub fn place(&self) -> String {
+        if let Some(windows) = &self.windows {
+            return format!("{}{}", self.root, crate::text::escape(&windows.directory));
+        }
         let subvolume = self.subvolume().map(|path| format!("/{path}")).unwrap_or_default();
         format!("{}{subvolume}", self.root)
     }
@@ -238,8 +310,13 @@ impl Guest {
     pub fn title(&self) -> String {
         let product = self.product();
         let name = if product.is_empty() { self.kind.to_owned() } else { product.to_string() };
-        let subvolume = self.subvolume().map(|path| format!(", subvolume {path}")).unwrap_or_default();
-        format!("{name} on {}{subvolume}", self.root)
+        let part = match &self.windows {
+            Some(windows) if !windows.directory.eq_ignore_ascii_case(b"/Windows") => {
+                format!(", in {}", crate::text::escape(&windows.directory))
+            }
+            _ => self.subvolume().map(|path| format!(", subvolume {path}")).unwrap_or_default(),
+        };
+        format!("{name} on {}{part}", self.root)
     }
 
     /// What it calls itself.
@@ -255,7 +332,7 @@ impl Guest {
     /// # Errors
     /// When it could not be read.
     pub fn machine(&self) -> Result<Option<&Machine>> {
-        share(self.machine.get_or_init(|| elf::read(&self.facts))).map(Option::as_ref)
+        share(self.machine.get_or_init(|| self.read_machine())).map(Option::as_ref)
     }
 
     /// Its kernels.
@@ -368,21 +445,30 @@ impl Guest {
         file::exists(&self.facts, path)
     }
 
-    /// `ID` of `os-release`: `debian`. Empty when it is not known; [`Guest::os`] says why.
+    /// `ID` of `os-release`: `debian`; `windows`. Empty when it is not known; [`Guest::os`] says why.
     #[must_use]
     pub fn distro(&self) -> Text {
+        if self.windows.is_some() {
+            return Text::from("windows");
+        }
         self.os().map(|os| os.id.clone()).unwrap_or_default()
     }
 
-    /// `VERSION_ID`: `12`. Empty when it is not known.
+    /// `VERSION_ID`: `12`; of a Windows `10.0.19045.3803`. Empty when it is not known.
     #[must_use]
     pub fn version(&self) -> Text {
+        if self.windows.is_some() {
+            return self.windows_product().map(Product::full_version).unwrap_or_default();
+        }
         self.os().map(|os| os.version.clone()).unwrap_or_default()
     }
 
-    /// `Debian GNU/Linux 12 (bookworm)`. Empty when it is not known.
+    /// `Debian GNU/Linux 12 (bookworm)`, `Windows 10 Pro 22H2`. Empty when it is not known.
     #[must_use]
     pub fn product(&self) -> Text {
+        if self.windows.is_some() {
+            return self.windows_product().map(Product::title).unwrap_or_default();
+        }
         self.os().map(|os| os.pretty.clone()).unwrap_or_default()
     }
 

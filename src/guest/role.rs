@@ -13,10 +13,14 @@ use std::sync::Arc;
 pub enum Purpose {
     /// The root of a Linux system.
     Root,
+    /// A volume with a Windows system.
+    Windows,
     /// Kernels and a boot loader without a system.
     Boot,
     /// A live system or an installer.
     Installer,
+    /// What repairs a Windows that does not start: its recovery environment alone.
+    Recovery,
     /// `/usr` alone, `/var` alone: a part of a system.
     Part,
     /// Files, but nothing of a system.
@@ -93,6 +97,11 @@ pub(super) fn role_in(tree: &Tree, volume: &str) -> Result<Role> {
     let has_programs = has("/bin")? || has("/sbin")? || has("/usr/bin")?;
     if has("/etc")? && names_itself && has_programs && score >= 3 {
         return Ok(Role { purpose: Purpose::Root, score, evidence });
+    }
+    if tree.fs(tree.root())?.ignores_case()
+        && let Some(role) = super::windows::role(tree, volume)?
+    {
+        return Ok(role);
     }
     for path in INSTALLER {
         if has(path)? {

@@ -8,7 +8,7 @@ use super::names::Found;
 use super::ostree::{self, Deployment, Entries};
 use super::role::{self, Purpose, Role};
 use super::spec::Spec;
-use super::{Device, Guest};
+use super::{Device, Guest, windows};
 use crate::error::Result;
 use crate::fs::tree::{Part, Tree};
 use crate::fs::{FileSystem, Ino, Subvolume};
@@ -145,9 +145,12 @@ pub(super) fn find(devices: &[Device]) -> Vec<Guest> {
             }
         }
     }
-    let mut all: Vec<Candidate> = all.into_iter().flat_map(|(_, _, found)| of_one_volume(found)).collect();
-    all.sort_by_key(|one| Reverse((one.names_itself, one.score)));
-    all.into_iter().map(|one| one.guest).collect()
+    let linux = all.into_iter().flat_map(|(_, _, found)| of_one_volume(found));
+    let linux = linux.map(|one| (one.guest, one.names_itself, one.score));
+    let windows = windows::find(devices).into_iter().map(|one| (one.guest, one.is_started, one.score));
+    let mut all: Vec<(Guest, bool, u32)> = linux.chain(windows).collect();
+    all.sort_by_key(|(_, names_itself, score)| Reverse((*names_itself, *score)));
+    all.into_iter().map(|(guest, _, _)| guest).collect()
 }
 
 /// The systems of one file system without the earlier states of the one that boots.

@@ -18,7 +18,7 @@ impl Check for DeviceNames {
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux());
+        let guest = or_outcome!(subject.linux_alone());
         let prefixes = args.words("prefixes")?;
         let changes = |spec: &[u8]| {
             matches!(Spec::parse(spec), Spec::Kernel { .. })

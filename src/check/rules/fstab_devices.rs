@@ -19,7 +19,7 @@ impl Check for FstabDevices {
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux());
+        let guest = or_outcome!(subject.linux_alone());
         let fstab = guest.fstab()?;
         let (mut absent, mut unsure, mut present) = (Vec::new(), Vec::new(), 0_u32);
         for line in fstab.lines.iter().filter(|line| line.is_needed_at_boot() && !line.is_swap()) {

@@ -21,7 +21,7 @@ impl Check for RootArgument {
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux());
+        let guest = or_outcome!(subject.linux_alone());
         let entry =
             guest.boot()?.and_then(|boot| boot.default_entry()).filter(|entry| !entry.kernel.is_empty());
         let Some(entry) = entry else {

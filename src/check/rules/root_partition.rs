@@ -20,7 +20,7 @@ impl Check for RootPartition {
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
         let survey = subject.survey();
-        let roots: Vec<_> = survey.roles.iter().filter(|(_, role)| role.purpose == Purpose::Root).collect();
+        let roots: Vec<_> = survey.roles.iter().filter(|(_, role)| is_system(role.purpose)).collect();
         if !roots.is_empty() {
             let names: Vec<String> = subject
                 .stack
@@ -44,6 +44,10 @@ impl Check for RootPartition {
     }
 }
 
+const fn is_system(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Root | Purpose::Windows)
+}
+
 /// Which of the documented causes it looks like.
 fn looks_like(survey: &Survey) -> (&'static str, &'static str) {
     let is = |purpose: Purpose| survey.roles.iter().any(|(_, role)| role.purpose == purpose);
@@ -58,6 +62,12 @@ fn looks_like(survey: &Survey) -> (&'static str, &'static str) {
         return (
             "This looks like a boot partition alone.",
             "image the whole disk (/dev/sda), not its boot partition",
+        );
+    }
+    if is(Purpose::Recovery) && !is(Purpose::Data) {
+        return (
+            "This looks like a recovery partition alone.",
+            "image the whole disk, not its recovery partition",
         );
     }
     if is(Purpose::Data) || is(Purpose::Part) {

@@ -4,6 +4,7 @@
 //!   /                      the guest's root, with the other volumes at their places
 //!   /.imgmount/            not listed
 //!       disk.raw  partitions/1.raw  volumes/vg0-root.raw  layers/0.raw  filesystems/1-ext4-boot/
+//!       drives/C/ D/                                    of a Windows
 //!       info.json  status  stats  errors
 //! ```
 
@@ -29,6 +30,8 @@ pub(super) enum What {
     All,
     /// The disk, its partitions and volumes, as files
     Disk,
+    /// The drives of a Windows, by letter
+    Drives,
 }
 
 /// The folder that is there without being listed.
@@ -62,6 +65,10 @@ pub(super) fn view(
             None
         }
     };
+    if what == What::Drives && drives(stack).is_empty() {
+        what = What::All;
+        notes.push("no Windows with drives was found; showing every volume (--view all)".to_owned());
+    }
     if what != What::Disk && stack.only.is_none() && stack.guests.len() > 1 {
         let all: Vec<String> =
             (1..).zip(&stack.guests).map(|(number, guest)| format!("{number}: {}", guest.title())).collect();
@@ -69,6 +76,14 @@ pub(super) fn view(
     }
     let mut view = View::new();
     let top = view.top();
+    if what == What::Drives {
+        for (letter, tree) in drives(stack) {
+            view.add_tree(top, &letter.to_string(), Arc::clone(tree));
+        }
+        let hidden = view.add_hidden(HIDDEN);
+        texts(&mut view, hidden, stack, &status(what), troubles);
+        return Shown { view, what, notes };
+    }
     disks(&mut view, stack);
     if what != What::Disk {
         if let Some(root) = root {
@@ -80,6 +95,12 @@ pub(super) fn view(
         let dir = view.add_dir(top, "filesystems");
         for (name, tree) in filesystems(stack) {
             view.add_tree(dir, &name, tree);
+        }
+        if !drives(stack).is_empty() {
+            let dir = view.add_dir(top, "drives");
+            for (letter, tree) in drives(stack) {
+                view.add_tree(dir, &letter.to_string(), Arc::clone(tree));
+            }
         }
     }
     // Scripts find these at one place in every view; people see them where they are listed.
@@ -128,6 +149,11 @@ fn disks(view: &mut View, stack: &Stack) {
     for (number, layer) in stack.image.layers.iter().enumerate() {
         view.add_disk(layers, &format!("{number}.raw"), Arc::clone(&layer.disk));
     }
+}
+
+/// The drives of the system that is shown, if it is a Windows.
+fn drives(stack: &Stack) -> &[(char, Arc<Tree>)] {
+    stack.guests.first().and_then(|guest| guest.windows()).map_or(&[], |windows| &windows.trees)
 }
 
 /// Each file system alone: `1-ext4-boot` for the one on partition 1 with the label `boot`.
@@ -206,8 +232,12 @@ pub(super) fn describe(stack: &Stack) -> String {
     }
 }
 
-/// `Debian 12`: the distribution's word with a capital letter, and its version.
+/// `Debian 12`: the distribution's word with a capital letter, and its version; of a Windows what it calls itself.
 fn guest_name(guest: &crate::guest::Guest) -> String {
+    if guest.windows().is_some() {
+        let product = guest.product();
+        return if product.is_empty() { "Windows".to_owned() } else { product.to_string() };
+    }
     let (distro, version) = (guest.distro().to_string(), guest.version().to_string());
     let mut letters = distro.chars();
     let Some(first) = letters.next() else { return guest.kind.to_owned() };

@@ -1,7 +1,9 @@
 //! A guest's tree: its root file system with others mounted into it, and paths resolved inside, never on the host.
 
+mod drives;
 mod made;
 
+use self::drives::{Drives, LINKS};
 use self::made::{MADE, Made};
 use super::{DirEntry, FileSystem, FileType, Ino, Stat, Xattr};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +29,8 @@ const MAX_WALK_DEPTH: usize = 4096;
 /// A file of a tree: which file system, which inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Index into [`Tree::mounts`]; beyond them all for a directory that was made for a mount.
+    /// Index into [`Tree::mounts`]; beyond them all for what is on no file system: a directory that was made for a
+    /// mount, a link to a drive.
     pub fs: usize,
     /// The file's number there.
     pub ino: Ino,
@@ -69,6 +72,8 @@ pub struct Tree {
     covered: HashMap<Node, usize>,
     /// Mount points that are on no file system.
     made: Made,
+    /// Names at the root that no listing shows.
+    drives: Drives,
 }
 
 impl fmt::Debug for Tree {
@@ -111,7 +116,12 @@ impl Tree {
     #[must_use]
     pub fn of(volume: impl Into<String>, fs: Arc<dyn FileSystem>, root: Ino, part: Part) -> Self {
         let mount = Mount { volume: volume.into(), path: b"/".to_vec(), fs, root, part };
-        Self { mounts: vec![mount], covered: HashMap::new(), made: Made::default() }
+        Self {
+            mounts: vec![mount],
+            covered: HashMap::new(),
+            made: Made::default(),
+            drives: Drives::default(),
+        }
     }
 
     /// Mounts a file system, or a subvolume of one, on a directory of the tree. Where there is none, one is made, with
@@ -150,6 +160,39 @@ impl Tree {
             self.attach(&[path, inside.as_slice()].concat(), mount)?;
         }
         Ok(())
+    }
+
+    /// Gives a file system a name at the root that no listing shows: `D:`. Its case does not matter.
+    ///
+    /// # Errors
+    /// `Limit` when the tree is full of mounts.
+    pub fn add_drive(
+        &mut self,
+        name: &str,
+        volume: impl Into<String>,
+        fs: Arc<dyn FileSystem>,
+    ) -> Result<()> {
+        if self.mounts.len() >= MAX_MOUNTS {
+            return Err(Error::limit(format!("more than {MAX_MOUNTS} mounts in one tree")));
+        }
+        self.drives.add(name.as_bytes(), Some(self.mounts.len()), b"")?;
+        let (root, path) = (fs.root(), format!("/{name}").into_bytes());
+        self.mounts.push(Mount { volume: volume.into(), path, fs, root, part: Part::Whole });
+        Ok(())
+    }
+
+    /// Gives a link a name at the root that no listing shows: `C:` that leads to `.`, the root itself.
+    ///
+    /// # Errors
+    /// `Limit` when there are too many.
+    pub fn add_drive_link(&mut self, name: &str, target: &str) -> Result<()> {
+        self.drives.add(name.as_bytes(), None, target.as_bytes())
+    }
+
+    /// Is there a drive of this name, `D:`, in any case?
+    #[must_use]
+    pub fn has_drive(&self, name: &str) -> bool {
+        self.drives.lookup(name.as_bytes()).is_some()
     }
 
     fn attach(&mut self, path: &[u8], mount: Mount) -> Result<()> {
@@ -195,6 +238,9 @@ impl Tree {
         if node.fs == MADE {
             return Ok(self.made.fs());
         }
+        if node.fs == LINKS {
+            return Ok(self.drives.fs());
+        }
         self.mounts.get(node.fs).map(|mount| &mount.fs).ok_or_else(|| Error::not_found("file system"))
     }
 
@@ -221,6 +267,16 @@ impl Tree {
     pub fn lookup(&self, dir: Node, name: &[u8]) -> Result<Option<Node>> {
         if !is_a_name(name) {
             return Ok(None);
+        }
+        // Before the file system is asked: to NTFS, `C:` would be the main stream of a file `C`.
+        if !self.drives.is_empty()
+            && dir == self.cross(self.root())
+            && let Some(drive) = self.drives.lookup(name)
+        {
+            return Ok(Some(match drive {
+                Ok(fs) => Node { fs, ino: self.mounts.get(fs).map_or(Ino(0), |mount| mount.root) },
+                Err(link) => link,
+            }));
         }
         let found = self.fs(dir)?.lookup(dir.ino, name)?.map(|ino| Node { fs: dir.fs, ino });
         Ok(found.or_else(|| self.made.lookup(dir, name)).map(|node| self.cross(node)))
@@ -280,6 +336,23 @@ impl Tree {
     /// When it is no link or cannot be read.
     pub fn readlink(&self, node: Node) -> Result<Vec<u8>> {
         self.fs(node)?.readlink(node.ino)
+    }
+
+    /// The target of a symbolic link as a path of this tree: on a drive of Windows, `/x` is on that same drive.
+    ///
+    /// # Errors
+    /// As [`Tree::readlink`].
+    pub fn target(&self, link: Node) -> Result<Vec<u8>> {
+        let target = self.readlink(link)?;
+        let first = components(&target).next().unwrap_or_default();
+        // Two slashes begin the name of a server.
+        let is_rooted = target.starts_with(b"/") && !target.starts_with(b"//") && !Drives::is_drive(first);
+        let drive = self.mounts.get(link.fs).map_or(&b"/"[..], |mount| &mount.path);
+        let name = drive.strip_prefix(b"/").unwrap_or_default();
+        if is_rooted && Drives::is_drive(name) {
+            return Ok([drive, &target].concat());
+        }
+        Ok(target)
     }
 
     /// Every extended attribute.
@@ -389,7 +462,7 @@ impl Tree {
                         escape(path)
                     )));
                 }
-                let target = self.readlink(node)?;
+                let target = self.target(node)?;
                 if target.is_empty() || target.len() > MAX_PATH {
                     return Err(missing());
                 }

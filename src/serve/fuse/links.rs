@@ -117,7 +117,7 @@ impl Walk<'_> {
                         let line = format!("more than {MAX_LINKS} symbolic links in one");
                         return Err(Error::new(ErrorKind::Limit, line));
                     }
-                    let target = self.tree.readlink(node)?;
+                    let target = self.tree.target(node)?;
                     if target.starts_with(b"/") {
                         self.stack.truncate(1);
                     }

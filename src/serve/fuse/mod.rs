@@ -217,7 +217,7 @@ impl Door {
         let mut attr = attr::of(number, stat, self.options.owner);
         if stat.kind == FileType::Symlink && self.options.symlinks == Symlinks::Relative {
             // The kernel cuts a cached link at its size. A link that cannot be read keeps the stored one and fails later.
-            let shown = self.tree(at)?.readlink(node).and_then(|target| match parent {
+            let shown = self.tree(at)?.target(node).and_then(|target| match parent {
                 Some(parent) if !links::is_plain(&target) => self.shown(parent, at, &target),
                 _ => Ok(target),
             });
@@ -491,8 +491,11 @@ impl fuser::Filesystem for Door {
     fn readlink(&self, _: &fuser::Request, number: INodeNo, reply: fuser::ReplyData) {
         let target = self.guarded(number, "reading its target", |file| {
             let File::Guest(at, node) = file else { return Err(not_a("link")) };
-            let target = self.tree(at)?.readlink(node)?;
-            if self.options.symlinks == Symlinks::Raw || links::is_plain(&target) {
+            if self.options.symlinks == Symlinks::Raw {
+                return self.tree(at)?.readlink(node);
+            }
+            let target = self.tree(at)?.target(node)?;
+            if links::is_plain(&target) {
                 return Ok(target);
             }
             let parent = self.inodes.parent(number.0).ok_or_else(|| not_a("link in its place"))?;

@@ -1,0 +1,125 @@
+//! Where on a volume a Windows is installed, and what else of Windows a volume may hold. Known by what is in it.
+
+use super::bcd::Store;
+use crate::error::Result;
+use crate::fs::FileType;
+use crate::fs::tree::{Node, Tree};
+use crate::guest::role::{Purpose, Role};
+use crate::guest::{Evidence, file};
+
+/// Directories that setup makes: Windows, Windows NT and 2000, terminal server 4.0, what unattended installs use.
+const USUAL: &[&str] = &["/Windows", "/WINNT", "/WINNT40", "/WTSRV", "/WIN", "/ReactOS"];
+/// What an upgrade leaves of the system before.
+const EARLIER: &str = "/Windows.old";
+/// Without these it does not start.
+const HIVES: &[&str] = &["/System32/config/SYSTEM", "/System32/config/SOFTWARE"];
+/// One of these is a program of the system itself.
+const PROGRAMS: &[&str] = &["/System32/ntoskrnl.exe", "/System32/cmd.exe"];
+
+/// One installation.
+#[derive(Clone, Debug)]
+pub(super) struct Installation {
+    /// Its directory, as it is spelled on the volume: `/Windows`.
+    pub(super) directory: Vec<u8>,
+    pub(super) evidence: Vec<Evidence>,
+}
+
+/// The installations on a volume, in the usual directories and in those that a boot store names.
+///
+/// # Errors
+/// When a directory on the way cannot be read.
+pub(super) fn installations(volume: &str, tree: &Tree, stores: &[Store]) -> Result<Vec<Installation>> {
+    let named = stores.iter().flat_map(|store| &store.entries).map(|entry| entry.directory.as_slice());
+    let mut found: Vec<(Node, Installation)> = Vec::new();
+    for directory in USUAL.iter().map(|name| name.as_bytes()).chain(named.filter(|name| !name.is_empty())) {
+        let Some(node) = tree.find(directory)? else { continue };
+        if found.iter().any(|(known, _)| *known == node) || tree.stat(node)?.kind != FileType::Dir {
+            continue;
+        }
+        let evidence = evidence(volume, tree, directory)?;
+        if !evidence.is_empty() {
+            let directory = spelled(tree, directory)?;
+            found.push((node, Installation { directory, evidence }));
+        }
+    }
+    Ok(found.into_iter().map(|(_, one)| one).collect())
+}
+
+/// What speaks for a system in a directory; nothing if it is none.
+fn evidence(volume: &str, tree: &Tree, directory: &[u8]) -> Result<Vec<Evidence>> {
+    let has = |name: &str| -> Result<Option<Evidence>> {
+        let path = [directory, name.as_bytes()].concat();
+        Ok(file::exists(tree, &path)?.then(|| Evidence::new("is there").on(volume).path(&path)))
+    };
+    let mut found = Vec::new();
+    for name in HIVES {
+        let Some(one) = has(name)? else { return Ok(Vec::new()) };
+        found.push(one);
+    }
+    for name in PROGRAMS {
+        found.extend(has(name)?);
+    }
+    if found.len() == HIVES.len() {
+        found.clear();
+    }
+    Ok(found)
+}
+
+/// The system that an upgrade put aside, if there is one.
+///
+/// # Errors
+/// As [`installations`].
+pub(super) fn earlier(volume: &str, tree: &Tree) -> Result<Option<Vec<u8>>> {
+    let directory = [EARLIER, "/Windows"].concat().into_bytes();
+    let is_one = file::exists(tree, EARLIER)? && !evidence(volume, tree, &directory)?.is_empty();
+    Ok(if is_one { Some(spelled(tree, EARLIER.as_bytes())?) } else { None })
+}
+
+/// A path of one name as that name is spelled in the root; a longer one as it is.
+fn spelled(tree: &Tree, path: &[u8]) -> Result<Vec<u8>> {
+    let name = path.strip_prefix(b"/").unwrap_or(path);
+    let names = file::names(tree, "/")?;
+    let own = names
+        .iter()
+        .find(|own| *own == name)
+        .or_else(|| names.iter().find(|own| own.eq_ignore_ascii_case(name)));
+    Ok([&b"/"[..], own.map_or(name, Vec::as_slice)].concat())
+}
+
+/// What marks a volume that is not a system's own: purpose, and what must all be there.
+const MARKS: &[(Purpose, &[&str])] = &[
+    (Purpose::Installer, &["/sources/install.wim", "/setup.exe"]),
+    (Purpose::Installer, &["/sources/install.esd", "/setup.exe"]),
+    (Purpose::Installer, &["/sources/install.swm", "/setup.exe"]),
+    (Purpose::Installer, &["/sources/boot.wim", "/bootmgr"]),
+    (Purpose::Boot, &["/bootmgr", "/Boot/BCD"]),
+    (Purpose::Boot, &["/EFI/Microsoft/Boot/BCD"]),
+    (Purpose::Boot, &["/ntldr", "/boot.ini"]),
+    (Purpose::Recovery, &["/Recovery/WindowsRE/Winre.wim"]),
+    (Purpose::Recovery, &["/Recovery/WindowsRE/ReAgent.xml"]),
+    (Purpose::Recovery, &["/Sources/Recovery/Winre.wim"]),
+];
+
+/// What a volume is for in a machine with Windows; `None` if nothing of Windows is on it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(in crate::guest) fn role(tree: &Tree, volume: &str) -> Result<Option<Role>> {
+    if let Some(one) = installations(volume, tree, &[])?.into_iter().next() {
+        let score = u32::try_from(one.evidence.len()).unwrap_or(u32::MAX);
+        return Ok(Some(Role { purpose: Purpose::Windows, score, evidence: one.evidence }));
+    }
+    for (purpose, paths) in MARKS {
+        let mut found = Vec::new();
+        for path in *paths {
+            if !file::exists(tree, path)? {
+                break;
+            }
+            found.push(Evidence::new("is there").on(volume).path(path.as_bytes()));
+        }
+        if found.len() == paths.len() {
+            return Ok(Some(Role { purpose: *purpose, score: 1, evidence: found }));
+        }
+    }
+    Ok(None)
+}
