@@ -8,6 +8,8 @@
     reason = "a test panics where something is wrong"
 )]
 
+#[path = "volume/bitlocker.rs"]
+mod bitlocker;
 mod common;
 #[path = "volume/identity.rs"]
 mod identity;

@@ -3,8 +3,9 @@
 //! ```text
 //! aes-xts-plain64     cipher, mode, vector: the words of dm-crypt, which headers use
 //! ```
-//! Vectors count sectors of 512 bytes, also where a cipher's sector is larger (dm-crypt without `iv_large_sectors`).
+//! Vectors count sectors of 512 bytes, also where a cipher's sector is larger, unless [`Spec::large_sectors`] says otherwise.
 
+use super::diffuser::Diffuser;
 use super::hash::Hash;
 use crate::error::{Error, Result};
 use crate::num::{narrow, wide};
@@ -40,6 +41,10 @@ enum Iv {
     Plain64,
     /// As plain64, then encrypted under the hash of the key.
     Essiv(Hash),
+    /// The sector's first byte, 64 bits, little-endian, then encrypted under the key itself.
+    Eboiv,
+    /// As eboiv; and behind the cipher, BitLocker's diffuser under a key of its own.
+    Elephant,
 }
 
 /// A cipher's specification, `aes-xts-plain64`, of a kind that we read.
@@ -47,11 +52,19 @@ enum Iv {
 pub struct Spec {
     mode: Mode,
     iv: Iv,
+    /// Vectors count the cipher's own sectors.
+    large: bool,
 }
 
 impl Spec {
     /// The legacy encryption of qcow and qcow2: `aes-cbc-plain64`.
-    pub const QCOW: Self = Self { mode: Mode::Cbc, iv: Iv::Plain64 };
+    pub const QCOW: Self = Self { mode: Mode::Cbc, iv: Iv::Plain64, large: false };
+
+    /// Vectors count sectors of the cipher's own size, as dm-crypt does with `iv_large_sectors`.
+    #[must_use]
+    pub const fn large_sectors(self) -> Self {
+        Self { large: true, ..self }
+    }
 
     /// Reads a specification.
     ///
@@ -80,12 +93,14 @@ impl Spec {
             None if mode == Mode::Ecb => Iv::None,
             Some("plain") => Iv::Plain,
             Some("plain64") => Iv::Plain64,
+            Some("eboiv") if mode == Mode::Cbc => Iv::Eboiv,
+            Some("elephant") if mode == Mode::Cbc => Iv::Elephant,
             other => match other.and_then(|other| other.strip_prefix("essiv:")) {
                 Some(hash) => Iv::Essiv(Hash::parse(hash)?),
                 None => return Err(unknown("initialization vector", other.unwrap_or_default())),
             },
         };
-        Ok(Self { mode, iv: if mode == Mode::Ecb { Iv::None } else { iv } })
+        Ok(Self { mode, iv: if mode == Mode::Ecb { Iv::None } else { iv }, large: false })
     }
 
     /// The cipher under a key.
@@ -96,6 +111,7 @@ impl Spec {
         let no_such =
             || Error::unsupported(format!("a key of {} bits for {self}", key.len().saturating_mul(8)));
         let of = |key: &[u8]| Aes::new(key).ok_or_else(no_such);
+        let mut diffuser = None;
         let (data, vectors) = match (self.mode, self.iv) {
             // The first half is for the data, the second for the tweak (IEEE 1619, section 5.1).
             (Mode::Xts, iv) => {
@@ -118,9 +134,16 @@ impl Spec {
                 })?;
                 (of(key)?, Some(salt))
             }
+            (_, Iv::Eboiv) => (of(key)?, Some(of(key)?)),
+            // The first half is for the data and its vectors, the second for the diffuser.
+            (_, Iv::Elephant) => {
+                let (data, sector) = key.split_at_checked(key.len().div_euclid(2)).ok_or_else(no_such)?;
+                diffuser = Some(Diffuser::new(of(sector)?));
+                (of(data)?, Some(of(data)?))
+            }
             _ => (of(key)?, None),
         };
-        Ok(Cipher { spec: *self, data, vectors })
+        Ok(Cipher { spec: *self, data, vectors, diffuser })
     }
 }
 
@@ -137,19 +160,21 @@ impl fmt::Display for Spec {
             Iv::Plain => f.write_str("-plain"),
             Iv::Plain64 => f.write_str("-plain64"),
             Iv::Essiv(hash) => write!(f, "-essiv:{}", hash.name()),
+            Iv::Eboiv => f.write_str("-eboiv"),
+            Iv::Elephant => f.write_str("-elephant"),
         }
     }
 }
 
 /// AES with any of its keys.
-enum Aes {
+pub(super) enum Aes {
     K128(Box<Aes128>),
     K192(Box<Aes192>),
     K256(Box<Aes256>),
 }
 
 impl Aes {
-    fn new(key: &[u8]) -> Option<Self> {
+    pub(super) fn new(key: &[u8]) -> Option<Self> {
         Some(match key.len() {
             16 => Self::K128(Box::new(Aes128::new_from_slice(key).ok()?)),
             24 => Self::K192(Box::new(Aes192::new_from_slice(key).ok()?)),
@@ -158,7 +183,7 @@ impl Aes {
         })
     }
 
-    fn encrypt(&self, blocks: &mut [Block]) {
+    pub(super) fn encrypt(&self, blocks: &mut [Block]) {
         match self {
             Self::K128(aes) => aes.encrypt_blocks(blocks),
             Self::K192(aes) => aes.encrypt_blocks(blocks),
@@ -181,6 +206,7 @@ pub struct Cipher {
     data: Aes,
     /// Under the key that makes vectors: XTS's tweak, ESSIV's salt.
     vectors: Option<Aes>,
+    diffuser: Option<Diffuser>,
 }
 
 impl fmt::Debug for Cipher {
@@ -195,32 +221,40 @@ impl Cipher {
     pub fn decrypt(&self, area: &mut [u8], sector: usize, first: u64) {
         let sector = sector.max(BLOCK);
         let step = wide(sector).div_euclid(SECTOR).max(1);
+        let unit = if self.spec.large { step } else { 1 };
         let mut number = first;
         for group in area.chunks_mut(sector.saturating_mul(GROUP)) {
             let mut vectors = [Block::default(); GROUP];
+            let begin = number;
             for vector in &mut vectors {
-                vector.0 = self.plain_vector(number);
+                vector.0 = self.plain_vector(number, unit);
                 number = number.wrapping_add(step);
             }
             if let Some(aes) = &self.vectors {
                 aes.encrypt(&mut vectors);
             }
-            for (sector, vector) in group.chunks_mut(sector).zip(vectors) {
+            for (bytes, vector) in group.chunks_mut(sector).zip(vectors) {
                 match self.spec.mode {
-                    Mode::Ecb => self.ecb(sector),
-                    Mode::Cbc => self.cbc(sector, vector),
-                    Mode::Xts => self.xts(sector, vector),
+                    Mode::Ecb => self.ecb(bytes),
+                    Mode::Cbc => self.cbc(bytes, vector),
+                    Mode::Xts => self.xts(bytes, vector),
                 }
+            }
+            if let Some(diffuser) = &self.diffuser {
+                let firsts =
+                    (0_u64..).map(|at| begin.wrapping_add(step.wrapping_mul(at)).wrapping_mul(SECTOR));
+                group.chunks_mut(sector).zip(firsts).for_each(|(bytes, first)| diffuser.undo(bytes, first));
             }
         }
     }
 
-    fn plain_vector(&self, number: u64) -> [u8; BLOCK] {
-        let wide = u128::from(number);
+    fn plain_vector(&self, number: u64, unit: u64) -> [u8; BLOCK] {
+        let wide = u128::from(number.checked_div(unit).unwrap_or(number));
         match self.spec.iv {
             Iv::None => [0; BLOCK],
             Iv::Plain => (wide & u128::from(u32::MAX)).to_le_bytes(),
             Iv::Plain64 | Iv::Essiv(_) => wide.to_le_bytes(),
+            Iv::Eboiv | Iv::Elephant => u128::from(number.wrapping_mul(SECTOR)).to_le_bytes(),
         }
     }
 
@@ -266,7 +300,7 @@ impl Cipher {
     }
 }
 
-fn xor(a: [u8; BLOCK], b: [u8; BLOCK]) -> [u8; BLOCK] {
+pub(super) fn xor(a: [u8; BLOCK], b: [u8; BLOCK]) -> [u8; BLOCK] {
     (u128::from_ne_bytes(a) ^ u128::from_ne_bytes(b)).to_ne_bytes()
 }
 

@@ -77,6 +77,10 @@ const K64: usize = 0x10000;
 const BCACHE: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
 const BCACHEFS: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef";
 
+/// Identifiers of BitLocker, on a removable disk that begins as one with FAT.
+const BITLOCKER: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
+const BITLOCKER_ON_WRITE: &[u8] = b"\x3b\x4d\xa8\x92\x80\xdd\x0e\x4d\x9e\x4e\xb1\xe3\x28\x4e\xae\xd8";
+
 /// Members of arrays first: what they hold may look like something else.
 const SIGNATURES: &[Signature] = &[
     plain("isw_raid_member", &[End(1024, b"Intel Raid ISM Cfg Sig. ")]),
@@ -104,6 +108,8 @@ const SIGNATURES: &[Signature] = &[
         label: Some((512, 32)),
         ..plain("befs", &[Start(544, b"1SFB"), Start(580, b"\x31\x10\x12\xdd")])
     },
+    plain("BitLocker", &[Start(3, b"MSWIN4.1"), Start(424, BITLOCKER)]),
+    plain("BitLocker", &[Start(3, b"MSWIN4.1"), Start(424, BITLOCKER_ON_WRITE)]),
     plain("bfs", &[Start(0, b"\xce\xfa\xad\x1b")]),
     Signature {
         label: Some((48, 16)),
@@ -209,9 +215,10 @@ impl Signature {
 }
 
 /// What is recognised although a reader's signature, or a better known one, is there too: an ext superblock of a journal, a
-/// squashfs of a version that is not read, a swap area that holds a suspended system.
+/// squashfs of a version that is not read, a swap area that holds a suspended system, a locked removable disk that shows a
+/// small FAT with a program for unlocking it.
 pub(super) fn find_first(probe: &Probe<'_>) -> Option<&'static str> {
-    find(probe).filter(|name| matches!(*name, "jbd" | "squashfs3" | "swsuspend"))
+    find(probe).filter(|name| matches!(*name, "jbd" | "squashfs3" | "swsuspend" | "BitLocker"))
 }
 
 /// What the first and last bytes are the signature of.

@@ -7,6 +7,7 @@
 //! | `vg0/root` | a logical volume |
 //! | `ldm/Volume1` | a volume on dynamic disks of Windows |
 //! | `luks-UUID` | what a key has opened: the name of `/dev/mapper` that `systemd-cryptsetup` and installers use |
+//! | `bitlk-GUID` | the same of BitLocker |
 //! | `md0/p1`, `vg0/root/p1` | a partition inside one of these |
 //! | `a`, `b` | slices of a whole disk with a BSD label, which Linux does not number |
 //!
@@ -36,6 +37,7 @@ registry! {
     pub mod md => MANAGER;
     pub mod lvm2 => MANAGER;
     pub mod luks => MANAGER;
+    pub mod bitlocker => MANAGER;
     pub mod gpt => MANAGER;
     pub mod mbr => MANAGER;
     pub mod slices => MANAGER;

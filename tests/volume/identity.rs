@@ -72,7 +72,7 @@ impl BlockSource for Sparse {
     }
 }
 
-fn ours(path: &Path) -> std::result::Result<Told, String> {
+pub(crate) fn ours(path: &Path) -> std::result::Result<Told, String> {
     let file = std::fs::File::open(path).unwrap();
     let len = file.metadata().unwrap().len();
     let volume: Arc<dyn BlockSource> = Arc::new(Sparse(file, len));

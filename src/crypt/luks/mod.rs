@@ -12,7 +12,7 @@ use super::cipher::{Cipher, Spec, whole_sectors};
 use super::hash::Hash;
 use super::kdf::Kdf;
 use super::source::{Decrypted, Region};
-use super::{locked, misfit};
+use super::{apart, locked, misfit};
 use crate::block::BlockSource;
 use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
@@ -306,14 +306,4 @@ fn check_slot(key: u32, slot: &Slot) -> Result<()> {
         return Err(Error::new(ErrorKind::Corrupt, "no key material"));
     }
     Ok(())
-}
-
-/// Runs slow work on a thread of its own: the processor time that opening an image may take is not meant for it.
-fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("unlock".to_owned()).spawn_scoped(scope, work);
-        let thread =
-            thread.map_err(|error| Error::new(ErrorKind::Host, "cannot start a thread").caused_by(error))?;
-        thread.join().map_err(|_| Error::new(ErrorKind::Internal, "deriving a key failed"))
-    })
 }
