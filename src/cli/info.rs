@@ -633,8 +633,8 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
 
 /// How to open what is locked.
 fn locked_step(stack: &Stack) -> String {
-    let is_luks = |content: &&VolumeContent| matches!(content.content, Ok(Content::Known("crypto_LUKS")));
-    match stack.contents.iter().find(is_luks) {
+    let is_locked = |content: &&VolumeContent| matches!(&content.content, Ok(Content::Known(kind)) if LOCKED.contains(kind));
+    match stack.contents.iter().find(is_locked) {
         Some(content) => format!("{0} is locked: give its key, as in --key {0}:file:FILE", content.volume),
         None => "a volume is locked in a way that this version does not open: unlock it elsewhere".to_owned(),
     }
