@@ -11,7 +11,7 @@ usage: hive.py [options] TEXT HIVE           TEXT is a file, or - for standard i
   --log old|new    their format: old is one HIVE.LOG1, new is HIVE.LOG2 with the first pages and HIVE.LOG1 with the rest
 
 The text: keys from the hive's root on, each with those above it. In quotes `\\` and `\"` stand for what follows, `\n` and
-`\uXXXX` for what they do in JSON.
+`\uXXXX` for what they do in JSON; in names of keys `&#xXXXX;` stands for that unit.
 
   [ControlSet001\Services\viostor]       [Key] class "text"
   @="default value"                     REG_SZ
@@ -77,6 +77,7 @@ def parse(text):
             if match:
                 key = root
                 for part in filter(None, match[1].split("\\")):
+                    part = re.sub("&#x([0-9a-f]+);", lambda found: chr(int(found[1], 16)), part)
                     key = key.keys.setdefault(part.upper(), Key(part))
                 key.kind = unquote(match[2]) if match[2] else key.kind
                 continue

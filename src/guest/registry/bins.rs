@@ -122,12 +122,11 @@ impl Bins {
         self.len
     }
 
-    /// Fills `buf` from `offset` on.
+    /// Fills `buf` from `offset` on. What is in no file ([`Bins::lack`]) is zeros.
     ///
     /// # Errors
-    /// Past the last bin, where the file ends before, or where it cannot be read.
+    /// Past the last bin, or where it cannot be read.
     pub(super) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.check(offset, wide(buf.len()))?;
         let (mut offset, mut rest) = (offset, buf);
         while !rest.is_empty() {
             let piece = self.piece(offset.checked_div(PIECE).unwrap_or(0))?;
@@ -143,28 +142,24 @@ impl Bins {
         Ok(())
     }
 
-    /// Is every one of these bytes in the file or in a log?
-    fn check(&self, offset: u64, len: u64) -> Result<()> {
-        let place = || At::new("registry", "bins").byte(offset.saturating_add(base::SIZE));
-        let end = offset.checked_add(len).filter(|end| *end <= self.len).ok_or_else(|| {
-            Error::corrupt(place()).because(format!("{len} bytes, but the bins end at {:#x}", self.len))
-        })?;
+    /// Why some of these bytes are in no file and no log; `None` if all are.
+    pub(super) fn lack(&self, offset: u64, len: u64) -> Option<String> {
+        let Some(end) = offset.checked_add(len).filter(|end| *end <= self.len) else {
+            return Some(format!(
+                "{len} bytes, but the bins end at {:#x}",
+                self.len.saturating_add(base::SIZE)
+            ));
+        };
         let mut have = self.in_file();
-        if end <= have {
-            return Ok(());
-        }
-        for (start, patch) in self.patches.over(offset.max(have), end) {
-            if start > have.max(offset) {
-                break;
-            }
-            have = start.saturating_add(patch.len);
-        }
         if end > have {
-            return Err(
-                Error::corrupt(place()).because(format!("{len} bytes, but the file ends before them"))
-            );
+            for (start, patch) in self.patches.over(offset.max(have), end) {
+                if start > have.max(offset) {
+                    break;
+                }
+                have = start.saturating_add(patch.len);
+            }
         }
-        Ok(())
+        (end > have).then(|| format!("{len} bytes, but the file ends before them"))
     }
 
     /// Bytes of the bins that the hive's own file has.
@@ -172,8 +167,7 @@ impl Bins {
         self.primary.len().saturating_sub(base::SIZE)
     }
 
-    /// A piece by its number, shorter at the end of the bins. What is in no file is zeros here; [`Bins::check`] comes
-    /// first.
+    /// A piece by its number, shorter at the end of the bins.
     fn piece(&self, number: u64) -> Result<Arc<Vec<u8>>> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(piece) = lock().get(&number) {

@@ -36,6 +36,9 @@ impl Cell {
             return Err(corrupt("cells begin at multiples of 8".to_owned()));
         }
         let mut size = [0; 4];
+        if let Some(why) = bins.lack(offset.into(), SIZE) {
+            return Err(corrupt(why));
+        }
         bins.read_at(&mut size, u64::from(offset)).map_err(|error| error.context(at(what, offset)))?;
         let size = i32::from_le_bytes(size);
         if size >= 0 {
@@ -58,6 +61,9 @@ impl Cell {
             return Err(self.corrupt(format!("{len} bytes from its byte {from} on, it has {}", self.len)));
         }
         let start = u64::from(self.offset).saturating_add(SIZE).saturating_add(from);
+        if let Some(why) = bins.lack(start, len) {
+            return Err(self.corrupt(why));
+        }
         bins.read_at(buf, start).map_err(|error| error.context(at(self.what, self.offset)))
     }
 

@@ -147,3 +147,26 @@ fn child(tree: &Tree, dir: &[u8], name: &[u8]) -> Result<Option<(Node, Vec<u8>)>
     let Some(similar) = similar else { return Ok(None) };
     Ok(tree.find(&path(&similar))?.map(|node| (node, similar)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::memory::MemoryFs;
+
+    #[test]
+    fn a_path_is_found_in_any_case_and_its_spelling_kept() {
+        let tree = MemoryFs::tree(&[
+            ("/WINDOWS/system32/config/SYSTEM", "x"),
+            ("/WINDOWS/system32/config/system.log1", "y"),
+        ]);
+        let found = find(&tree, b"/Windows/System32/config/system").unwrap().unwrap();
+        assert_eq!(
+            (found.dir.as_slice(), found.name.as_slice()),
+            (&b"/WINDOWS/system32/config"[..], &b"SYSTEM"[..])
+        );
+        assert!(child(&tree, &found.dir, b"SYSTEM.LOG1").unwrap().is_some());
+        assert!(load(&tree, b"/Windows/System32/config/SOFTWARE").unwrap().is_none());
+        let error = load(&tree, b"/Windows/System32/config/SYSTEM").unwrap_err();
+        assert!(error.chain().starts_with("/Windows/System32/config/SYSTEM: "), "{error}");
+    }
+}

@@ -128,7 +128,7 @@ impl Hive {
     /// # Errors
     /// When it is damaged.
     pub fn root(&self) -> Result<Key> {
-        Key::load(self, self.0.base.root)
+        Key::load(self, self.0.base.root, None)
     }
 
     /// The key at a path from the root on, without its name: `ControlSet001\Services\viostor`. Upper and lower case are

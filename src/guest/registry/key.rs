@@ -4,10 +4,11 @@ use super::cell::{Cell, NIL};
 use super::hive::Hive;
 use super::list::Leaves;
 use super::value::Value;
-use super::{at, name};
+use super::{at, name, offset_in_file};
 use crate::budget::{Budget, Limits};
 use crate::error::{Error, Result};
 use crate::text::Text;
+use std::collections::HashSet;
 use std::fmt;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -46,8 +47,7 @@ const COMPRESSED: u16 = 0x20;
 /// Its number of values is a handle: it has none.
 const PREDEFINED: u16 = 0x40;
 
-/// The smallest cells that a key and a value fit in, and so the most that a hive has room for.
-const KEY_CELL: u64 = 80;
+/// The smallest cell that a value fits in: no hive has room for more.
 const VALUE_CELL: u64 = 24;
 /// Offsets read at once from a list.
 const CHUNK: u32 = 512;
@@ -68,17 +68,24 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key in a cell.
+    /// The key in a cell, if it is a subkey of the key in cell `parent`; the root has none. So no key stands below itself,
+    /// nor in two places.
     ///
     /// # Errors
     /// `Corrupt` when there is none.
-    pub(super) fn load(hive: &Hive, offset: u32) -> Result<Self> {
+    pub(super) fn load(hive: &Hive, offset: u32, parent: Option<u32>) -> Result<Self> {
         let bins = hive.bins();
         let cell = Cell::at(bins, offset, "key node")?;
         let bytes: [u8; size_of::<Node>()] = cell.bytes(bins, 0)?;
         let node: Node = zerocopy::transmute!(bytes);
         if &node.signature != b"nk" {
             return Err(cell.corrupt("it does not begin with nk"));
+        }
+        if let Some(parent) = parent.filter(|parent| *parent != node.parent.get()) {
+            let (own, other) = (offset_in_file(parent), offset_in_file(node.parent.get()));
+            return Err(
+                cell.corrupt(format!("a subkey of the key at byte {own:#x} says it is one of {other:#x}"))
+            );
         }
         let bytes = cell.short(bins, NAME_AT, node.name_len.get())?;
         let name = if node.flags.get() & COMPRESSED != 0 {
@@ -125,7 +132,8 @@ impl Key {
     #[must_use]
     pub fn subkeys(&self) -> Subkeys {
         Subkeys {
-            leaves: Leaves::new(&self.hive, self.node.list.get(), self.node.subkeys.get()),
+            leaves: self.leaves(),
+            seen: HashSet::new(),
             budget: Budget::new(Limits::LISTING),
             key: self.clone(),
         }
@@ -138,11 +146,11 @@ impl Key {
     pub fn subkey(&self, name: &str) -> Result<Option<Self>> {
         let budget = Budget::request();
         let mut doubt = None;
-        for entry in Leaves::new(&self.hive, self.node.list.get(), self.node.subkeys.get()) {
+        for entry in self.leaves() {
             budget.step("registry subkeys")?;
             let found = match entry {
                 Ok(entry) if !entry.may_be(name) => continue,
-                Ok(entry) => Self::load(&self.hive, entry.offset),
+                Ok(entry) => Self::load(&self.hive, entry.offset, Some(self.offset)),
                 Err(error) => Err(error),
             };
             match found {
@@ -187,6 +195,10 @@ impl Key {
         doubt.map_or(Ok(None), Err)
     }
 
+    fn leaves(&self) -> Leaves {
+        Leaves::new(&self.hive, self.node.list.get(), self.node.subkeys.get())
+    }
+
     fn value_count(&self) -> u32 {
         if self.node.flags.get() & PREDEFINED != 0 { 0 } else { self.node.values.get() }
     }
@@ -197,6 +209,8 @@ impl Key {
 pub struct Subkeys {
     key: Key,
     leaves: Leaves,
+    /// The cells of those that were listed.
+    seen: HashSet<u32>,
     budget: Budget,
 }
 
@@ -208,7 +222,12 @@ impl Iterator for Subkeys {
             return self.leaves.stop().then_some(Err(error));
         }
         let entry = self.leaves.next()?;
-        Some(entry.and_then(|entry| Key::load(&self.key.hive, entry.offset)))
+        Some(entry.and_then(|entry| {
+            if !self.seen.insert(entry.offset) {
+                return Err(Error::corrupt(at("key node", entry.offset)).because("its parent lists it twice"));
+            }
+            Key::load(&self.key.hive, entry.offset, Some(self.key.offset))
+        }))
     }
 }
 
@@ -260,9 +279,4 @@ impl Iterator for Values {
         }
         Some(offset.and_then(|offset| Value::load(&self.hive, offset)))
     }
-}
-
-/// The most subkeys that a hive has room for.
-pub(super) fn most_subkeys(hive: &Hive) -> u64 {
-    hive.room(KEY_CELL)
 }

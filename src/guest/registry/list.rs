@@ -10,11 +10,14 @@
 
 use super::cell::Cell;
 use super::hive::Hive;
-use super::{key, name};
-use crate::error::Result;
+use super::{at, name};
+use crate::error::{Error, Result};
 use crate::num::wide;
 use crate::ondisk::get_le32;
 use std::vec::IntoIter;
+
+/// The smallest cell that a key fits in: no hive has room for more.
+const KEY_CELL: u64 = 80;
 
 /// What a leaf says of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Leaves {
     hive: Hive,
+    /// The cell of the whole list.
+    offset: u32,
     /// Cells of leaves to come; first the list itself.
     leaves: IntoIter<u32>,
     is_top: bool,
@@ -77,6 +82,7 @@ impl Leaves {
         let leaves = if count == 0 { Vec::new() } else { vec![offset] };
         Self {
             hive: hive.clone(),
+            offset,
             leaves: leaves.into_iter(),
             is_top: true,
             entries: Vec::new().into_iter(),
@@ -85,6 +91,10 @@ impl Leaves {
             is_damaged: false,
             is_over: false,
         }
+    }
+
+    fn corrupt(&self, why: impl Into<String>) -> Error {
+        Error::corrupt(at("list of subkeys", self.offset)).because(why)
     }
 
     /// Ends it; `true` if it had not ended before.
@@ -135,14 +145,18 @@ impl Iterator for Leaves {
         while !self.is_over {
             if let Some(entry) = self.entries.next() {
                 self.listed = self.listed.saturating_add(1);
-                if u64::from(self.listed) > key::most_subkeys(&self.hive) {
+                if u64::from(self.listed) > self.hive.room(KEY_CELL) {
                     self.is_over = true;
-                    return Some(Err(crate::error::Error::corrupt(super::at("list of subkeys", 0))
-                        .because("more subkeys than the hive has room for")));
+                    return Some(Err(self.corrupt("more subkeys than the hive has room for")));
                 }
                 return Some(Ok(entry));
             }
-            let Some(offset) = self.leaves.next() else { break };
+            let Some(offset) = self.leaves.next() else {
+                self.is_over = true;
+                let agrees = self.is_damaged || self.listed == self.count;
+                let why = || format!("the key has {} subkeys, and {} are listed", self.count, self.listed);
+                return (!agrees).then(|| Err(self.corrupt(why())));
+            };
             if let Err(error) = self.leaf(offset) {
                 self.is_damaged = true;
                 return Some(Err(error));

@@ -44,16 +44,37 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The upper case of a character, as Windows maps single units.
+/// The upper case of a character, as Windows maps single units: one to one and back, as Unicode 5.1 had it. (Compared
+/// with the table of Windows 10, as RtlUpcaseUnicodeChar uses it.)
 fn upper(c: char) -> char {
     if c.is_ascii() {
         return c.to_ascii_uppercase();
     }
-    let mut upper = c.to_uppercase();
-    match (upper.next(), upper.next()) {
-        (Some(one), None) if u32::from(c) < 0x1_0000 && u32::from(one) < 0x1_0000 && !one.is_ascii() => one,
-        _ => c,
+    // Greek letters with an iota below have a title case of one unit and an upper case of two.
+    let title = match c {
+        '\u{1f80}'..='\u{1f87}' | '\u{1f90}'..='\u{1f97}' | '\u{1fa0}'..='\u{1fa7}' => 8,
+        '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}' => 9,
+        _ => 0,
+    };
+    if title > 0 {
+        return char::from_u32(u32::from(c).saturating_add(title)).unwrap_or(c);
     }
+    only(c.to_uppercase())
+        .filter(|upper| only(upper.to_lowercase()) == Some(c) && !is_later(*upper))
+        .unwrap_or(c)
+}
+
+/// The character, if it is one.
+fn only(mut chars: impl Iterator<Item = char>) -> Option<char> {
+    chars.next().filter(|_| chars.next().is_none())
+}
+
+/// Is it a capital letter that came with a later Unicode, or needs two units?
+fn is_later(upper: char) -> bool {
+    matches!(upper,
+        '\u{37f}' | '\u{524}'..='\u{52f}' | '\u{10c7}' | '\u{10cd}' | '\u{13a0}'..='\u{13f5}'
+        | '\u{1c89}'..='\u{1cbf}' | '\u{2c2f}' | '\u{2c70}' | '\u{2c7e}' | '\u{2c7f}' | '\u{2ceb}'..='\u{2cf2}'
+        | '\u{a660}' | '\u{a698}' | '\u{a69a}' | '\u{a78d}'..='\u{a7ff}')
 }
 
 /// The hash of an ASCII name in a hash leaf ("Hash leaf", note).
@@ -61,4 +82,37 @@ pub(super) fn hash(ascii: &[u8]) -> u32 {
     ascii
         .iter()
         .fold(0, |hash: u32, byte| hash.wrapping_mul(37).wrapping_add(u32::from(byte.to_ascii_uppercase())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_is_that_of_windows() {
+        // Of RtlUpcaseUnicodeChar in Windows 10.
+        let pairs = [
+            ('z', 'Z'),
+            ('ü', 'Ü'),
+            ('ÿ', 'Ÿ'),
+            ('ж', 'Ж'),
+            ('\u{1f80}', '\u{1f88}'),
+            ('\u{1fb3}', '\u{1fbc}'),
+            ('ｚ', 'Ｚ'),
+        ];
+        for (lower, capital) in pairs {
+            assert_eq!(upper(lower), capital);
+        }
+        for same in ['µ', 'ß', 'ı', 'ſ', 'ς', 'ǅ', 'ა', '\u{ab70}', 'ꙡ', '\u{10428}'] {
+            assert_eq!(upper(same), same, "{same}");
+        }
+    }
+
+    #[test]
+    fn different_halves_of_pairs_are_different_names() {
+        let (high, low) = (wtf8([0x41, 0xd83d]), wtf8([0x41, 0xde00]));
+        assert_eq!(high.as_bytes(), b"A\xed\xa0\xbd");
+        assert_eq!(low.as_bytes(), b"A\xed\xb8\x80");
+        assert!(!is_same(high.as_bytes(), low.as_bytes()) && is_same(high.as_bytes(), b"a\xed\xa0\xbd"));
+    }
 }

@@ -9,7 +9,7 @@ use super::super::bins::Patches;
 use super::super::hive::Replayed;
 use super::{Laid, Log};
 use crate::budget::Budget;
-use crate::error::Result;
+use crate::error::{At, Error, Result};
 use std::sync::Arc;
 
 /// Bytes that a bit stands for.
@@ -43,7 +43,7 @@ pub(super) fn lay(
 
 /// Lays every page of a log, or none; how many there are.
 fn pages(log: &Log, laid: &mut Laid, budget: &Budget) -> Result<u64> {
-    let corrupt = |why: String| log.corrupt("dirty vector", PAGE).because(why);
+    let corrupt = |why: String| Error::corrupt(At::new("registry", "dirty vector").byte(PAGE)).because(why);
     // A byte of bits is a page of bins.
     let len = log.base.bins / base::PAGE;
     let first = BITS_AT.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);

@@ -48,10 +48,6 @@ impl Log {
             kind.ok_or_else(|| Error::corrupt(place()).because("it is that of a hive, not of a log"))?;
         Ok(Self { name, file: Arc::clone(file), base, kind })
     }
-
-    fn corrupt(&self, structure: &'static str, at: u64) -> Error {
-        Error::corrupt(At::new("registry", structure).byte(at)).context(self.name)
-    }
 }
 
 /// Completes a dirty hive; `base` becomes what it would be after that. Logs that are not sound are warnings.
