@@ -336,6 +336,8 @@ fn absolute(path: &[u16]) -> Vec<u8> {
     if let Some(rest) = after(rest, "Volume{") {
         let end = rest.iter().position(|unit| *unit == BACKSLASH).unwrap_or(rest.len());
         let (guid, rest) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        // The volume itself, which Windows writes with a backslash.
+        let rest = if rest == [BACKSLASH] { &[] } else { rest };
         return [b"/Volume{".as_slice(), &slashes(guid).to_ascii_lowercase(), &slashes(rest)].concat();
     }
     if let Some(rest) = after(rest, r"UNC\").or_else(|| after(rest, r"\\")) {
@@ -419,8 +421,10 @@ mod tests {
         assert_eq!(text(&junction(r"\??\C:\Users\All Users"), 0), "/C:/Users/All Users");
         assert_eq!(text(&junction(r"\??\d:\"), 0), "/D:/");
         assert_eq!(text(&symlink(r"\??\c:\a\b", 0), 3), "/C:/a/b");
-        let volume = r"\??\Volume{3D6B2C6F-0000-0000-0000-100000000000}\Ab";
-        assert_eq!(text(&junction(volume), 0), "/Volume{3d6b2c6f-0000-0000-0000-100000000000}/Ab");
+        let volume = r"\??\Volume{3D6B2C6F-0000-0000-0000-100000000000}\";
+        assert_eq!(text(&junction(volume), 0), "/Volume{3d6b2c6f-0000-0000-0000-100000000000}");
+        let inside = format!("{volume}Ab");
+        assert_eq!(text(&junction(&inside), 0), "/Volume{3d6b2c6f-0000-0000-0000-100000000000}/Ab");
         assert_eq!(text(&symlink(r"\??\UNC\server\share\x", 0), 0), "//server/share/x");
         assert_eq!(text(&symlink(r"\\server\share", 0), 0), "//server/share");
         assert_eq!(text(&symlink(r"\Device\HarddiskVolume2\x", 0), 0), "/Device/HarddiskVolume2/x");

@@ -2,7 +2,7 @@
 //! of earlier states, the journal of changes.
 //!
 //! ```text
-//! $VOLUME_INFORMATION   8 major version   9 minor version   a flags
+//! $VOLUME_INFORMATION   a flags
 //! \hiberfil.sys         0 signature: HIBR, hibr asleep; RSTR, rstr waking up; WAKE, wake and zeros awake
 //! ```
 
@@ -46,16 +46,15 @@ pub(super) struct Health {
 /// What can be said of a volume after a few look-ups.
 pub(super) fn of(volume: &Volume) -> Health {
     let mut health = Health::default();
-    match information(volume) {
-        Ok(Some((major, minor, flags))) => {
-            health.features.push(format!("{major}.{minor}"));
+    match flags(volume) {
+        Ok(Some(flags)) => {
             let said = FLAGS.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, what)| (*what).to_owned());
             health.warnings.extend(said);
             if flags & DIRTY != 0 {
                 health.state = State::Dirty;
             }
         }
-        Ok(None) => health.warnings.push("`$Volume` says neither its version nor its state".to_owned()),
+        Ok(None) => health.warnings.push("`$Volume` does not say its state".to_owned()),
         Err(error) => health.warnings.push(format!("`$Volume` cannot be read: {error}")),
     }
     if let Some(warning) = sleep(volume) {
@@ -71,14 +70,10 @@ pub(super) fn of(volume: &Volume) -> Health {
     health
 }
 
-/// Version and flags.
-fn information(volume: &Volume) -> Result<Option<(u8, u8, u16)>> {
+/// The volume's flags.
+fn flags(volume: &Volume) -> Result<Option<u16>> {
     let file = volume.file(mft::VOLUME)?;
-    let bytes = file.resident(kind::VOLUME_INFORMATION)?.unwrap_or_default();
-    Ok(match (bytes.get(8), bytes.get(9), get_le16(bytes, 0xa)) {
-        (Some(major), Some(minor), Some(flags)) => Some((*major, *minor, flags)),
-        _ => None,
-    })
+    Ok(file.resident(kind::VOLUME_INFORMATION)?.and_then(|bytes| get_le16(bytes, 0xa)))
 }
 
 /// Is Windows asleep, as far as `hiberfil.sys` says it?
