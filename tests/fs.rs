@@ -27,6 +27,8 @@ mod fat;
 mod hostile;
 #[path = "fs/iso9660.rs"]
 mod iso9660;
+#[path = "fs/ntfs.rs"]
+mod ntfs;
 #[path = "fs/samples.rs"]
 mod samples;
 #[path = "fs/squashfs.rs"]

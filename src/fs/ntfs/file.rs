@@ -67,13 +67,16 @@ pub(super) mod namespace {
 }
 
 impl FileName {
+    /// Where the namespace stands.
+    pub(super) const NAMESPACE: usize = 0x41;
+
     /// Reads a `$FILE_NAME`, of a record or an index.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let len = usize::from(*bytes.get(0x40)?).checked_mul(2)?;
         let units = bytes.get(0x42..)?.get(..len)?;
         Some(Self {
             parent: Reference(get_le64(bytes, 0)?),
-            namespace: *bytes.get(0x41)?,
+            namespace: *bytes.get(Self::NAMESPACE)?,
             attributes: get_le32(bytes, 0x38)?,
             units: units_le(units).collect(),
         })

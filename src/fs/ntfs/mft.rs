@@ -4,7 +4,7 @@
 
 use super::attribute::{Attribute, Attributes, Body, kind};
 use super::boot::Boot;
-use super::record::Record;
+use super::record::{Record, STRIDE};
 use super::runs::{Runs, Stretch};
 use crate::block::{Place, Run};
 use crate::error::{At, Error, ErrorKind, Result};
@@ -42,6 +42,8 @@ pub(super) struct Mft {
     runs: Vec<Stretch>,
     /// Bytes that were ever written.
     len: u64,
+    /// The MFT's own record was damaged; this is as its copy says.
+    pub(super) by_mirror: bool,
 }
 
 impl Mft {
@@ -56,7 +58,7 @@ impl Mft {
             let Some(Attribute { body: Body::NonResident(body), .. }) = data else {
                 return Err(Error::corrupt(record.at()).because("the MFT has no data"));
             };
-            let mut mft = Self { runs: Vec::new(), len: body.initialized };
+            let mut mft = Self { runs: Vec::new(), len: body.initialized, by_mirror: false };
             mft.grow(Runs::new(body.mapping, body.first, boot.clusters()))?;
             if mft.runs.is_empty() {
                 return Err(Error::corrupt(record.at()).because("the MFT has no clusters"));
@@ -64,7 +66,9 @@ impl Mft {
             Ok(mft)
         };
         match of(boot.mft) {
-            Err(error) if is_damage(&error) => of(boot.mirror).map_err(|_| error),
+            Err(error) if is_damage(&error) => {
+                of(boot.mirror).map(|mft| Self { by_mirror: true, ..mft }).map_err(|_| error)
+            }
             other => other,
         }
     }
@@ -152,8 +156,8 @@ impl Mft {
     /// # Errors
     /// `Unsupported` for those two bytes; `Corrupt` when the record lies nowhere.
     pub(super) fn run(&self, boot: &Boot, number: u64, at: u64, len: u64) -> Result<Run> {
-        let words = wide(super::record::STRIDE).saturating_sub(2);
-        let left = words.checked_sub(at % wide(super::record::STRIDE)).filter(|left| *left > 0);
+        let inside = at & wide(STRIDE).saturating_sub(1);
+        let left = wide(STRIDE).saturating_sub(2).checked_sub(inside).filter(|left| *left > 0);
         let left =
             left.ok_or_else(|| Error::unsupported("the place of two bytes that are kept elsewhere"))?;
         let start = number.checked_mul(boot.record).and_then(|start| start.checked_add(at));

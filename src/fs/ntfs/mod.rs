@@ -9,7 +9,7 @@
 //! compressed ─ lznt1          values packed 16 clusters at a time
 //! wof ─ xpress ─ lzx          files that Windows packed chunk by chunk: CompactOS
 //! packed ─ plain ─ huffman    reading pieces of which some are packed; what all three packers share
-//! stat ─ name                 times and attributes; 16-bit units as WTF-8
+//! node ─ stat ─ name          what `stat` says; times; 16-bit units as WTF-8
 //! nature                      what a file is beside that: reparse (points), interix, ea (owner and mode of Linux)
 //! xattr ─ security ─ view     what else is known of a file; descriptors; indexes of other keys than names
 //! state ─ efs                 the volume's health; whose an encrypted file is
@@ -17,13 +17,15 @@
 //! An inode is a record's number. A named stream is one of its own: its ordinal among the file's named streams stands in
 //! bits 48 to 63, from 1.
 
-use super::{DirEntry, FileSystem, FileType, FsCx, FsFacts, FsKind, Ino, Stat, Xattr};
+use super::unicode::units_le;
+use super::{DirEntry, FileSystem, FsCx, FsFacts, FsKind, Ino, Stat, Xattr};
 use crate::block::{BlockSource, Probe, Run};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::num::{narrow, wide};
 use crate::text::Text;
 use attribute::{Attribute, kind};
 use file::File;
-use nature::Nature;
+use node::Node;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use volume::Volume;
@@ -46,6 +48,7 @@ mod lzx;
 mod mft;
 mod name;
 mod nature;
+mod node;
 mod packed;
 mod plain;
 mod record;
@@ -66,6 +69,9 @@ pub const KIND: FsKind = FsKind { name: "ntfs", claims, set: None, open };
 
 /// Bits of an inode number that are the record's.
 const RECORD_BITS: u32 = 48;
+/// The longest bitmap that is counted, in bytes: of 2 TiB in clusters of 4 KiB; and how much of it is read at once.
+const COUNTED: u64 = 64 << 20;
+const COUNTED_AT_ONCE: u64 = 1 << 20;
 
 fn claims(probe: &Probe<'_>) -> bool {
     probe.has(3, boot::NAME)
@@ -88,28 +94,6 @@ pub struct Ntfs {
     counted: OnceLock<Option<u64>>,
 }
 
-/// What an inode number stands for.
-struct Node {
-    file: Arc<File>,
-    /// The ordinal of a named stream.
-    stream: Option<usize>,
-}
-
-impl Node {
-    /// The stream that is read as a file's content; `None` where the file has no unnamed one.
-    fn data(&self) -> Result<Option<&Attribute>> {
-        match self.stream {
-            None => self.file.find(kind::DATA, &[]),
-            Some(ordinal) => {
-                let stream = self.file.streams()?.nth(ordinal);
-                stream
-                    .map(Some)
-                    .ok_or_else(|| Error::not_found(format!("stream {ordinal} of {}", self.file.at())))
-            }
-        }
-    }
-}
-
 impl Ntfs {
     /// Opens the file system on a volume.
     ///
@@ -124,6 +108,71 @@ impl Ntfs {
         let stream = usize::try_from(ino.0 >> RECORD_BITS).unwrap_or(usize::MAX).checked_sub(1);
         Ok(Node { file: self.volume.file(number)?, stream })
     }
+
+    /// A stream of a file, as `file:stream` and `file:stream:$DATA` name it.
+    fn stream(&self, file: &File, name: &[u16]) -> Result<Option<Ino>> {
+        let upcase = self.volume.upcase();
+        let is_same = |a: &[u16], b: &[u16]| upcase.compare(a.iter().copied(), b.iter().copied()).is_eq();
+        let data: Vec<u16> = ":$DATA".encode_utf16().collect();
+        let name = match name.len().checked_sub(data.len()).and_then(|at| name.split_at_checked(at)) {
+            Some((name, end)) if is_same(end, &data) => name,
+            _ => name,
+        };
+        if name.is_empty() {
+            return Ok(Some(Ino(file.number)));
+        }
+        let find = |is: &dyn Fn(&Attribute) -> bool| Ok::<_, Error>(file.streams()?.position(is));
+        let found = find(&|stream| stream.name == name)?;
+        let found =
+            found.map_or_else(|| find(&|stream| is_same(&stream.name, name)), |found| Ok(Some(found)))?;
+        let number = found.and_then(|ordinal| u16::try_from(ordinal.checked_add(1)?).ok());
+        Ok(number.map(|number| Ino(u64::from(number) << RECORD_BITS | file.number)))
+    }
+
+    /// Free clusters, by the bitmap; `None` when it cannot be read or is too long to be counted.
+    fn count_free(&self) -> Option<u64> {
+        let file = self.volume.file(mft::BITMAP).ok()?;
+        let data = file.find(kind::DATA, &[]).ok()??;
+        let clusters = self.volume.boot.clusters();
+        let len = clusters.div_ceil(8);
+        if data.size() < len || len > COUNTED {
+            return None;
+        }
+        let (mut used, mut at) = (0_u64, 0);
+        let mut bytes = vec![0; narrow(len.min(COUNTED_AT_ONCE))];
+        while at < len {
+            let part = bytes.get_mut(..narrow(len.saturating_sub(at).min(COUNTED_AT_ONCE)))?;
+            self.volume.read_attribute(&file, data, part, at).ok()?;
+            at = at.saturating_add(wide(part.len()));
+            if at == len
+                && let (Some(last), rest @ 1..) = (part.last_mut(), clusters % 8)
+            {
+                // Bits behind the last cluster mean nothing.
+                *last &= 0xff_u8 >> 8_u64.saturating_sub(rest);
+            }
+            used = part.iter().fold(used, |sum, byte| sum.saturating_add(byte.count_ones().into()));
+        }
+        clusters.checked_sub(used)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let volume = &self.volume;
+        let mut warnings = Vec::new();
+        let mut warn = |is: bool, what: &str| {
+            if is {
+                warnings.push(what.to_owned());
+            }
+        };
+        warn(volume.boot.by_backup, "the boot sector is damaged; its copy at the end of the volume was read");
+        warn(volume.mft.by_mirror, "the record of the MFT is damaged; its copy in the mirror was read");
+        let (size, there) = (volume.boot.size(), volume.meta.volume().len());
+        if size > there {
+            warnings.push(format!(
+                "the file system has {size} bytes, its volume only {there}: its end is missing"
+            ));
+        }
+        warnings
+    }
 }
 
 impl FileSystem for Ntfs {
@@ -131,46 +180,37 @@ impl FileSystem for Ntfs {
         Ino(mft::ROOT)
     }
 
-    fn lookup(&self, _dir: Ino, _name: &[u8]) -> Result<Option<Ino>> {
-        Err(Error::unsupported("NTFS directories"))
+    fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        let dir = self.node(dir)?.file;
+        let Some(units) = name::decode(name) else { return Ok(None) };
+        if let Some(reference) = self.volume.child(&dir, &units)? {
+            // Its record may be another file's by now.
+            return Ok(Some(Ino(self.volume.referred(reference)?.number)));
+        }
+        let Some(colon) = units.iter().position(|unit| *unit == u16::from(b':')) else { return Ok(None) };
+        let (name, stream) = units.split_at(colon);
+        let stream = stream.get(1..).unwrap_or_default();
+        if name.is_empty() {
+            return self.stream(&dir, stream);
+        }
+        match self.volume.child(&dir, name)? {
+            Some(reference) => self.stream(&*self.volume.referred(reference)?, stream),
+            None => Ok(None),
+        }
     }
 
     fn stat(&self, ino: Ino) -> Result<Stat> {
         let node = self.node(ino)?;
-        let standard = stat::Standard::of(&node.file)?;
-        let nature = match node.stream {
-            None => nature::of(&self.volume, &node.file, standard.attributes)?,
-            Some(_) => Nature { kind: Some(FileType::File), ..Nature::default() },
-        };
-        let kind = if node.file.is_dir() { FileType::Dir } else { FileType::File };
-        let kind = nature.kind.unwrap_or(kind);
-        let data = if kind == FileType::Dir { None } else { node.data()? };
-        let stored = data.map_or(0, Attribute::stored);
-        Ok(Stat {
-            ino,
-            kind,
-            size: nature.size.unwrap_or(data.map_or(0, Attribute::size)),
-            blocks: stored.div_ceil(512),
-            mode: nature.mode.unwrap_or(0o755),
-            nlink: 1,
-            uid: nature.uid.unwrap_or(0),
-            gid: nature.gid.unwrap_or(0),
-            rdev: nature.rdev,
-            atime: stat::time(standard.accessed),
-            mtime: stat::time(standard.modified),
-            ctime: stat::time(standard.changed),
-            btime: Some(stat::time(standard.created)),
-            blksize: u32::try_from(self.volume.boot.cluster()).unwrap_or(u32::MAX),
-        })
+        node.stat(&self.volume, ino)
     }
 
     fn readdir(
         &self,
-        _dir: Ino,
-        _from: u64,
-        _sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+        dir: Ino,
+        from: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        Err(Error::unsupported("NTFS directories"))
+        self.volume.list(&self.node(dir)?.file, from, sink)
     }
 
     fn read_at(&self, ino: Ino, buf: &mut [u8], offset: u64) -> Result<usize> {
@@ -180,7 +220,7 @@ impl FileSystem for Ntfs {
         {
             return Ok(len);
         }
-        let Some(data) = node.data()? else { return Ok(0) };
+        let Some(data) = node.content()? else { return Ok(0) };
         self.volume.read_attribute(&node.file, data, buf, offset)
     }
 
@@ -211,7 +251,7 @@ impl FileSystem for Ntfs {
         {
             return Ok(run);
         }
-        match node.data()? {
+        match node.content()? {
             Some(data) => self.volume.run_of(&node.file, data, offset),
             None => Err(Error::out_of_range(offset, 1, 0)),
         }
@@ -219,18 +259,34 @@ impl FileSystem for Ntfs {
 
     fn facts(&self) -> FsFacts {
         let boot = &self.volume.boot;
-        let (state, features, warnings) = hooks::state(&self.volume);
+        let (state, more_features, more_warnings) = hooks::state(&self.volume);
+        let mut warnings = self.warnings();
+        warnings.extend(more_warnings);
+        let own = self.volume.file(mft::VOLUME).ok();
+        let value = |kind| own.as_ref()?.resident(kind).ok()?;
+        let label = value(kind::VOLUME_NAME).map(|name| name::encode(units_le(name)));
+        let version =
+            value(kind::VOLUME_INFORMATION).and_then(|info| info.get(8..10)?.first_chunk().copied());
+        let mut features: Vec<String> =
+            version.map(|[major, minor]: [u8; 2]| format!("{major}.{minor}")).into_iter().collect();
+        features.extend(more_features);
         FsFacts {
             kind: "ntfs",
-            label: Text::default(),
+            label: Text::new(label.unwrap_or_default()),
             uuid: Some(format!("{:016X}", boot.serial)),
             block_size: boot.sector,
             size: boot.size(),
+            inodes: self.volume.mft.records(boot),
             state,
             features,
             warnings,
             ..FsFacts::default()
         }
+    }
+
+    fn free(&self) -> Option<u64> {
+        let counted = *self.counted.get_or_init(|| self.count_free());
+        counted?.checked_mul(self.volume.boot.cluster())
     }
 
     fn ignores_case(&self) -> bool {
