@@ -61,11 +61,14 @@ fn walk(fs: &Fs, path: &str) -> Ino {
 
 /// Compares a volume with what ntfs-3g shows of it.
 fn same_as_ntfs3g(made: &Made, what: &str) -> Fs {
-    let mounted = ByNtfs3g::new(&made.disk, "ro,show_sys_files,streams_interface=xattr");
+    let mounted = ByNtfs3g::new(&made.disk, "ro,streams_interface=xattr");
     let expected = kernel(&mounted.at);
     drop(mounted);
     let fs = open(&file(&made.disk)).unwrap();
-    same(&plain(&ours(&fs)), &plain(&expected), what);
+    let mut ours = ours(&fs);
+    // The file system's own files: some have no data, and ntfs-3g fails to open those.
+    ours.retain(|path, _| !path.starts_with(b"/$"));
+    same(&plain(&ours), &plain(&expected), what);
     let facts = fs.facts();
     same_as_blkid(&fs, &common::sh(&format!("blkid -p -o export {}", made.disk.display())), what);
     assert_eq!((facts.state, facts.warnings.len()), (State::Clean, 0), "{:?}", facts.warnings);

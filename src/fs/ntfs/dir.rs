@@ -4,7 +4,7 @@
 use super::file::namespace;
 use super::index::Entry;
 use super::record::Reference;
-use super::stat::attribute;
+use super::stat::{Standard, attribute};
 use super::volume::Volume;
 use super::{file::File, mft, name};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,14 +53,17 @@ fn must_be_dir(file: &File) -> Result<()> {
 }
 
 impl Volume {
-    /// The file called `name` in a directory: by exactly this name if there is one, else by one that differs in case.
+    /// The file called `name` in a directory: by exactly this name if there is one, else by one that differs in case,
+    /// unless the directory was told to tell case apart.
     ///
     /// # Errors
     /// When the directory is damaged where the name would stand.
-    pub(super) fn child(&self, dir: &File, name: &[u16]) -> Result<Option<Reference>> {
+    pub(super) fn child(&self, dir: u64, name: &[u16]) -> Result<Option<Reference>> {
+        let dir = &*self.file(dir)?;
         must_be_dir(dir)?;
         let upcase = self.upcase();
         let order = |key: &[u8]| upcase.compare(Key(key).units(), name.iter().copied());
+        let tells_case_apart = Standard::of(dir).is_ok_and(|standard| standard.is_case_sensitive());
         let (mut exact, mut similar): (Option<Reference>, Option<(bool, Reference)>) = (None, None);
         self.seek(dir, NAMES, &order, &mut |entry| {
             let key = Key(entry.key);
@@ -69,7 +72,7 @@ impl Volume {
                 return ControlFlow::Break(());
             }
             let is_short = key.namespace() == namespace::DOS;
-            if similar.is_none_or(|(was_short, _)| was_short && !is_short) {
+            if !tells_case_apart && similar.is_none_or(|(was_short, _)| was_short && !is_short) {
                 similar = Some((is_short, entry.reference()));
             }
             ControlFlow::Continue(())

@@ -20,7 +20,7 @@
 use super::unicode::units_le;
 use super::{DirEntry, FileSystem, FsCx, FsFacts, FsKind, Ino, Stat, Xattr};
 use crate::block::{BlockSource, Probe, Run};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
 use crate::text::Text;
 use attribute::{Attribute, kind};
@@ -183,7 +183,7 @@ impl FileSystem for Ntfs {
     fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
         let dir = self.node(dir)?.file;
         let Some(units) = name::decode(name) else { return Ok(None) };
-        if let Some(reference) = self.volume.child(&dir, &units)? {
+        if let Some(reference) = self.volume.child(dir.number, &units)? {
             // Its record may be another file's by now.
             return Ok(Some(Ino(self.volume.referred(reference)?.number)));
         }
@@ -193,7 +193,7 @@ impl FileSystem for Ntfs {
         if name.is_empty() {
             return self.stream(&dir, stream);
         }
-        match self.volume.child(&dir, name)? {
+        match self.volume.child(dir.number, name)? {
             Some(reference) => self.stream(&*self.volume.referred(reference)?, stream),
             None => Ok(None),
         }
