@@ -514,7 +514,8 @@ fn volumes(stack: &Stack, found: &[Volume]) -> Vec<String> {
         .iter()
         .map(|volume| {
             let part = volume.partition.as_ref();
-            let kind = part.map_or_else(String::new, |part| {
+            let dynamic = || volume.dynamic.as_ref().map(ToString::to_string).unwrap_or_default();
+            let kind = part.map_or_else(dynamic, |part| {
                 let boot = if part.bootable { ", bootable" } else { "" };
                 let name = if part.type_name.is_empty() { &part.type_code } else { part.type_name };
                 format!("{name}{boot}")

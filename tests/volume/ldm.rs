@@ -242,11 +242,25 @@ fn a_change_counts_from_its_commit_on() {
 }
 
 #[test]
+fn a_commit_that_reached_one_disk_leaves_none_behind() {
+    let mut group = every_kind();
+    (group.status, group.pending) = (2, 44);
+    let (mut disks, contents) = group.write();
+    group.status = 3;
+    disks[0] = group.write().0.swap_remove(0);
+    let machine = look(&disks);
+    for at in [3, 4] {
+        assert!(bytes(find(&machine, &format!("ldm/{}", group.volumes[at].name))) == contents[at]);
+    }
+    assert!(!machine.warnings.iter().any(|warning| warning.contains("left out:")), "{:?}", machine.warnings);
+}
+
+#[test]
 fn a_disk_that_missed_a_change_is_left_out_of_what_can_do_without() {
     let group = every_kind();
     let (mut disks, contents) = group.write();
     let mut before = group.clone();
-    before.change = 39;
+    (before.change, before.pending) = (39, 39);
     // The second disk has the old database, and the first copy of the mirror with other bytes.
     let mut old = before.write().0.swap_remove(1);
     let (public, _, _) = group.regions(1);

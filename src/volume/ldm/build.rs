@@ -258,10 +258,10 @@ impl<'a> Builder<'a> {
         };
         let old = if partition.is_stale {
             Some("it was detached, or not yet rebuilt".to_owned())
-        } else if member.database.change < self.change {
+        } else if member.database.heard < self.change {
             Some(format!(
                 "disk {} was not there when the group was last changed (its database is at change {}, the group at {})",
-                disk.name, member.database.change, self.change
+                disk.name, member.database.heard, self.change
             ))
         } else {
             None

@@ -58,6 +58,8 @@ const _: () = assert!(size_of::<Vmdb>() == 0xc5);
 pub(super) struct Database {
     /// The number of the change it is at.
     pub(super) change: u64,
+    /// That of the last change it has heard of: a disk on which that is older was not there.
+    pub(super) heard: u64,
     pub(super) group_name: String,
     pub(super) volumes: BTreeMap<u64, Volume>,
     pub(super) components: BTreeMap<u64, Component>,
@@ -118,6 +120,7 @@ impl Database {
             other => database.faults.push(format!("its status is {other}")),
         }
         database.change = if is_committed { head.pending.get() } else { head.committed.get() };
+        database.heard = head.pending.get().max(database.change);
         // The header counts as the slots that it would take.
         let before = head.first.get().checked_div(head.slot.get()).unwrap_or(0);
         let count = u64::from(head.last.get().saturating_sub(before));

@@ -20,7 +20,7 @@ use database::Database;
 use header::{Header, Stretch};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 mod build;
@@ -60,6 +60,14 @@ impl Dynamic {
     #[must_use]
     pub fn guid_text(&self) -> String {
         uuid(&self.guid)
+    }
+}
+
+/// For people: `mirrored, D:`.
+impl fmt::Display for Dynamic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, ", {}", self.hint) }
     }
 }
 
