@@ -7,7 +7,7 @@ use crate::block::Run;
 use crate::error::Result;
 use crate::fs::State;
 
-/// (logfile) The volume's health, what else its facts should name, and what is odd.
+/// The volume's health, what else its facts should name, and what is odd.
 pub(super) fn state(volume: &Volume) -> (State, Vec<String>, Vec<String>) {
     let health = super::state::of(volume);
     (health.state, health.features, health.warnings)

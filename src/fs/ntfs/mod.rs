@@ -9,6 +9,7 @@
 //! compressed ─ lznt1          values packed 16 clusters at a time
 //! wof ─ xpress ─ lzx          files that Windows packed chunk by chunk: CompactOS
 //! packed ─ plain ─ huffman    reading pieces of which some are packed; what all three packers share
+//! logfile                     changes that wait to be written home, played back in memory
 //! node ─ stat ─ name          what `stat` says; times; 16-bit units as WTF-8
 //! nature                      what a file is beside that: reparse (points), interix, ea (owner and mode of Linux)
 //! xattr ─ security ─ view     what else is known of a file; descriptors; indexes of other keys than names
@@ -43,6 +44,7 @@ mod hooks;
 mod huffman;
 mod index;
 mod interix;
+mod logfile;
 mod lznt1;
 mod lzx;
 mod mft;

@@ -57,6 +57,10 @@ pub(super) fn of(volume: &Volume) -> Health {
         Ok(None) => health.warnings.push("`$Volume` does not say its state".to_owned()),
         Err(error) => health.warnings.push(format!("`$Volume` cannot be read: {error}")),
     }
+    if volume.log.state == State::Dirty {
+        health.state = State::Dirty;
+    }
+    health.warnings.extend(volume.log.warnings.iter().cloned());
     if let Some(warning) = sleep(volume) {
         health.state = State::Dirty;
         health.warnings.push(warning.to_owned());

@@ -3,6 +3,7 @@
 use super::attribute::{Body, kind};
 use super::boot::Boot;
 use super::file::{File, Mapping};
+use super::logfile::{self, Log};
 use super::mft::{self, Mft};
 use super::packed::Cached;
 use super::record::{Record, Reference};
@@ -11,6 +12,7 @@ use crate::block::{BlockSource, Run};
 use crate::error::{Error, Result};
 use crate::fs::FsCx;
 use crate::fs::meta::Meta;
+use crate::num::wide;
 use lru::LruCache;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -29,6 +31,8 @@ pub(super) struct Volume {
     pub(super) mft: Mft,
     /// What was unpacked.
     pub(super) packed: Cached,
+    /// What became of the log.
+    pub(super) log: logfile::Outcome,
     /// List the file system's own files?
     pub(super) shows_meta: bool,
     /// Loaded when a name is first looked up.
@@ -50,11 +54,32 @@ impl fmt::Debug for Volume {
 }
 
 impl Volume {
-    /// Opens a volume.
+    /// Opens a volume, and plays its log back if it must be.
     ///
     /// # Errors
     /// `Corrupt` when there is no sound boot sector, or no MFT where it says.
     pub(super) fn open(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
+        let as_it_lies = Self::load(Arc::clone(&volume), cx)?;
+        let mut log = as_it_lies.look_at_log(&volume, cx);
+        let Some(overlay) = log.replayed.take() else { return Ok(Self { log, ..as_it_lies }) };
+        Ok(Self { log, ..Self::load(Arc::new(overlay), cx)? })
+    }
+
+    /// What becomes of the log. Where it cannot be read, that is its state.
+    fn look_at_log(&self, volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> logfile::Outcome {
+        let log = self.file(mft::LOGFILE).and_then(|file| {
+            let data = file.need(kind::DATA, &[], "$DATA")?;
+            let read = |buf: &mut [u8], at: u64| {
+                let len = self.read_attribute(&file, data, buf, at)?;
+                if len < buf.len() { Err(Error::out_of_range(at, wide(buf.len()), data.size())) } else { Ok(()) }
+            };
+            let log = Log { len: data.size(), read: &read };
+            Ok(logfile::Outcome::of(&log, volume, &self.boot, cx.budget, cx.journal))
+        });
+        log.unwrap_or_else(|error| logfile::Outcome::unread(&error))
+    }
+
+    fn load(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
         let boot = Boot::load(&*volume)?;
         let meta = Meta::new(volume);
         let mft = Mft::open(&meta, &boot)?;
@@ -63,6 +88,7 @@ impl Volume {
             meta,
             mft,
             packed: Cached::new(cx.mapper),
+            log: logfile::Outcome::default(),
             shows_meta: cx.shows_meta,
             upcase: OnceLock::new(),
             files: Mutex::new(Files { kept: LruCache::unbounded(), records: 0 }),
