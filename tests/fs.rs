@@ -29,6 +29,8 @@ mod hostile;
 mod iso9660;
 #[path = "fs/ntfs.rs"]
 mod ntfs;
+#[path = "fs/ntfs_logfile.rs"]
+mod ntfs_logfile;
 #[path = "fs/samples.rs"]
 mod samples;
 #[path = "fs/squashfs.rs"]

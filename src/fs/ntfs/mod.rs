@@ -85,7 +85,7 @@ pub(super) fn has_lost_its_boot_sector(probe: &Probe<'_>) -> bool {
 }
 
 fn open(devices: &[Arc<dyn BlockSource>], cx: &FsCx<'_>) -> Result<Arc<dyn FileSystem>> {
-    Ok(Arc::new(Ntfs::open(super::only(devices)?, cx)?))
+    Ok(Arc::new(Ntfs::open(&super::only(devices)?, cx)?))
 }
 
 /// An NTFS file system.
@@ -101,7 +101,7 @@ impl Ntfs {
     ///
     /// # Errors
     /// `Corrupt` when neither the boot sector nor its copy, or neither the MFT nor its mirror is sound.
-    pub fn open(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
+    pub fn open(volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
         Ok(Self { volume: Volume::open(volume, cx)?, counted: OnceLock::new() })
     }
 

@@ -58,9 +58,9 @@ impl Volume {
     ///
     /// # Errors
     /// `Corrupt` when there is no sound boot sector, or no MFT where it says.
-    pub(super) fn open(volume: Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
-        let as_it_lies = Self::load(Arc::clone(&volume), cx)?;
-        let mut log = as_it_lies.look_at_log(&volume, cx);
+    pub(super) fn open(volume: &Arc<dyn BlockSource>, cx: &FsCx<'_>) -> Result<Self> {
+        let as_it_lies = Self::load(Arc::clone(volume), cx)?;
+        let mut log = as_it_lies.look_at_log(volume, cx);
         let Some(overlay) = log.replayed.take() else { return Ok(Self { log, ..as_it_lies }) };
         Ok(Self { log, ..Self::load(Arc::new(overlay), cx)? })
     }
