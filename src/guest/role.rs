@@ -98,9 +98,7 @@ pub(super) fn role_in(tree: &Tree, volume: &str) -> Result<Role> {
     if has("/etc")? && names_itself && has_programs && score >= 3 {
         return Ok(Role { purpose: Purpose::Root, score, evidence });
     }
-    if tree.fs(tree.root())?.ignores_case()
-        && let Some(role) = super::windows::role(tree, volume)?
-    {
+    if let Some(role) = super::windows::role(tree, volume)? {
         return Ok(role);
     }
     for path in INSTALLER {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// [`Node::fs`] of the links: no tree has as many mounts.
 pub(super) const LINKS: usize = usize::MAX - 1;
 /// Names at most. Windows has 26 letters; each volume may have a name by its GUID besides.
-const MAX_NAMES: usize = 1024;
+const MAX_NAMES: usize = 256;
 
 /// One such name.
 #[derive(Debug)]

@@ -15,6 +15,7 @@
 //! Windows 10 and by setup media hold.
 
 use super::place::Place;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::guest::file;
@@ -118,7 +119,9 @@ fn bcd(hive: &Hive) -> Result<(Vec<Entry>, Option<usize>)> {
     let default = manager.map(|key| text(&key, "23000003")).transpose()?.flatten();
     let Some(objects) = hive.key("Objects")? else { return Err(Error::not_found("the key Objects")) };
     let (mut entries, mut first) = (Vec::new(), None);
+    let budget = Budget::request();
     for object in objects.subkeys().take(MAX_OBJECTS) {
+        budget.steps("objects of a boot store", 1)?;
         // One damaged object costs only itself.
         let Ok(object) = object else { continue };
         let Ok(Some(entry)) = entry(&object) else { continue };

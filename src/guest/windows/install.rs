@@ -27,22 +27,36 @@ pub(super) struct Installation {
 /// The installations on a volume, in the usual directories and in those that a boot store names.
 ///
 /// # Errors
-/// When a directory on the way cannot be read.
+/// When none was found and a directory that cannot be read may hold one.
 pub(super) fn installations(volume: &str, tree: &Tree, stores: &[Store]) -> Result<Vec<Installation>> {
     let named = stores.iter().flat_map(|store| &store.entries).map(|entry| entry.directory.as_slice());
     let mut found: Vec<(Node, Installation)> = Vec::new();
+    let mut doubt = None;
     for directory in USUAL.iter().map(|name| name.as_bytes()).chain(named.filter(|name| !name.is_empty())) {
-        let Some(node) = tree.find(directory)? else { continue };
-        if found.iter().any(|(known, _)| *known == node) || tree.stat(node)?.kind != FileType::Dir {
-            continue;
-        }
-        let evidence = evidence(volume, tree, directory)?;
-        if !evidence.is_empty() {
-            let directory = spelled(tree, directory)?;
-            found.push((node, Installation { directory, evidence }));
+        match installation(volume, tree, directory) {
+            Ok(Some((node, _))) if found.iter().any(|(known, _)| *known == node) => {}
+            Ok(one) => found.extend(one),
+            // A damaged directory is one; the others may be whole.
+            Err(error) => doubt = doubt.or(Some(error)),
         }
     }
-    Ok(found.into_iter().map(|(_, one)| one).collect())
+    match doubt {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found.into_iter().map(|(_, one)| one).collect()),
+    }
+}
+
+/// The installation in a directory, and that directory.
+fn installation(volume: &str, tree: &Tree, directory: &[u8]) -> Result<Option<(Node, Installation)>> {
+    let Some(node) = tree.find(directory)? else { return Ok(None) };
+    if tree.stat(node)?.kind != FileType::Dir {
+        return Ok(None);
+    }
+    let evidence = evidence(volume, tree, directory)?;
+    if evidence.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((node, Installation { directory: spelled(tree, directory)?, evidence })))
 }
 
 /// What speaks for a system in a directory; nothing if it is none.
@@ -105,7 +119,11 @@ const MARKS: &[(Purpose, &[&str])] = &[
 /// # Errors
 /// When it cannot be read.
 pub(in crate::guest) fn role(tree: &Tree, volume: &str) -> Result<Option<Role>> {
-    if let Some(one) = installations(volume, tree, &[])?.into_iter().next() {
+    // Windows lives on file systems that do not tell upper from lower case; its media may be others.
+    let lives = tree.fs(tree.root())?.ignores_case();
+    if let Some(one) =
+        lives.then(|| installations(volume, tree, &[])).transpose()?.into_iter().flatten().next()
+    {
         let score = u32::try_from(one.evidence.len()).unwrap_or(u32::MAX);
         return Ok(Some(Role { purpose: Purpose::Windows, score, evidence: one.evidence }));
     }

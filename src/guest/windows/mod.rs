@@ -29,7 +29,6 @@ use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::fs::tree::Tree;
 use crate::text::escape;
-use bcd::Store;
 use boot::Boots;
 use drives::Drives;
 use install::Installation;
