@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::Part;
 use crate::fs::{Content, FileSystem, FsFacts, Subvolume};
 use crate::guest::Guest;
+use crate::guest::role::{Purpose, role};
 use crate::image::Opened;
 use crate::measure::{Range, qcow2_size};
 use crate::stack::{Stack, VolumeContent};
@@ -15,6 +16,7 @@ use crate::volume::{Discovery, Partition, TableKind, Volume};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 mod windows;
 
@@ -615,9 +617,7 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
     ));
     for volume in stack.volumes() {
         let seen = match content(stack, &volume.id).map(|content| &content.content) {
-            Some(Ok(Content::Files(fs))) => {
-                format!("{} with files, but it is no root of a system we know", fs.facts().kind)
-            }
+            Some(Ok(Content::Files(fs))) => format!("{} {}", fs.facts().kind, no_root(&volume.id, fs)),
             Some(Ok(Content::Member(first))) => format!("a further device of {}", volume_at(stack, *first)),
             Some(Ok(Content::Known(name))) => format!("{name}, which this version does not look into"),
             Some(Ok(Content::Unknown)) => {
@@ -630,6 +630,22 @@ fn why_no_guest(stack: &Stack) -> Vec<String> {
     }
     lines.push(format!("next step: {}", next_step(stack)));
     lines
+}
+
+/// Why a file system is not the root of a system.
+fn no_root(volume: &str, fs: &Arc<dyn FileSystem>) -> String {
+    let what = match role(volume, fs).map(|role| role.purpose) {
+        Ok(Purpose::Boot) => "of a boot partition",
+        Ok(Purpose::Installer) => "of an installation medium",
+        Ok(Purpose::Recovery) => "to repair a Windows with",
+        Ok(Purpose::Part) => "of a part of a system",
+        Ok(Purpose::Empty) => return "without a file".to_owned(),
+        Ok(Purpose::Root | Purpose::Windows | Purpose::Data) => {
+            return "with files, but it is no root of a system we know".to_owned();
+        }
+        Err(error) => return format!("that cannot be looked through: {}", error.chain()),
+    };
+    format!("with files {what}, but it is no root of a system we know")
 }
 
 /// How to open what is locked.
