@@ -1,14 +1,22 @@
-//! The ntfs crate: another reader of NTFS, by MFT record and index. Names are shown in UTF-8.
+//! The ntfs crate: another reader of NTFS, by MFT record and index.
+//!
+//! Version 0.4 reads some files wrongly without a word: those that are compressed, packed by Windows or encrypted, data in
+//! several records, and what lies behind the initialized length. Their attributes tell which they are, so that here the
+//! crate is made to say that it cannot read them. A record that straddles two runs of the MFT it refuses by itself.
 
 use super::{FileReader, Other, PATIENCE, Reader, Reads, Seen, Subject, theirs, volume, volumes_with};
 use crate::block::BlockSource;
 use crate::confined::Confined;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::ntfs::wtf8;
 use crate::fs::{FileType, Time};
 use crate::num::{narrow, wide};
+use crate::ondisk::get_le16;
 use crate::stack::Stack;
-use ntfs::structured_values::NtfsFileNamespace;
-use ntfs::{Ntfs, NtfsFile, NtfsReadSeek as _, NtfsTime};
+use ntfs::structured_values::{NtfsAttributeList, NtfsFileAttributeFlags, NtfsFileNamespace};
+use ntfs::{
+    Ntfs, NtfsAttribute, NtfsAttributeFlags, NtfsAttributeType, NtfsFile, NtfsReadSeek as _, NtfsTime,
+};
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -19,8 +27,21 @@ pub(super) const READER: Reader =
 
 /// MFT record of the root directory.
 const ROOT: u64 = 5;
-/// Its attribute flag for a reparse point: a link or junction, whose target it does not tell.
-const REPARSE_POINT: u32 = 0x400;
+/// Records before the first one of a file of the user's own.
+const FIRST_USER: u64 = 24;
+/// Where a header of an attribute in clusters has the initialized length.
+const INITIALIZED: u64 = 0x38;
+/// Tags of reparse points that are no files, and what they are; and that of a packed file (MS-FSCC 2.1.2.1).
+const KINDS: &[(u32, FileType)] = &[
+    (0xa000_0003, FileType::Symlink),
+    (0xa000_000c, FileType::Symlink),
+    (0xa000_001d, FileType::Symlink),
+    (0x8000_0023, FileType::Socket),
+    (0x8000_0024, FileType::Fifo),
+    (0x8000_0025, FileType::Char),
+    (0x8000_0026, FileType::Block),
+];
+const WOF: u32 = 0x8000_0017;
 /// 100-nanosecond steps between 1601, where NTFS begins to count, and 1970.
 const UNIX_EPOCH: i128 = 116_444_736_000_000_000;
 
@@ -92,18 +113,128 @@ fn unix_time(time: NtfsTime) -> Option<Time> {
     Some(Time { secs, nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()? })
 }
 
+/// What the crate would get wrong.
+fn cannot(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unsupported, what)
+}
+
+/// Does an attribute of that type and name lie in several records? The crate takes the parts for attributes of their own.
+fn is_split(file: &NtfsFile<'_>, volume: &mut Volume, kind: NtfsAttributeType, name: &str) -> Result<bool> {
+    for attribute in file.attributes_raw() {
+        let attribute = attribute.map_err(theirs)?;
+        if !matches!(attribute.ty(), Ok(NtfsAttributeType::AttributeList)) {
+            continue;
+        }
+        let list = attribute.structured_value::<_, NtfsAttributeList<'_, '_>>(volume).map_err(theirs)?;
+        let mut entries = list.entries();
+        let mut parts = 0_usize;
+        while let Some(entry) = entries.next(volume) {
+            let entry = entry.map_err(theirs)?;
+            let is_it = entry.ty().is_ok_and(|ty| ty == kind) && entry.name().to_string_lossy() == name;
+            parts = parts.saturating_add(usize::from(is_it));
+        }
+        return Ok(parts > 1);
+    }
+    Ok(false)
+}
+
+/// The tag of a file's reparse point.
+fn reparse_tag(file: &NtfsFile<'_>, volume: &mut Volume) -> Result<Option<u32>> {
+    let mut attributes = file.attributes();
+    while let Some(item) = attributes.next(volume) {
+        let item = item.map_err(theirs)?;
+        let attribute = item.to_attribute().map_err(theirs)?;
+        if matches!(attribute.ty(), Ok(NtfsAttributeType::ReparsePoint)) {
+            let mut tag = [0; 4];
+            attribute.value(volume).map_err(theirs)?.read_exact(volume, &mut tag).map_err(theirs)?;
+            return Ok(Some(u32::from_le_bytes(tag)));
+        }
+    }
+    Ok(None)
+}
+
+/// Why the crate would give other bytes than the file has, from so many bytes on.
+fn fault(
+    file: &NtfsFile<'_>,
+    data: &NtfsAttribute<'_, '_>,
+    volume: &mut Volume,
+) -> Result<Option<(u64, &'static str)>> {
+    if reparse_tag(file, volume)? == Some(WOF) {
+        return Ok(Some((0, "the file is packed (WOF), which it does not know of")));
+    }
+    if data.is_resident() {
+        return Ok(None);
+    }
+    if data.flags().contains(NtfsAttributeFlags::COMPRESSED) {
+        return Ok(Some((0, "the file is compressed (LZNT1), which it does not unpack")));
+    }
+    if data.flags().contains(NtfsAttributeFlags::ENCRYPTED) {
+        return Ok(Some((0, "the file is encrypted (EFS), which it does not say")));
+    }
+    // At the end of a sector two bytes stand elsewhere in the record: those of lengths above 2^48.
+    let place = data.position().value().map(std::num::NonZeroU64::get);
+    let mut initialized = [0; 8];
+    if let Some(place) = place.and_then(|place| place.checked_add(INITIALIZED)) {
+        volume.source.read_at(&mut initialized[..6], place)?;
+        let initialized = u64::from_le_bytes(initialized);
+        if initialized < data.value_length() {
+            return Ok(Some((
+                initialized,
+                "it does not know that a file reads as zeros behind its initialized length",
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// What a file without a reparse point but with the system attribute is to Interix, by its size and first bytes.
+fn interix(data: &[u8], size: u64, is_hidden: bool) -> FileType {
+    match (size, data) {
+        (0, _) if !is_hidden => FileType::Fifo,
+        (1, _) if !is_hidden => FileType::Socket,
+        (_, [b'I', b'n', b't', b'x', b'L', b'N', b'K', 1, ..]) => FileType::Symlink,
+        (24, [b'I', b'n', b't', b'x', b'C', b'H', b'R', 0, ..]) => FileType::Char,
+        (24, [b'I', b'n', b't', b'x', b'B', b'L', b'K', 0, ..]) => FileType::Block,
+        _ => FileType::File,
+    }
+}
+
+/// What a file is, as we show it.
+fn kind(file: &NtfsFile<'_>, attributes: NtfsFileAttributeFlags, volume: &mut Volume) -> Result<FileType> {
+    if attributes.contains(NtfsFileAttributeFlags::REPARSE_POINT) {
+        let tag = reparse_tag(file, volume)?;
+        if let Some((_, kind)) = KINDS.iter().find(|(known, _)| Some(*known) == tag) {
+            return Ok(*kind);
+        }
+    }
+    if file.is_directory() {
+        return Ok(FileType::Dir);
+    }
+    if attributes.contains(NtfsFileAttributeFlags::SYSTEM)
+        && let Some(item) = file.data(volume, "")
+    {
+        let item = item.map_err(theirs)?;
+        let data = item.to_attribute().map_err(theirs)?;
+        let mut start = [0; 8];
+        let mut value = data.value(volume).map_err(theirs)?;
+        let read = value.read(volume, &mut start).map_err(theirs)?;
+        let is_hidden = attributes.contains(NtfsFileAttributeFlags::HIDDEN);
+        return Ok(interix(start.get(..read).unwrap_or_default(), data.value_length(), is_hidden));
+    }
+    Ok(FileType::File)
+}
+
 impl FileReader for Files {
     fn look(&self, path: &[u8]) -> Result<Seen> {
         let path = path.to_vec();
         self.0.run_within(PATIENCE, move |state| {
             let State { ntfs, volume, records } = state;
             let file = file(ntfs, volume, records, &path)?;
+            if is_split(&file, volume, NtfsAttributeType::Data, "")? {
+                return Err(cannot("the file's data are told in several records, which it does not join"));
+            }
             let info = file.info().map_err(theirs)?;
-            let kind = match (file.is_directory(), info.file_attributes().bits() & REPARSE_POINT != 0) {
-                (_, true) => FileType::Symlink,
-                (true, _) => FileType::Dir,
-                _ => FileType::File,
-            };
+            let kind = kind(&file, info.file_attributes(), volume)?;
             let size = match file.data(volume, "") {
                 Some(item) if kind == FileType::File => {
                     Some(item.and_then(|item| Ok(item.to_attribute()?.value_length())).map_err(theirs)?)
@@ -126,6 +257,11 @@ impl FileReader for Files {
         self.0.run_within(PATIENCE, move |state| {
             let State { ntfs, volume, records } = state;
             let file = file(ntfs, volume, records, &dir)?;
+            if is_split(&file, volume, NtfsAttributeType::IndexAllocation, "$I30")? {
+                return Err(cannot(
+                    "the directory's index is told in several records, which it does not join",
+                ));
+            }
             let index = file.directory_index(volume).map_err(theirs)?;
             let mut entries = index.entries();
             let mut names = Vec::new();
@@ -135,9 +271,10 @@ impl FileReader for Files {
                 let Some(key) = entry.key() else { continue };
                 let key = key.map_err(theirs)?;
                 let record = entry.file_reference().file_record_number();
-                let name = key.name().to_string_lossy().into_bytes();
+                let name = wtf8(key.name().0.chunks_exact(2).filter_map(|unit| get_le16(unit, 0)));
                 // The short name of a file that has a long one, the root itself, and the metadata files.
-                if key.namespace() == NtfsFileNamespace::Dos || name == b"." || record < 16 {
+                let is_meta = record < FIRST_USER && name.starts_with(b"$");
+                if key.namespace() == NtfsFileNamespace::Dos || name == b"." || is_meta {
                     continue;
                 }
                 let mut path = dir.clone();
@@ -161,6 +298,11 @@ impl FileReader for Files {
             let Some(item) = file.data(volume, "") else { return Ok(Vec::new()) };
             let item = item.map_err(theirs)?;
             let attribute = item.to_attribute().map_err(theirs)?;
+            if let Some((from, why)) = fault(&file, &attribute, volume)?
+                && offset.saturating_add(wide(len)) > from
+            {
+                return Err(cannot(why));
+            }
             let mut value = attribute.value(volume).map_err(theirs)?;
             value.seek(volume, SeekFrom::Start(offset)).map_err(theirs)?;
             let mut bytes = vec![0; len];

@@ -31,6 +31,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use volume::Volume;
 
+pub(crate) use name::encode as wtf8;
+
 mod attribute;
 mod boot;
 mod compressed;

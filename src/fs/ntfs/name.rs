@@ -2,7 +2,7 @@
 //! becomes the three bytes that UTF-8 would have for it, so that every name is another one and can be asked for again.
 
 /// Units as WTF-8.
-pub(super) fn encode(units: impl IntoIterator<Item = u16>) -> Vec<u8> {
+pub(crate) fn encode(units: impl IntoIterator<Item = u16>) -> Vec<u8> {
     let mut out = Vec::new();
     for c in char::decode_utf16(units) {
         match c {
