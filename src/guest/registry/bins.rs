@@ -4,7 +4,7 @@
 use super::base;
 use super::file::Bytes;
 use crate::budget::Budget;
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result};
 use crate::num::{narrow, wide};
 use lru::LruCache;
 use std::collections::BTreeMap;

@@ -76,10 +76,9 @@ impl Hive {
             let budget = Budget::new(Limits::OPEN);
             laid = log::replay(primary.as_ref(), &mut base, logs, &budget, &mut warnings);
             if laid.replayed.is_empty() {
-                warnings.push(
-                    "it was not written to the end, and no log completes it: it may lack what was written last"
-                        .to_owned(),
-                );
+                let why =
+                    if base.is_whole { "it was not written to the end" } else { "its base block is damaged" };
+                warnings.push(format!("{why}, and no log completes it: it may lack what was written last"));
             }
         }
         base.check()?;

@@ -74,7 +74,7 @@ fn is_later(upper: char) -> bool {
     matches!(upper,
         '\u{37f}' | '\u{524}'..='\u{52f}' | '\u{10c7}' | '\u{10cd}' | '\u{13a0}'..='\u{13f5}'
         | '\u{1c89}'..='\u{1cbf}' | '\u{2c2f}' | '\u{2c70}' | '\u{2c7e}' | '\u{2c7f}' | '\u{2ceb}'..='\u{2cf2}'
-        | '\u{a660}' | '\u{a698}' | '\u{a69a}' | '\u{a78d}'..='\u{a7ff}')
+        | '\u{a660}' | '\u{a698}' | '\u{a69a}' | '\u{a78d}'..='\u{a7ff}' | '\u{10000}'..)
 }
 
 /// The hash of an ASCII name in a hash leaf ("Hash leaf", note).
