@@ -31,6 +31,8 @@ mod iso9660;
 mod ntfs;
 #[path = "fs/ntfs_logfile.rs"]
 mod ntfs_logfile;
+#[path = "fs/ntfs_packed.rs"]
+mod ntfs_packed;
 #[path = "fs/samples.rs"]
 mod samples;
 #[path = "fs/squashfs.rs"]

@@ -112,8 +112,8 @@ def mixed(length, seed):
 KINDS = {"text": text, "code": code, "noise": noise, "zeros": zeros, "mixed": mixed}
 
 
-def write_wof(mnt, name, number, size, chunks):
-    """A file of `size` bytes, in these chunks as they are stored."""
+def write_wof(mnt, name, number, size, chunks, wrong=None):
+    """A file of `size` bytes, in these chunks as they are stored. Says the number of its record."""
     path = os.path.join(mnt, name)
     with open(path, "wb") as file:
         file.truncate(size)
@@ -121,9 +121,14 @@ def write_wof(mnt, name, number, size, chunks):
     for chunk in chunks[:-1]:
         end += len(chunk)
         ends.append(end)
-    with open(path + ":WofCompressedData", "wb") as stream:
-        stream.write(ends.tobytes())
-        stream.write(b"".join(chunks))
+    if wrong is not None:
+        ends[1] = wrong
+    if chunks:
+        with open(path + ":WofCompressedData", "wb") as stream:
+            stream.write(ends.tobytes())
+            stream.write(b"".join(chunks))
+    # Behind its reparse point, ntfs-3g no longer shows it.
+    print(name, os.stat(path).st_ino)
     point = struct.pack("<IHH", TAG, 16, 0) + struct.pack("<IIII", 1, 2, 1, number)
     os.setxattr(path, "system.ntfs_reparse_data", point)
 
@@ -197,6 +202,13 @@ def mutants(mnt, plain):
             unpacked = wimlib.unpack(kind, size, packed, len(content))
             if unpacked is not None:
                 keep(plain, f"{method}-{at}", unpacked)
+    # Tables: chunk 2 begins before chunk 1, or behind the stream's end; and a file without the stream.
+    parts = [text(4096, at) for at in range(5)]
+    chunks = [wimlib.pack(XPRESS, 4096, part) for part in parts]
+    for name, place in [("table-back", 0), ("table-past", 1 << 20)]:
+        write_wof(mnt, name, 0, 5 * 4096, chunks, place)
+        keep(plain, name, b"".join(parts))
+    write_wof(mnt, "table-none", 0, 5 * 4096, [])
 
 
 def compressed(mnt, plain):
@@ -208,7 +220,8 @@ def compressed(mnt, plain):
     for folder in [mnt, plain]:
         # Holes of every length, and units that are written in part, again and again.
         with open(os.path.join(folder, "patched"), "wb") as file:
-            rng = random.Random(3)
+            # With other seeds, ntfs-3g 2022.10.3 fails to write some of them where clusters are smaller than 4 KiB.
+            rng = random.Random(4)
             file.write(text(1_000_000, 3))
             for _ in range(150):
                 file.seek(rng.randrange(1_200_000))
@@ -225,6 +238,8 @@ def compressed(mnt, plain):
                 file.seek(at)
                 file.write(code(10_000, at))
             file.truncate(9_000_000)
+    for name in os.listdir(mnt):
+        print(name, os.stat(os.path.join(mnt, name)).st_ino)
 
 
 def lznt1(plain, folder):

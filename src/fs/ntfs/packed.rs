@@ -145,13 +145,17 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Fills `buf` with what `pieces` are, from byte `skip` of the first on.
+    /// Fills `buf` with what `pieces` are, from byte `skip` of them all on.
     ///
     /// # Errors
     /// `Corrupt` when a unit is damaged; what `read` reports.
     pub(super) fn fill(&self, pieces: &[Piece], mut buf: &mut [u8], mut skip: u64) -> Result<()> {
         let mut fetched = Fetched::default();
         for (number, piece) in pieces.iter().enumerate() {
+            if let Some(behind) = skip.checked_sub(piece.len()) {
+                skip = behind;
+                continue;
+            }
             let len = narrow(piece.len().saturating_sub(skip)).min(buf.len());
             let (now, rest) = buf.split_at_mut(len);
             match piece {

@@ -147,7 +147,15 @@ impl<'a> Wof<'a> {
     fn piece(&self, chunk: u64, table: &mut Option<(u64, Arc<Vec<u8>>)>) -> Result<Piece> {
         let (start, end) = (self.start(chunk, table)?, self.start(chunk.saturating_add(1), table)?);
         let len = self.size.saturating_sub(chunk << self.method.log).min(1 << self.method.log);
-        let is_sound = start >= self.table() && start < end && end <= self.stream.size();
+        // One that begins where the one before it does, or sooner, has another's bytes; unless that is nowhere.
+        let is_behind = match chunk.checked_sub(1) {
+            Some(before) => {
+                let before = self.start(before, table)?;
+                before < start || before >= self.stream.size()
+            }
+            None => true,
+        };
+        let is_sound = is_behind && start >= self.table() && start < end && end <= self.stream.size();
         match end.saturating_sub(start) {
             stored if !is_sound || stored > len => Err(Error::corrupt(self.at(chunk)).because(format!(
                 "{len} bytes in {start:#x} to {end:#x} of {:#x} bytes of {STREAM}",
