@@ -36,17 +36,15 @@ fn assemble(volume: &Volume, cx: &VolCx<'_>) -> Result<Assembly> {
     let is_given = !keys.is_empty();
     let (plain, odd) = match locked.open(&volume.source, keys.into_iter()) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == ErrorKind::Encrypted && !is_given => {
-            made.warnings.push(format!(
-                "{}: {}, '{}', {guid}; it is opened by: {}",
-                volume.id,
-                locked.name(),
-                locked.description(),
-                locked.protectors()
-            ));
+        Err(error) if error.kind() == ErrorKind::Encrypted => {
+            let said = match is_given {
+                true => error.chain(),
+                false => format!("{}, '{}', {guid}", locked.name(), locked.description()),
+            };
+            made.warnings.push(format!("{}: {said}; it is opened by: {}", volume.id, locked.protectors()));
             return Ok(made);
         }
-        Err(error) if matches!(error.kind(), ErrorKind::Encrypted | ErrorKind::Unsupported) => {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
             made.warnings.push(format!("{}: {}", volume.id, error.chain()));
             return Ok(made);
         }

@@ -252,10 +252,9 @@ impl BitLocker {
         }
         let error = misfit(&self.name());
         Err(match trouble {
-            Some(trouble) => Error::new(ErrorKind::Encrypted, format!("{error}: given was {trouble}")),
+            Some(trouble) => error.because(format!("given was {trouble}")),
             None => error,
-        }
-        .help(format!("it is opened by: {}", self.protectors())))
+        })
     }
 
     /// The volume master key that one of the secrets opens.
