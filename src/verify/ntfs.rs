@@ -11,7 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::ntfs::wtf8;
 use crate::fs::{FileType, Time};
 use crate::num::{narrow, wide};
-use crate::ondisk::get_le16;
 use crate::stack::Stack;
 use ntfs::structured_values::{NtfsAttributeList, NtfsFileAttributeFlags, NtfsFileNamespace};
 use ntfs::{
@@ -271,7 +270,7 @@ impl FileReader for Files {
                 let Some(key) = entry.key() else { continue };
                 let key = key.map_err(theirs)?;
                 let record = entry.file_reference().file_record_number();
-                let name = wtf8(key.name().0.chunks_exact(2).filter_map(|unit| get_le16(unit, 0)));
+                let name = wtf8(key.name().0.as_chunks::<2>().0.iter().map(|unit| u16::from_le_bytes(*unit)));
                 // The short name of a file that has a long one, the root itself, and the metadata files.
                 let is_meta = record < FIRST_USER && name.starts_with(b"$");
                 if key.namespace() == NtfsFileNamespace::Dos || name == b"." || is_meta {
