@@ -33,6 +33,8 @@ mod ntfs;
 mod ntfs_logfile;
 #[path = "fs/ntfs_packed.rs"]
 mod ntfs_packed;
+#[path = "fs/ntfs_meta.rs"]
+mod ntfs_meta;
 #[path = "fs/samples.rs"]
 mod samples;
 #[path = "fs/squashfs.rs"]

@@ -1,28 +1,32 @@
 //! NTFS: made by `mkntfs`, filled through ntfs-3g, compared with what ntfs-3g shows of it.
 
 use super::*;
+use std::process::{Child, Command, Stdio};
 
-/// A mount by ntfs-3g, undone when dropped.
-struct ByNtfs3g {
-    at: PathBuf,
+/// A mount by ntfs-3g, undone when dropped. Its process stays a child: when it has ended, everything is on the disk, which
+/// an unmount does not wait for.
+pub(super) struct ByNtfs3g {
+    pub(super) at: PathBuf,
+    child: Child,
 }
 
 impl ByNtfs3g {
-    fn new(disk: &Path, options: &str) -> Self {
+    pub(super) fn new(disk: &Path, options: &str) -> Self {
         let at = disk.with_extension("mnt");
         std::fs::create_dir_all(&at).unwrap();
-        common::sh(&format!(
-            "ntfs-3g -o fmask=022,dmask=022,uid=0,gid=0,{options} {} {}",
-            disk.display(),
-            at.display()
-        ));
-        Self { at }
+        let mut command = Command::new("ntfs-3g");
+        let options = format!("no_detach,fmask=022,dmask=022,uid=0,gid=0,{options}");
+        let child = command.args(["-o", &options]).arg(disk).arg(&at).stderr(Stdio::null()).spawn().unwrap();
+        let is_mounted = format!("mountpoint -q {}", at.display());
+        common::sh(&format!("for n in $(seq 500); do {is_mounted} && exit 0; sleep 0.02; done; exit 1"));
+        Self { at, child }
     }
 }
 
 impl Drop for ByNtfs3g {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.at).status();
+        let _ = Command::new("umount").arg(&self.at).status();
+        self.child.wait().unwrap();
     }
 }
 
@@ -53,7 +57,7 @@ fn plain(listing: &Listing) -> Listing {
     listing.iter().map(|(path, text)| (path.clone(), line(text))).collect()
 }
 
-fn walk(fs: &Fs, path: &str) -> Ino {
+pub(super) fn walk(fs: &Fs, path: &str) -> Ino {
     path.split('/')
         .filter(|name| !name.is_empty())
         .fold(fs.root(), |dir, name| fs.lookup(dir, name.as_bytes()).unwrap().unwrap())

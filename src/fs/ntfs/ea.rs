@@ -89,11 +89,11 @@ mod tests {
     }
 
     fn entry(name: &[u8], value: &[u8], is_last: bool) -> Vec<u8> {
-        let len = (9 + name.len() + value.len()).next_multiple_of(4);
-        let next = if is_last { 0 } else { u32::try_from(len).unwrap() };
         let lens = [u8::try_from(name.len()).unwrap(), u8::try_from(value.len()).unwrap(), 0];
-        let mut bytes = [next.to_le_bytes().as_slice(), &[0], &lens, name, &[0], value].concat();
-        bytes.resize(len, 0);
+        let mut bytes = [[0; 5].as_slice(), &lens, name, &[0], value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let next = if is_last { 0 } else { u32::try_from(bytes.len()).unwrap() };
+        bytes[..4].copy_from_slice(&next.to_le_bytes());
         bytes
     }
 

@@ -396,4 +396,22 @@ impl Volume {
     ) -> Result<()> {
         Index::of(self, file, index)?.seek(order, sink)
     }
+
+    /// The data of the entry of a view index that `order` takes for equal to what is looked for.
+    ///
+    /// # Errors
+    /// As [`Volume::seek`].
+    pub(super) fn view(
+        &self,
+        file: &File,
+        index: &str,
+        order: &dyn Fn(&[u8]) -> Ordering,
+    ) -> Result<Option<Vec<u8>>> {
+        let mut found = None;
+        self.seek(file, index, order, &mut |entry| {
+            found = Some(entry.data().to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
 }

@@ -12,7 +12,7 @@
 //! logfile                     changes that wait to be written home, played back in memory
 //! node ─ stat ─ name          what `stat` says; times; 16-bit units as WTF-8
 //! nature                      what a file is beside that: reparse (points), interix, ea (owner and mode of Linux)
-//! xattr ─ security ─ view     what else is known of a file; descriptors; indexes of other keys than names
+//! xattr ─ security            what else is known of a file; descriptors
 //! state ─ efs                 the volume's health; whose an encrypted file is
 //! ```
 //! An inode is a record's number. A named stream is one of its own: its ordinal among the file's named streams stands in
@@ -62,7 +62,6 @@ mod security;
 mod stat;
 mod state;
 mod upcase;
-mod view;
 mod volume;
 mod wof;
 mod xattr;

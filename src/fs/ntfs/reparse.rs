@@ -403,7 +403,7 @@ mod tests {
     fn junction(target: &str) -> Vec<u8> {
         let name = utf16(target);
         let len = u16::try_from(name.len()).unwrap();
-        let numbers = [0, len, len + 2, 0].map(u16::to_le_bytes);
+        let numbers = [0, len, len.saturating_add(2), 0].map(u16::to_le_bytes);
         point(tag::MOUNT_POINT, &[numbers.as_flattened(), &name, &[0; 4]].concat())
     }
 

@@ -167,7 +167,7 @@ mod tests {
         // hash = word + rotated left by 3, as the driver of the Linux kernel does it.
         let mut hash = 0_u32;
         for four in descriptor.chunks(4) {
-            hash = u32::from_le_bytes(four.try_into().unwrap()).wrapping_add((hash << 3) | (hash >> 29));
+            hash = u32::from_le_bytes(four.try_into().unwrap()).wrapping_add(hash.rotate_left(3));
         }
         let len = u32::try_from(20 + descriptor.len()).unwrap();
         let head =
