@@ -61,7 +61,8 @@ impl Disk {
             path.display()
         ));
         let lcn = said.split_whitespace().nth(1).unwrap_or_else(|| panic!("{said}"));
-        let mut disk = Self { _dir: dir, path, log: u64::from_str_radix(lcn.trim_start_matches("0x"), 16).unwrap() };
+        let mut disk =
+            Self { _dir: dir, path, log: u64::from_str_radix(lcn.trim_start_matches("0x"), 16).unwrap() };
         let boot = disk.read(0, 512);
         disk.log *= u64::from(le16(&boot, 0x0b)) * u64::from(boot[0x0d]);
         disk
@@ -100,7 +101,10 @@ impl Disk {
 
     /// Takes back what Windows did in so many stretches between checkpoints, and opens the log at the first of these.
     fn rewind(&self, checkpoints: u32, first: u64) {
+        let pages = self.read(self.log, 2 * PAGE);
         common::sh(&format!("ntfsrecover -k -u {checkpoints} {} >/dev/null", self.path.display()));
+        // It notes another version of the log's format.
+        self.write(self.log, &pages);
         self.set_log(true, first);
         // What `ntfsrecover` took back keeps the LSN of the change that was taken back, and looks younger than it is.
         let mut file = std::fs::File::open(&self.path).unwrap();
@@ -139,7 +143,8 @@ impl Disk {
 
     /// Does `ntfs-3g` hold it for unmounted?
     fn is_clean_to_ntfs_3g(&self) -> bool {
-        let probe = std::process::Command::new("ntfs-3g.probe").arg("--readwrite").arg(&self.path).output().unwrap();
+        let probe =
+            std::process::Command::new("ntfs-3g.probe").arg("--readwrite").arg(&self.path).output().unwrap();
         match probe.status.code() {
             Some(0) => true,
             // NTFS_VOLUME_UNCLEAN_UNMOUNT
@@ -247,11 +252,31 @@ fn differing(a: &Fs, b: &Fs) -> Vec<usize> {
     pairs.filter(|(_, (a, b))| logged(a) != logged(b)).map(|(number, _)| number).collect()
 }
 
+/// Type, size and number of every file that has a path.
+fn listing(fs: &Fs) -> BTreeMap<Vec<u8>, (FileType, u64, Ino)> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![(b"/".to_vec(), fs.root())];
+    while let Some((path, ino)) = todo.pop() {
+        let stat = fs.stat(ino).unwrap();
+        if stat.kind == FileType::Dir {
+            let children = entries(fs, ino).unwrap();
+            todo.extend(children.into_iter().map(|(name, child, _, _)| (join(&path, &name), child)));
+        }
+        found.insert(path, (stat.kind, stat.size, ino));
+    }
+    found
+}
+
 /// Samples that Windows wrote, as `$DISK`: how to get it, how many checkpoints to go back, and the LSN of that checkpoint,
 /// as `ntfsrecover -u N -v` names it.
 const WRITTEN_BY_WINDOWS: &[(&str, &str, u32, u64)] = &[
     // Windows 7, clusters of 512 bytes, log 1.1.
-    ("fs/ntfs-forensic/data_SampleTinyNtfsVolume.zip", "7z x -so $SAMPLE SampleTinyNtfsVolume/partition.dd > $DISK", 8, 0x10_4815),
+    (
+        "fs/ntfs-forensic/data_SampleTinyNtfsVolume.zip",
+        "7z x -so $SAMPLE SampleTinyNtfsVolume/partition.dd > $DISK",
+        8,
+        0x10_4815,
+    ),
     // Windows 10, log 1.1 as it is left when a volume is unmounted.
     (
         "fs/ntfs-samples/ntfs-lastaccess.raw.gz",
@@ -288,7 +313,105 @@ fn what_windows_had_done_is_done_again() {
         let wrong = differing(&after, &expected);
         assert!(wrong.is_empty(), "{what}: records {wrong:?}: {:?}", after.facts().warnings);
         assert!(whole(&after, 6) == whole(&expected, 6), "{what}: clusters in use");
+        assert_eq!(listing(&after), listing(&expected), "{what}");
         assert_eq!(after.facts().state, State::Dirty, "{what}");
         assert!(after.facts().warnings.iter().any(|w| w.contains("was played back")), "{:?}", after.facts());
     }
+}
+
+/// Where the log of the first sample may have ended: LSN of the last record, and the byte behind it. At some a transaction
+/// has begun and is unfinished.
+const ENDS: &[(u64, u64)] = &[
+    (0x10_48d9, 0x2_47c8),
+    (0x10_4d5d, 0x2_6b40),
+    (0x10_537e, 0x2_9ca0),
+    (0x10_5a65, 0x2_d428),
+    (0x10_5c32, 0x2_e288),
+];
+
+/// A machine that stopped at any moment: `ntfsrecover` leaves out what was not finished, we take it back, and both are the
+/// same.
+#[test]
+fn a_log_that_ends_anywhere_is_played_back_as_ntfsrecover_does() {
+    requires!("corpus", "7z", "ntfsrecover", "ntfsinfo");
+    let (sample, script, checkpoints, first) = WRITTEN_BY_WINDOWS[0];
+    let sample = common::corpus().unwrap().join(sample);
+    let rewound = Disk::new(&format!("SAMPLE={}; {script}", sample.display()));
+    rewound.rewind(checkpoints, first);
+    let size = rewound.open(Journal::Ignore).stat(Ino(2)).unwrap().size;
+    let mut taken_back = 0;
+    for &(last, end) in ENDS {
+        let cut = rewound.copy();
+        let home = (end - 1) / PAGE as u64 * PAGE as u64;
+        let mut page = cut.read(cut.log + home, PAGE);
+        true_words(&mut page, true);
+        put(&mut page, 0x08, &last.to_le_bytes());
+        put(&mut page, 0x10, &1_u32.to_le_bytes());
+        put(&mut page, 0x18, &((end - home) as u16).to_le_bytes());
+        put(&mut page, 0x20, &last.to_le_bytes());
+        page[(end - home) as usize..].fill(0);
+        let mut copy = page.clone();
+        put(&mut copy, 0x08, &home.to_le_bytes());
+        true_words(&mut page, false);
+        true_words(&mut copy, false);
+        cut.write(cut.log + home, &page);
+        // Both copies of the last page.
+        cut.write(cut.log + 2 * PAGE as u64, &[copy.clone(), copy].concat());
+        cut.write(cut.log + home + PAGE as u64, &vec![0; (size - home) as usize - PAGE]);
+        for restart in [0, PAGE as u64] {
+            let mut page = cut.read(cut.log + restart, PAGE);
+            put(&mut page, 0x30, &first.to_le_bytes());
+            cut.write(cut.log + restart, &page);
+        }
+
+        let ours = cut.open(Journal::Replay);
+
+        let recovered = cut.copy();
+        common::sh(&format!("ntfsrecover -s {} >/dev/null", recovered.path.display()));
+        let theirs = recovered.open(Journal::Ignore);
+        let differing: Vec<usize> = differing(&ours, &theirs)
+            .into_iter()
+            // A record that was given back: we count its uses, as Windows does.
+            .filter(|number| theirs.stat(Ino(*number as u64)).is_ok())
+            .collect();
+        assert_eq!(differing, [0_usize; 0], "{last:#x}: {:?}", ours.facts().warnings);
+        assert!(whole(&ours, 6) == whole(&theirs, 6), "{last:#x}: clusters in use");
+        assert_eq!(listing(&ours), listing(&theirs), "{last:#x}");
+        taken_back += usize::from(ours.facts().warnings.iter().any(|w| w.contains("taken back")));
+    }
+    assert!(taken_back > 1, "{taken_back}");
+}
+
+/// Damaged logs: each volume opens, whatever becomes of its log.
+#[test]
+fn damaged_logs_end_in_a_warning() {
+    requires!("corpus", "7z", "ntfsrecover", "ntfsinfo");
+    let (sample, script, checkpoints, first) = WRITTEN_BY_WINDOWS[0];
+    let sample = common::corpus().unwrap().join(sample);
+    let rewound = Disk::new(&format!("SAMPLE={}; {script}", sample.display()));
+    rewound.rewind(checkpoints, first);
+    let image = std::fs::read(&rewound.path).unwrap();
+    let clean = Arc::new(Memory::new(image, "disk"));
+    // The restart pages, and the pages that are played back.
+    let begin = (first << 45 >> 42) / PAGE as u64 * PAGE as u64;
+    let stretches = [(rewound.log, 4 * PAGE as u64), (rewound.log + begin, 12 * PAGE as u64)];
+    let mut random = Random(11);
+    let (mut played, mut left) = (0, 0);
+    for _ in 0..mutants(150) {
+        let changes = (0..=random.below(4))
+            .map(|_| {
+                let (start, len) = stretches[random.below(2) as usize];
+                let byte = [0, 0xff, 0x7f, 0x80, 1, random.below(256) as u8][random.below(6) as usize];
+                (start + random.below(len), byte)
+            })
+            .collect();
+        let mutant: Arc<dyn BlockSource> = Arc::new(Mutant { clean: Arc::clone(&clean), changes });
+        let fs = open(&mutant).unwrap();
+        let warnings = fs.facts().warnings;
+        *if warnings.iter().any(|w| w.contains("not played back")) { &mut left } else { &mut played } += 1;
+        for number in 0..64 {
+            let _ = fs.stat(Ino(number));
+        }
+    }
+    assert!(played > 10 && left > 10, "{played} played, {left} left");
 }

@@ -71,7 +71,11 @@ impl Volume {
             let data = file.need(kind::DATA, &[], "$DATA")?;
             let read = |buf: &mut [u8], at: u64| {
                 let len = self.read_attribute(&file, data, buf, at)?;
-                if len < buf.len() { Err(Error::out_of_range(at, wide(buf.len()), data.size())) } else { Ok(()) }
+                if len < buf.len() {
+                    Err(Error::out_of_range(at, wide(buf.len()), data.size()))
+                } else {
+                    Ok(())
+                }
             };
             let log = Log { len: data.size(), read: &read };
             Ok(logfile::Outcome::of(&log, volume, &self.boot, cx.budget, cx.journal))

@@ -154,14 +154,20 @@ fn set_in_entry(bytes: &mut [u8], operation: u16, at: usize, len: usize, data: &
     match operation {
         code::SET_CHILD_ROOT | code::SET_CHILD_BLOCK => {
             let flags = get_le16(bytes, at.saturating_add(entry::FLAGS)).unwrap_or(0);
-            let child = data.get(..8).filter(|_| flags & entry::HAS_CHILD != 0 && len >= entry::LEAST.saturating_add(8));
+            let child = data
+                .get(..8)
+                .filter(|_| flags & entry::HAS_CHILD != 0 && len >= entry::LEAST.saturating_add(8));
             let place = at.saturating_add(len).saturating_sub(8);
             put(bytes, place, child.ok_or("sets the child of an entry that has none")?)
         }
         code::UPDATE_NAME_ROOT | code::UPDATE_NAME_BLOCK => {
             let info = data.get(..entry::NAME_INFO_LEN);
             let info = info.filter(|info| inside(entry::NAME_INFO, info.len()));
-            put(bytes, at.saturating_add(entry::NAME_INFO), info.ok_or("sets the times of an entry without them")?)
+            put(
+                bytes,
+                at.saturating_add(entry::NAME_INFO),
+                info.ok_or("sets the times of an entry without them")?,
+            )
         }
         _ => {
             let from = half(bytes, at.saturating_add(entry::DATA))?;
@@ -237,7 +243,8 @@ pub(super) fn in_record(
         }
         code::UPDATE_MAPPING => {
             let data = whole(data)?;
-            let (len, mapping) = (attribute_len(bytes, at)?, half(bytes, at.saturating_add(attribute::MAPPING))?);
+            let (len, mapping) =
+                (attribute_len(bytes, at)?, half(bytes, at.saturating_add(attribute::MAPPING))?);
             if !is_nonresident(bytes, at) || inner < mapping || inner > len {
                 return Err("changes the mapping of an attribute that has none there");
             }
@@ -275,7 +282,8 @@ fn in_root(bytes: &mut [u8], operation: u16, (at, spot): (usize, usize), data: &
     if is_nonresident(bytes, at) {
         return Err("is about the root of an index that has none");
     }
-    let header = at.saturating_add(half(bytes, at.saturating_add(attribute::VALUE))?).saturating_add(list::IN_ROOT);
+    let header =
+        at.saturating_add(half(bytes, at.saturating_add(attribute::VALUE))?).saturating_add(list::IN_ROOT);
     let len = entry_at(bytes, header, spot)?;
     let (from, to) = match operation {
         code::ADD_ENTRY_ROOT => (0, new_entry(data)?.len()),
@@ -287,7 +295,10 @@ fn in_root(bytes: &mut [u8], operation: u16, (at, spot): (usize, usize), data: &
     let places = [attribute::LEN, attribute::VALUE_LEN].map(|place| at.saturating_add(place));
     let in_list = [list::USED, list::TOTAL].map(|place| header.saturating_add(place));
     for place in places.into_iter().chain(in_list) {
-        let new = size(bytes, place)?.saturating_add(to).checked_sub(from).ok_or("makes an index less than empty")?;
+        let new = size(bytes, place)?
+            .saturating_add(to)
+            .checked_sub(from)
+            .ok_or("makes an index less than empty")?;
         put32(bytes, place, new)?;
     }
     put32(bytes, record::USED, used)
@@ -372,7 +383,8 @@ fn is_nonresident(bytes: &[u8], at: usize) -> bool {
 
 /// Is the attribute at `at` a name, to which a directory leads?
 fn is_indexed(bytes: &[u8], at: usize) -> bool {
-    !is_nonresident(bytes, at) && bytes.get(at.saturating_add(attribute::INDEXED)).is_some_and(|flags| flags & 1 != 0)
+    !is_nonresident(bytes, at)
+        && bytes.get(at.saturating_add(attribute::INDEXED)).is_some_and(|flags| flags & 1 != 0)
 }
 
 /// How many clusters mapping pairs map.
@@ -418,24 +430,152 @@ pub(super) fn set_lsn(bytes: &mut [u8], lsn: u64) -> Done {
     put64(bytes, 8, lsn)
 }
 
-/// Sets or clears bits: `data` is the first and how many.
-pub(super) fn bits(bytes: &mut [u8], operation: u16, data: Data<'_>) -> Done {
-    let data = whole(data)?;
-    let (first, count) = (size(data, 0)?, size(data, 4)?);
-    let end = first.saturating_add(count);
-    if wide(end).div_ceil(8) > wide(bytes.len()) {
-        return Err("is about bits behind the end of a page");
+/// Bits of a value: the first, and the one behind the last.
+pub(super) struct Bits {
+    first: u64,
+    end: u64,
+}
+
+impl Bits {
+    /// What an operation names.
+    ///
+    /// # Errors
+    /// Says so when it does not.
+    pub(super) fn parse(data: Data<'_>) -> Result<Self, &'static str> {
+        let data = whole(data)?;
+        let (first, count) = (wide(size(data, 0)?), wide(size(data, 4)?));
+        Ok(Self { first, end: first.saturating_add(count) })
     }
-    for bit in first..end {
-        if let Some(byte) = bytes.get_mut(bit >> 3) {
-            let mask = 1_u8 << (bit & 7);
-            *byte = if operation == code::SET_BITS { *byte | mask } else { *byte & !mask };
+
+    /// The first byte of the value that holds some of them, and how many bytes do.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let first = self.first >> 3;
+        (first, self.end.div_ceil(8).saturating_sub(first))
+    }
+
+    /// Sets or clears them in these bytes.
+    pub(super) fn put(&self, bytes: &mut [u8], is_set: bool) {
+        let (skipped, _) = self.bytes();
+        for bit in self.first..self.end {
+            let index = (bit >> 3).saturating_sub(skipped);
+            if let Some(byte) = bytes.get_mut(narrow(index)) {
+                let mask = 1_u8 << (bit & 7);
+                *byte = if is_set { *byte | mask } else { *byte & !mask };
+            }
         }
     }
-    Ok(())
 }
 
 /// Writes bytes as they are.
 pub(super) fn raw(bytes: &mut [u8], data: Data<'_>) -> Done {
     put(bytes, 0, whole(data)?)
+}
+
+/// Operations that no sample's log holds; the others are tested against what Windows made of them, in `tests/fs`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(bytes: &[u8]) -> Data<'_> {
+        Data { bytes, len: bytes.len() }
+    }
+
+    /// An index entry of `len` bytes filled with `fill`, with these flags.
+    fn entry(len: u16, flags: u16, fill: u8) -> Vec<u8> {
+        let mut bytes = vec![fill; usize::from(len)];
+        put16(&mut bytes, entry::LEN, len).unwrap();
+        put16(&mut bytes, entry::FLAGS, flags).unwrap();
+        bytes
+    }
+
+    /// A block of 512 bytes with two entries and the last one, at 0x40, 0x68 and 0x90.
+    fn block() -> Vec<u8> {
+        let entries = [entry(0x28, 1, 0xaa), entry(0x28, 0, 0xbb), entry(0x10, 2, 0)].concat();
+        let mut bytes = vec![0; 512];
+        put32(&mut bytes, 0x18, 0x28).unwrap();
+        put32(&mut bytes, 0x1c, 0x88).unwrap();
+        put32(&mut bytes, 0x20, 0x1e8).unwrap();
+        put(&mut bytes, 0x40, &entries).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_child_is_the_last_word_of_an_entry_that_has_one() {
+        let mut bytes = block();
+        in_block(&mut bytes, code::SET_CHILD_BLOCK, 0x40, data(&7_u64.to_le_bytes())).unwrap();
+        assert_eq!(get_le64(&bytes, 0x60), Some(7));
+        assert_eq!(bytes[0x68..], block()[0x68..]);
+        for (at, child) in [(0x68, 8), (0x44, 8), (0x40, 4), (0x98, 8)] {
+            assert!(
+                in_block(&mut bytes, code::SET_CHILD_BLOCK, at, data(&vec![1; child])).is_err(),
+                "{at:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_block_is_cut_where_its_new_end_is_written() {
+        let (mut bytes, last) = (block(), entry(0x18, 3, 0xcc));
+        in_block(&mut bytes, code::WRITE_END_OF_BLOCK, 0x68, data(&last)).unwrap();
+        assert_eq!(size(&bytes, 0x1c), Ok(0x68 + 0x18 - 0x18));
+        assert_eq!(bytes[0x68..0x80], last);
+        assert!(in_block(&mut bytes, code::WRITE_END_OF_BLOCK, 0x40, data(&[1; 0x1d0])).is_err());
+    }
+
+    #[test]
+    fn the_data_of_an_entry_stands_where_it_says() {
+        let mut bytes = block();
+        put16(&mut bytes, 0x68, 0x18).unwrap();
+        in_block(&mut bytes, code::UPDATE_DATA_BLOCK, 0x68, data(&[1; 0x10])).unwrap();
+        assert_eq!(bytes[0x80..0x90], [1; 0x10]);
+        assert_eq!(bytes[0x90..], block()[0x90..]);
+        assert!(in_block(&mut bytes, code::UPDATE_DATA_BLOCK, 0x68, data(&[1; 0x11])).is_err());
+    }
+
+    #[test]
+    fn a_record_is_cut_where_its_new_end_is_written() {
+        let mut bytes = vec![0; 1024];
+        put16(&mut bytes, record::FIRST, 0x38).unwrap();
+        put32(&mut bytes, record::USED, 0x58).unwrap();
+        for at in [0x38, 0x50] {
+            put32(&mut bytes, at, 0x80).unwrap();
+            put32(&mut bytes, at + attribute::LEN, 0x18).unwrap();
+        }
+        let end = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert!(in_record(&mut bytes, code::WRITE_END_OF_RECORD, (0x40, 0), data(&end), false).is_err());
+        in_record(&mut bytes, code::WRITE_END_OF_RECORD, (0x50, 0), data(&end), false).unwrap();
+        assert_eq!((size(&bytes, record::USED), &bytes[0x50..0x58]), (Ok(0x58), end.as_slice()));
+    }
+
+    /// Everything that a stranger may write into a log: nothing panics, and what is refused is refused for a reason.
+    #[test]
+    fn no_operation_leaves_its_block() {
+        let mut seed = 1_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33).checked_rem(below).unwrap()
+        };
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut bytes = block();
+            put16(&mut bytes, record::FIRST, 0x38).unwrap();
+            for _ in 0..4 {
+                let at = narrow(random(512));
+                bytes[at] = u8::try_from(random(256)).unwrap();
+            }
+            let content = entry(u16::try_from(random(96)).unwrap().max(16), 1, 0x11);
+            let len = narrow(random(600));
+            let given = Data { bytes: content.get(..len).unwrap_or(&content), len };
+            let (operation, at, inner) =
+                (u16::try_from(random(0x26)).unwrap(), narrow(random(520)), narrow(random(80)));
+            let done = if random(2) == 0 {
+                in_record(&mut bytes, operation, (at & !7, inner), given, random(2) == 0)
+            } else {
+                in_block(&mut bytes, operation, at & !7, given)
+            };
+            refused += u32::from(done.is_err());
+            assert_eq!(bytes.len(), 512);
+        }
+        assert!(refused > 10_000, "{refused}");
+    }
 }

@@ -64,7 +64,9 @@ pub(super) struct Outcome {
 }
 
 fn not_played(why: &str) -> String {
-    format!("the log was not played back{why}: what was written last may be missing, or be shown in an older state")
+    format!(
+        "the log was not played back{why}: what was written last may be missing, or be shown in an older state"
+    )
 }
 
 impl Outcome {

@@ -20,6 +20,8 @@ use crate::ondisk::{get_le16, get_le32, get_le64};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Bytes that are moved for one step of the budget.
+pub(super) const STEP: u64 = 512;
 /// Bytes of the log read at once.
 const CHUNK: u64 = 64 << 10;
 /// The longest record: a table of everything that is open or changed, dumped by a checkpoint.
@@ -62,7 +64,7 @@ pub(super) struct Record {
 pub(super) struct Pages<'l> {
     log: &'l Log<'l>,
     pub(super) area: &'l Area,
-    budget: &'l Budget,
+    pub(super) budget: &'l Budget,
     /// Copies of last pages, by their home.
     tails: BTreeMap<u64, Arc<Page>>,
     /// What was read last: from where, the bytes.
@@ -104,8 +106,9 @@ impl<'l> Pages<'l> {
         }
         let (start, chunk) = &self.chunk;
         if byte < *start || end > start.saturating_add(wide(chunk.len())) {
-            self.budget.step("ntfs: pages of the log")?;
-            let mut bytes = vec![0; narrow(CHUNK.max(self.area.page).min(self.area.size.saturating_sub(byte)))];
+            self.budget.steps("ntfs: pages of the log", CHUNK / STEP)?;
+            let mut bytes =
+                vec![0; narrow(CHUNK.max(self.area.page).min(self.area.size.saturating_sub(byte)))];
             self.log.read(&mut bytes, byte)?;
             self.chunk = (byte, bytes);
         }
@@ -120,7 +123,8 @@ impl<'l> Pages<'l> {
     fn copy(&self, bytes: Vec<u8>) -> Option<(u64, Page)> {
         let is_old = self.area.version.0 < 2;
         let home = u64::from(get_le32(&bytes, if is_old { 0x08 } else { 0x3c })?);
-        let is_home = home >= self.area.first() && home.is_multiple_of(self.area.page) && home < self.area.size;
+        let is_home =
+            home >= self.area.first() && home.is_multiple_of(self.area.page) && home < self.area.size;
         is_home.then(|| (home, Page::of(bytes, !is_old)))
     }
 
@@ -152,7 +156,8 @@ impl<'l> Pages<'l> {
         let within = byte.checked_rem(area.page).unwrap_or(0);
         let mut home = byte.saturating_sub(within);
         let place = || at(lsn, byte);
-        if home < area.first() || within < area.data || within.saturating_add(wide(RECORD_HEADER)) > area.page {
+        if home < area.first() || within < area.data || within.saturating_add(wide(RECORD_HEADER)) > area.page
+        {
             return Err(Error::corrupt(place()).because("no record can stand there"));
         }
         let Some(page) = self.page(home)?.filter(|page| page.newest >= lsn) else { return Ok(None) };
@@ -166,6 +171,7 @@ impl<'l> Pages<'l> {
         if u64::from(len) > MAX_RECORD.min(area.size) {
             return Err(Error::corrupt(place()).because(format!("a length of {len} bytes")));
         }
+        self.budget.steps("ntfs: records of the log", u64::from(len) / STEP)?;
         let mut record = Record {
             lsn,
             undo_next: get_le64(rest, 0x10).unwrap_or(0),

@@ -7,9 +7,10 @@
 
 use super::change;
 use super::operation::{Data, Operation, Target, code, name, target};
-use super::page::{CLIENT_RECORD, Pages};
+use super::page::{CHECKPOINT, CLIENT_RECORD, Pages, STEP};
 use super::table::{Checkpoint, Dirty, OPEN_ENTRY, Open, Tables, Transaction};
 use crate::block::BlockSource;
+use crate::budget::Budget;
 use crate::error::{At, Error, Result};
 use crate::fs::ntfs::attribute::kind;
 use crate::fs::ntfs::boot::{Boot, MAX_INDEX_BLOCK};
@@ -41,6 +42,7 @@ pub(super) struct Played {
 /// The volume as far as the log has been played back.
 struct Replay<'b> {
     boot: &'b Boot,
+    budget: &'b Budget,
     overlay: Overlay,
     tables: Tables,
     changes: u64,
@@ -68,7 +70,7 @@ pub(super) fn play(
 ) -> Result<Played> {
     let record = pages.need(checkpoint)?;
     let checkpoint = Checkpoint::parse(checkpoint, &record.body);
-    if record.kind != super::page::CHECKPOINT {
+    if record.kind != CHECKPOINT {
         return Err(Error::corrupt(At::new("ntfs", "checkpoint of $LogFile").index(record.lsn))
             .because("is no checkpoint"));
     }
@@ -80,6 +82,7 @@ pub(super) fn play(
     }
     let mut replay = Replay {
         boot,
+        budget: pages.budget,
         overlay: Overlay::new(Arc::clone(volume), 512),
         tables: Tables::load(pages, &checkpoint, boot.cluster())?,
         changes: 0,
@@ -103,10 +106,9 @@ impl Replay<'_> {
             let Some(record) = pages.record(lsn)? else {
                 pages.ends_before(lsn)?;
                 if pages.area.newest >= lsn {
-                    return Err(Error::corrupt(At::new("ntfs", "record of $LogFile").index(lsn)).because(format!(
-                        "is missing, but the restart page knows of LSN {:#x}",
-                        pages.area.newest
-                    )));
+                    return Err(Error::corrupt(At::new("ntfs", "record of $LogFile").index(lsn)).because(
+                        format!("is missing, but the restart page knows of LSN {:#x}", pages.area.newest),
+                    ));
                 }
                 return Ok(lsn);
             };
@@ -137,7 +139,7 @@ impl Replay<'_> {
             }
             code::END_TOP_LEVEL => state.undo_next = undo_next,
             code::PREPARE | code::COMMIT => state.is_active = false,
-            code::DELETE_DIRTY_CLUSTERS => self.tables.give_up(operation),
+            code::DELETE_DIRTY_CLUSTERS => self.tables.give_up(operation, self.budget)?,
             code::OPEN_ATTRIBUTE => {
                 let entry = operation.redone().bytes;
                 let open = Open::parse(entry).filter(|_| entry.len() >= OPEN_ENTRY);
@@ -222,7 +224,9 @@ impl Replay<'_> {
             return Ok(());
         }
         let open = self.tables.open.get(&operation.attribute()).copied();
-        let open = open.ok_or_else(|| operation.bad(format!("is about attribute {:#x}, which is not open", operation.attribute())))?;
+        let open = open.ok_or_else(|| {
+            operation.bad(format!("is about attribute {:#x}, which is not open", operation.attribute()))
+        })?;
         let is_mft = open.kind == kind::DATA && open.file == mft::MFT;
         let is_index = open.kind == kind::INDEX_ALLOCATION;
         let place = Place { clusters, cluster: self.boot.cluster(), start: operation.in_cluster() };
@@ -256,6 +260,7 @@ impl Replay<'_> {
         if !size.is_power_of_two() || !(UNIT..=MAX_CHANGE).contains(&size) {
             return Err(operation.bad(format!("is about a block of {size} bytes")));
         }
+        self.budget.steps("ntfs: changes of the log", size / STEP)?;
         let Some(pieces) = place.pieces(0, size) else { return Ok(()) };
         let Some(home) = pieces.first().map(|(at, _)| *at) else { return Ok(()) };
         let mut bytes = self.read(&pieces, size)?;
@@ -290,22 +295,32 @@ impl Replay<'_> {
     }
 
     /// Changes bytes or bits of a value in clusters.
-    fn value(&mut self, operation: &Operation<'_>, place: &Place<'_>, what: u16, data: Data<'_>) -> Result<()> {
-        let skip = wide(operation.offset().saturating_add(operation.inner()));
-        let is_bytes = what == code::UPDATE_NONRESIDENT;
-        let len = if is_bytes { wide(data.len) } else { place.left(skip).min(MAX_CHANGE) };
-        if len == 0 || len > MAX_CHANGE {
-            return if len == 0 { Ok(()) } else { Err(operation.bad(format!("writes {len} bytes"))) };
+    fn value(
+        &mut self,
+        operation: &Operation<'_>,
+        place: &Place<'_>,
+        what: u16,
+        data: Data<'_>,
+    ) -> Result<()> {
+        let start = wide(operation.offset().saturating_add(operation.inner()));
+        let bad = |why: &str| operation.bad(format!("{}: {why}", name(what)));
+        let bits = match what {
+            code::UPDATE_NONRESIDENT => None,
+            _ => Some(change::Bits::parse(data).map_err(bad)?),
+        };
+        let (skip, len) = bits.as_ref().map_or((0, wide(data.len)), change::Bits::bytes);
+        let skip = start.saturating_add(skip);
+        if skip.saturating_add(len) > place.len() || len > MAX_CHANGE {
+            return Err(bad("writes behind the end of its clusters"));
         }
+        self.budget.steps("ntfs: changes of the log", len / if bits.is_some() { STEP / 16 } else { STEP })?;
         // Of clusters that were given up in part, what is left is not worth telling apart: nothing reads it.
         let Some(pieces) = place.pieces(skip, len) else { return Ok(()) };
         let mut bytes = self.read(&pieces, len)?;
-        let done = if is_bytes {
-            change::raw(&mut bytes, data)
-        } else {
-            change::bits(&mut bytes, what, data)
-        };
-        done.map_err(|why| operation.bad(format!("{}: {why}", name(what))))?;
+        match bits {
+            Some(bits) => bits.put(&mut bytes, what == code::SET_BITS),
+            None => change::raw(&mut bytes, data).map_err(bad)?,
+        }
         self.count(Way::Forth);
         self.write(&pieces, &bytes)
     }
@@ -340,7 +355,8 @@ impl Replay<'_> {
                 if now.len() < unit.len() {
                     self.overlay.read_at(&mut unit, number.saturating_mul(UNIT))?;
                 }
-                if let Some(target) = unit.get_mut(narrow(start)..).and_then(|rest| rest.get_mut(..now.len())) {
+                if let Some(target) = unit.get_mut(narrow(start)..).and_then(|rest| rest.get_mut(..now.len()))
+                {
                     target.copy_from_slice(now);
                 }
                 self.overlay.keep(number, unit)?;
@@ -362,7 +378,8 @@ fn unknown(operation: u16) -> Error {
 }
 
 fn operation_order(lsn: u64) -> Error {
-    Error::corrupt(At::new("ntfs", "record of $LogFile").index(lsn)).because("the order of records turns back")
+    Error::corrupt(At::new("ntfs", "record of $LogFile").index(lsn))
+        .because("the order of records turns back")
 }
 
 /// The clusters of a page from `index` on.
@@ -378,10 +395,9 @@ struct Place<'c> {
 }
 
 impl Place<'_> {
-    /// Bytes from the target's byte `skip` to the end of the last cluster.
-    fn left(&self, skip: u64) -> u64 {
-        let all = wide(self.clusters.len()).saturating_mul(self.cluster);
-        all.saturating_sub(self.start).saturating_sub(skip)
+    /// Bytes from the target's start to the end of the last cluster.
+    fn len(&self) -> u64 {
+        wide(self.clusters.len()).saturating_mul(self.cluster).saturating_sub(self.start)
     }
 
     /// Where `len` bytes from byte `skip` on lie: place and length of each piece. `None` when a cluster of them was given up.

@@ -12,7 +12,9 @@
 
 use super::operation::{Operation, code, name};
 use super::page::Pages;
-use crate::error::Result;
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::num::wide;
 use crate::ondisk::{get_le16, get_le32, get_le64};
 use std::collections::BTreeMap;
 
@@ -26,10 +28,11 @@ pub(super) const OPEN_ENTRY: usize = 0x28;
 const ACTIVE: u8 = 1;
 /// Bytes of a page of memory, the unit of changes.
 const PAGE: u64 = 4096;
-/// Changed pages that are remembered: each takes about 100 bytes.
+/// Changed pages that are remembered, of about 100 bytes, and their clusters, of 8.
 const MAX_DIRTY: usize = 200_000;
-/// Clusters of one page.
-const MAX_CLUSTERS: usize = 128;
+const MAX_CLUSTERS: usize = 1 << 20;
+/// Clusters that are compared for one step of the budget.
+const STEP: usize = 64;
 
 /// An attribute that was open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub(super) struct Tables {
     pub(super) transactions: BTreeMap<u32, Transaction>,
     /// Clusters of a page.
     per_page: u64,
+    /// Clusters of all changed pages.
+    clusters: usize,
 }
 
 impl Open {
@@ -102,8 +107,7 @@ impl Tables {
     /// # Errors
     /// `Corrupt` when a table is none; what the log reports.
     pub(super) fn load(pages: &mut Pages<'_>, checkpoint: &Checkpoint, cluster: u64) -> Result<Self> {
-        let mut tables =
-            Self { per_page: PAGE.checked_div(cluster).unwrap_or(1).max(1), ..Self::default() };
+        let mut tables = Self { per_page: PAGE.checked_div(cluster).unwrap_or(1).max(1), ..Self::default() };
         let of = |pages: &mut Pages<'_>, lsn: u64, what: u16| -> Result<Vec<u8>> {
             if lsn == 0 {
                 return Ok(Vec::new());
@@ -131,7 +135,9 @@ impl Tables {
             let count = usize::try_from(get_le32(entry, 0x0c).unwrap_or(0)).unwrap_or(usize::MAX);
             let attribute = get_le32(entry, 4).and_then(|attribute| u16::try_from(attribute).ok());
             let list = entry.get(0x20..).unwrap_or_default();
-            let clusters = list.chunks_exact(8).take(count).map(|lcn| get_le64(lcn, 0).unwrap_or(0)).collect();
+            let clusters: Vec<u64> =
+                list.chunks_exact(8).take(count).map(|lcn| get_le64(lcn, 0).unwrap_or(0)).collect();
+            tables.clusters = tables.clusters.saturating_add(clusters.len());
             if let Some(attribute) = attribute {
                 tables.dirty.insert((attribute, word(0x10)), Dirty { oldest: word(0x18), clusters });
             }
@@ -166,12 +172,15 @@ impl Tables {
     pub(super) fn change(&mut self, operation: &Operation<'_>) -> Result<()> {
         let (attribute, cluster) = (operation.attribute(), operation.cluster());
         let key = match self.page(attribute, cluster) {
-            Some((_, index)) => (attribute, cluster.saturating_sub(crate::num::wide(index))),
+            Some((_, index)) => (attribute, cluster.saturating_sub(wide(index))),
             None => {
                 let first = cluster.saturating_sub(cluster.checked_rem(self.per_page).unwrap_or(0));
-                let count = usize::try_from(self.per_page).unwrap_or(usize::MAX).min(MAX_CLUSTERS);
-                if self.dirty.len() >= MAX_DIRTY {
-                    return Err(operation.bad(format!("is a change of more than {MAX_DIRTY} pages")));
+                let count = usize::try_from(self.per_page).unwrap_or(usize::MAX);
+                self.clusters = self.clusters.saturating_add(count);
+                if self.dirty.len() >= MAX_DIRTY || self.clusters > MAX_CLUSTERS {
+                    return Err(Error::limit(format!(
+                        "a log that changes more than {MAX_DIRTY} pages, or {MAX_CLUSTERS} clusters"
+                    )));
                 }
                 let page = Dirty { oldest: operation.lsn(), clusters: vec![0; count] };
                 self.dirty.insert((attribute, first), page);
@@ -194,10 +203,15 @@ impl Tables {
     }
 
     /// Forgets changes of clusters that were given up: they may belong to another file by now.
-    pub(super) fn give_up(&mut self, operation: &Operation<'_>) {
+    ///
+    /// # Errors
+    /// `Limit` when that takes too long.
+    pub(super) fn give_up(&mut self, operation: &Operation<'_>, budget: &Budget) -> Result<()> {
         let ranges = operation.redone().bytes.chunks_exact(16);
-        let ranges = ranges.map(|range| (get_le64(range, 0).unwrap_or(0), get_le64(range, 8).unwrap_or(0)));
-        for (start, len) in ranges {
+        let work = ranges.len().saturating_mul(self.dirty.len().saturating_add(self.clusters));
+        budget.steps("ntfs: clusters given up in the log", wide(work.checked_div(STEP).unwrap_or(0)))?;
+        for range in ranges {
+            let (start, len) = (get_le64(range, 0).unwrap_or(0), get_le64(range, 8).unwrap_or(0));
             let range = start..start.saturating_add(len);
             for place in self.dirty.values_mut().flat_map(|page| &mut page.clusters) {
                 if range.contains(place) {
@@ -205,6 +219,7 @@ impl Tables {
                 }
             }
         }
+        Ok(())
     }
 }
 
