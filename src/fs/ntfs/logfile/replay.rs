@@ -313,7 +313,9 @@ impl Replay<'_> {
         if skip.saturating_add(len) > place.len() || len > MAX_CHANGE {
             return Err(bad("writes behind the end of its clusters"));
         }
-        self.budget.steps("ntfs: changes of the log", len / if bits.is_some() { STEP / 16 } else { STEP })?;
+        // Bits are set one by one.
+        let effort = if bits.is_some() { 16 } else { 1 };
+        self.budget.steps("ntfs: changes of the log", (len / STEP).saturating_mul(effort))?;
         // Of clusters that were given up in part, what is left is not worth telling apart: nothing reads it.
         let Some(pieces) = place.pieces(skip, len) else { return Ok(()) };
         let mut bytes = self.read(&pieces, len)?;
