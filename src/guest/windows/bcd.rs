@@ -74,7 +74,10 @@ pub(super) enum Target {
         /// From 1.
         partition: u32,
     },
-    /// A file that is unpacked into memory (recovery, setup), or one that is looked for, or a kind that we do not know.
+    /// Whichever partition has the system's directory: so it is written for an image that is meant for many machines
+    /// (`sysprep /generalize`).
+    Located,
+    /// A file that is unpacked into memory (recovery, setup), or a kind that we do not know.
     Elsewhere,
 }
 
@@ -173,7 +176,7 @@ fn text(object: &Key, number: &str) -> Result<Option<Text>> {
 ///
 /// ```text
 ///   0x00  GUID   object with more about it
-///   0x10  u32    kind: 0 file or memory, 2 and 6 partition, 5 where the store is, 8 to be looked for
+///   0x10  u32    kind: 0 file or memory, 5 where the store is, 6 partition, 8 to be looked for
 ///   0x18  u32    bytes from 0x10 on
 ///   0x20         GPT: GUID of the partition; MBR: its first byte, u64
 ///   0x34  u32    0 GPT, 1 MBR
@@ -188,8 +191,9 @@ fn target(bytes: &[u8]) -> Target {
         })
     };
     match get_le32(bytes, 0x10) {
-        Some(2 | 6) => partition().map_or(Target::Elsewhere, Target::Partition),
+        Some(6) => partition().map_or(Target::Elsewhere, Target::Partition),
         Some(5) => Target::Here,
+        Some(8) => Target::Located,
         _ => Target::Elsewhere,
     }
 }
@@ -274,6 +278,7 @@ mod tests {
             Target::Partition(Place::Guid(*b"0123456789abcdef"))
         );
         assert_eq!(target(&device(5, 0, b"", b"")), Target::Here);
+        assert_eq!(target(&device(8, 0, b"", b"")), Target::Located);
         assert_eq!(target(&device(0, 0, b"", b"")), Target::Elsewhere);
         assert_eq!(target(&mbr[..0x38]), Target::Elsewhere);
         assert_eq!(target(b""), Target::Elsewhere);

@@ -31,13 +31,17 @@ pub(super) struct Boots {
 }
 
 impl Boots {
-    pub(super) fn of(stores: &[Store], devices: &[Device]) -> Self {
+    /// Of all stores; `systems` are the installations, by volume and directory.
+    pub(super) fn of(stores: &[Store], devices: &[Device], systems: &[(String, Vec<u8>)]) -> Self {
         let mut boots = Self::default();
         for store in stores {
             let default = store.default_entry();
             for entry in &store.entries {
                 let is_default = default == Some(entry);
-                let volume = boots.started(store, entry, is_default, devices);
+                let volume = match entry.device {
+                    Target::Located => located(entry, systems),
+                    _ => boots.started(store, entry, is_default, devices),
+                };
                 // What is unpacked into memory is no system of the disk.
                 if entry.device == Target::Elsewhere {
                     continue;
@@ -74,7 +78,7 @@ impl Boots {
         };
         let found = match &entry.device {
             Target::Here => devices.iter().find(|device| device.volume == store.volume),
-            Target::Elsewhere => return None,
+            Target::Located | Target::Elsewhere => return None,
             Target::Numbered { disk, partition } => {
                 let found = numbered(devices, *disk, *partition);
                 if found.is_none() {
@@ -139,6 +143,13 @@ impl BootEntry {
     }
 }
 
+/// The volume with the directory that an entry looks for, if only one has it.
+fn located(entry: &Entry, systems: &[(String, Vec<u8>)]) -> Option<String> {
+    let mut found = systems.iter().filter(|(_, directory)| entry.directory.eq_ignore_ascii_case(directory));
+    let (volume, _) = found.next()?;
+    found.next().is_none().then(|| volume.clone())
+}
+
 /// A partition as an ARC path counts them: those in use, the primary ones first.
 fn numbered(devices: &[Device], disk: u32, partition: u32) -> Option<&Device> {
     let on_it = |device: &&Device| device.disk == disk && device.part_number.is_some();
@@ -152,4 +163,71 @@ fn signature(device: &Device) -> String {
         .on_disk
         .as_ref()
         .map_or_else(|| "no signature".to_owned(), |disk| format!("signature {}", disk.disk_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::OnDisk;
+
+    /// Partition 2 of the disk with signature 12345678, from byte 4096 on.
+    fn devices() -> Vec<Device> {
+        let on_disk = OnDisk { disk_id: "12345678".to_owned(), uuid: None, start: 4096 };
+        let second = Device {
+            volume: "p2".to_owned(),
+            part_number: Some(2),
+            on_disk: Some(on_disk),
+            ..Device::default()
+        };
+        vec![Device { volume: "p1".to_owned(), part_number: Some(1), ..Device::default() }, second]
+    }
+
+    /// What a store on p1 with one entry starts, if the only Windows is in /Windows of p2.
+    fn boots(device: Target, directory: &str) -> Boots {
+        let entry = Entry {
+            name: Text::from("Windows"),
+            device,
+            directory: directory.as_bytes().to_vec(),
+            loader: Vec::new(),
+        };
+        let store = Store {
+            volume: "p1".to_owned(),
+            path: Text::from("/Boot/BCD"),
+            firmware: "bios",
+            entries: vec![entry],
+            default: None,
+        };
+        Boots::of(&[store], &devices(), &[("p2".to_owned(), b"/Windows".to_vec())])
+    }
+
+    #[test]
+    fn an_entry_starts_the_system_on_its_partition() {
+        let place = |signature| Target::Partition(Place::Mbr { signature, start: 4096 });
+        for device in [place(0x1234_5678), Target::Numbered { disk: 0, partition: 2 }, Target::Located] {
+            let boots = boots(device, "/WINDOWS");
+            assert!(boots.starts("p2", b"/Windows") && boots.warnings.is_empty(), "{boots:?}");
+        }
+        let clone = boots(place(0xbad), "/Windows");
+        assert!(clone.starts("p2", b"/Windows"));
+        let said = "p1:/Boot/BCD: its default entry, 'Windows', starts from byte 4096 of the disk with signature \
+            00000bad; that is where p2 is, but its disk has signature 12345678";
+        assert_eq!(clone.warnings, [said]);
+    }
+
+    #[test]
+    fn an_entry_that_leads_nowhere_is_said() {
+        let absent = boots(Target::Partition(Place::Mbr { signature: 0x1234_5678, start: 8192 }), "/Windows");
+        assert!(absent.warnings[0].ends_with("where this image has no partition"), "{absent:?}");
+        let numbered = boots(Target::Numbered { disk: 1, partition: 2 }, "/Windows");
+        assert!(numbered.warnings[0].contains("partition 2 of disk 1"), "{numbered:?}");
+        let here = boots(Target::Here, "/Windows");
+        assert!(here.warnings.is_empty());
+        let said = here.dead(&[("p2".to_owned(), b"/Windows".to_vec())], &devices());
+        assert_eq!(said, ["p1:/Boot/BCD: the entry 'Windows' starts /Windows of p1, which is not read"]);
+    }
+
+    #[test]
+    fn what_is_unpacked_into_memory_is_no_system() {
+        assert!(boots(Target::Elsewhere, "/Windows").entries.is_empty());
+    }
 }

@@ -141,3 +141,73 @@ pub(in crate::guest) fn role(tree: &Tree, volume: &str) -> Result<Option<Role>> 
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::memory::MemoryFs;
+    use super::*;
+    use std::sync::Arc;
+
+    fn tree(paths: &[&str]) -> Tree {
+        let files: Vec<(&str, &[u8])> = paths.iter().map(|path| (*path, b"x".as_slice())).collect();
+        Tree::new("p1", Arc::new(MemoryFs::caseless(&files)))
+    }
+
+    fn purpose(paths: &[&str]) -> Option<Purpose> {
+        role(&tree(paths), "p1").unwrap().map(|role| role.purpose)
+    }
+
+    /// The files of an installation in a directory.
+    fn files(directory: &str) -> Vec<String> {
+        let names = ["System32/config/SYSTEM", "System32/config/software", "System32/ntoskrnl.exe"];
+        names.iter().map(|name| format!("{directory}/{name}")).collect()
+    }
+
+    #[test]
+    fn a_volume_is_what_is_in_it() {
+        assert_eq!(purpose(&["/BOOTMGR", "/boot/bcd"]), Some(Purpose::Boot));
+        assert_eq!(purpose(&["/efi/microsoft/boot/BCD"]), Some(Purpose::Boot));
+        assert_eq!(purpose(&["/ntldr", "/BOOT.INI"]), Some(Purpose::Boot));
+        assert_eq!(purpose(&["/Recovery/WindowsRE/Winre.wim"]), Some(Purpose::Recovery));
+        let medium = ["/sources/install.esd", "/setup.exe", "/bootmgr", "/boot/bcd"];
+        assert_eq!(purpose(&medium), Some(Purpose::Installer));
+        assert_eq!(purpose(&["/photos/1.jpg", "/bootmgr"]), None);
+    }
+
+    #[test]
+    fn an_installation_needs_its_hives_and_a_program() {
+        let all = files("/WINDOWS");
+        let names: Vec<&str> = all.iter().map(String::as_str).collect();
+        assert_eq!(purpose(&names), Some(Purpose::Windows));
+        assert_eq!(purpose(&names[..2]), None);
+        assert_eq!(purpose(&names[1..]), None);
+        // One that was put aside is not started; nobody boots a backup either.
+        let old = files("/Windows.old/Windows");
+        let old: Vec<&str> = old.iter().map(String::as_str).collect();
+        assert_eq!(purpose(&old), None);
+        assert_eq!(earlier("p1", &tree(&old)).unwrap().as_deref(), Some(&b"/Windows.old"[..]));
+        assert_eq!(earlier("p1", &tree(&names)).unwrap(), None);
+    }
+
+    #[test]
+    fn several_installations_of_one_volume_are_all_found_once() {
+        let (first, second, odd) = (files("/WINDOWS"), files("/WinNT"), files("/Odd"));
+        let all: Vec<&str> = [&first, &second, &odd].into_iter().flatten().map(String::as_str).collect();
+        let entry = |directory: &str| super::super::bcd::Entry {
+            name: crate::text::Text::default(),
+            device: super::super::bcd::Target::Here,
+            directory: directory.as_bytes().to_vec(),
+            loader: Vec::new(),
+        };
+        let store = Store {
+            volume: "p1".to_owned(),
+            path: crate::text::Text::default(),
+            firmware: "bios",
+            entries: vec![entry("/windows"), entry("/odd"), entry("/nowhere")],
+            default: None,
+        };
+        let found = installations("p1", &tree(&all), &[store]).unwrap();
+        let names: Vec<&[u8]> = found.iter().map(|one| one.directory.as_slice()).collect();
+        assert_eq!(names, [&b"/WINDOWS"[..], b"/WinNT", b"/Odd"]);
+    }
+}

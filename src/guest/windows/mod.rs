@@ -80,9 +80,9 @@ pub(super) fn find(devices: &[Device]) -> Vec<Candidate> {
         let found = install::installations(&device.volume, &tree, &stores).unwrap_or_default();
         systems.extend(found.into_iter().map(|one| (device, fs, one)));
     }
-    let mut boots = Boots::of(&stores, devices);
     let all: Vec<_> =
         systems.iter().map(|(device, _, one)| (device.volume.clone(), one.directory.clone())).collect();
+    let mut boots = Boots::of(&stores, devices, &all);
     boots.warnings.extend(boots.dead(&all, devices));
     // A store that cannot be read may be the one that starts it.
     if stores.is_empty() && bad.is_empty() {
@@ -144,6 +144,10 @@ fn open(
     let entries: Vec<BootEntry> = boots.entries.iter().filter(is_here).cloned().collect();
     let is_started = boots.starts(&device.volume, &one.directory);
     warnings.append(&mut drives.warnings);
+    if entries.is_empty() && !boots.entries.is_empty() {
+        let (volume, directory) = (&device.volume, escape(&one.directory));
+        warnings.push(format!("no entry of a boot store starts the Windows in {directory} of {volume}"));
+    }
     let earlier = install::earlier(&device.volume, &own).unwrap_or_else(|error| {
         warnings.push(error.chain());
         None
