@@ -279,6 +279,29 @@ fn of_two_systems_on_a_clone_the_one_that_is_started_comes_first() {
 }
 
 #[test]
+fn a_drive_that_a_key_opens_keeps_its_letter() {
+    requires_windows!("cryptsetup", "qemu-img");
+    let dir = tempdir();
+    let disk = make(dir.path(), "mbr");
+    // The volume that the registry knows as D: by its partition, now inside a container there: 20 MiB behind 2 MiB.
+    sh(&format!(
+        r#"cd {}; printf 'a key' > key; truncate -s 20M plain; mkntfs -F -Q -q plain 2> /dev/null; mkdir mnt
+        ntfs-3g plain mnt; mkdir mnt/shelf; echo locked > mnt/shelf/book.txt; umount mnt
+        truncate -s 22M luks; cryptsetup -q luksFormat --type luks1 --offset 4096 --pbkdf-force-iterations 1000 luks key
+        qemu-img convert -n --object secret,id=s,file=key --target-image-opts plain driver=luks,key-secret=s,file.filename=luks
+        dd if=luks of=mbr.raw bs=1M seek=65 conv=notrunc status=none"#,
+        dir.path().display()
+    ));
+    let locked = info(&disk);
+    let all = warnings(&locked).join("\n");
+    assert!(all.contains("drive D: is p3, where crypto_LUKS is not read"), "{all}");
+    let key = format!("p3:file:{}", dir.path().join("key").display());
+    let book = format!("{}:D:/shelf/book.txt", disk.display());
+    let output = imgmount(["cat", "--key", &key, &book]);
+    assert_eq!(stdout(&output), "locked\n", "{}", stderr(&output));
+}
+
+#[test]
 fn rules_for_linux_decide_nothing_about_a_windows() {
     requires_windows!();
     let disk = disk("mbr");
