@@ -31,10 +31,10 @@ mod iso9660;
 mod ntfs;
 #[path = "fs/ntfs_logfile.rs"]
 mod ntfs_logfile;
-#[path = "fs/ntfs_packed.rs"]
-mod ntfs_packed;
 #[path = "fs/ntfs_meta.rs"]
 mod ntfs_meta;
+#[path = "fs/ntfs_packed.rs"]
+mod ntfs_packed;
 #[path = "fs/samples.rs"]
 mod samples;
 #[path = "fs/squashfs.rs"]

@@ -1,7 +1,7 @@
 //! UUID and label of what we recognise but do not read: enough to know a device that a guest names in its `fstab`.
 
 use crate::block::{Probe, ProbeBytes};
-use crate::ondisk::{get_le64, utf16, uuid};
+use crate::ondisk::{utf16, uuid};
 use crate::text::Text;
 
 /// What a superblock says of itself, as `blkid` spells it.
@@ -37,8 +37,6 @@ pub fn identity(kind: &str, bytes: &ProbeBytes) -> Identity {
             let label = if two { text(at.saturating_add(24), 48) } else { Text::default() };
             (Some(text(at.saturating_add(168), 40).to_string()), label)
         }
-        // NTFS boot sector: serial number at 72.
-        "ntfs" => (get_le64(probe.head, 72).map(|serial| format!("{serial:016X}")), Text::default()),
         // LVM2: lib/format_text/layout.h, struct pv_header, 32 bytes behind the label, which is in one of four sectors.
         "LVM2_member" => {
             let label = (0..2048_usize).step_by(512).find(|at| probe.has(*at, b"LABELONE"));

@@ -20,7 +20,7 @@ def write(path, data):
 
 
 # Directories of a root alone, of one block, of several, and of two levels
-for count in (3, 40, 300) + ((20_000,) if large else ()):
+for count in (3, 40, 300) + ((6_000,) if large else ()):
     os.mkdir(f"d{count}")
     for n in range(count):
         write(f"d{count}/{'x' * (n % 40)} file {n:06}.txt", b"%d\n" % n if n % 2 else b"")

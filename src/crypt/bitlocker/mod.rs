@@ -14,7 +14,6 @@ use super::{apart, misfit};
 use crate::block::BlockSource;
 use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::num::narrow;
 use crate::ondisk::{guid, read_table};
 use crate::text::Text;
 use boot::{Boot, Maker};

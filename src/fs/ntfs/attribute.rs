@@ -30,7 +30,6 @@ pub(super) mod kind {
     pub(in super::super) const INDEX_ALLOCATION: u32 = 0xa0;
     pub(in super::super) const BITMAP: u32 = 0xb0;
     pub(in super::super) const REPARSE_POINT: u32 = 0xc0;
-    pub(in super::super) const EA_INFORMATION: u32 = 0xd0;
     pub(in super::super) const EA: u32 = 0xe0;
     pub(in super::super) const LOGGED_UTILITY_STREAM: u32 = 0x100;
     /// Behind the last attribute.

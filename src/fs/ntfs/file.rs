@@ -29,8 +29,6 @@ pub(super) struct File {
     pub(super) sequence: u16,
     /// As [`Record::flags`].
     pub(super) flags: u16,
-    /// As [`Record::links`].
-    pub(super) links: u16,
     /// Where its record begins on the volume.
     pub(super) byte: u64,
     /// In the order in which they are stored.
@@ -48,8 +46,6 @@ pub(super) struct FileName {
     pub(super) parent: Reference,
     /// [`namespace`].
     pub(super) namespace: u8,
-    /// Attributes as the directory shows them.
-    pub(super) attributes: u32,
     /// The name.
     pub(super) units: Vec<u16>,
 }
@@ -58,8 +54,6 @@ pub(super) struct FileName {
 pub(super) mod namespace {
     /// Any name.
     pub(in super::super) const POSIX: u8 = 0;
-    /// A name that Windows takes.
-    pub(in super::super) const WIN32: u8 = 1;
     /// A short name beside a long one.
     pub(in super::super) const DOS: u8 = 2;
     /// A name that is short and long.
@@ -77,7 +71,6 @@ impl FileName {
         Some(Self {
             parent: Reference(get_le64(bytes, 0)?),
             namespace: *bytes.get(Self::NAMESPACE)?,
-            attributes: get_le32(bytes, 0x38)?,
             units: units_le(units).collect(),
         })
     }
@@ -158,7 +151,7 @@ impl File {
         if !record.is_in_use() {
             return Err(Error::not_found(format!("MFT record {number}, which is not in use")));
         }
-        if record.base.number() != 0 {
+        if record.base != Reference(0) {
             let base = record.base.number();
             return Err(
                 Error::corrupt(record.at()).because(format!("goes on with record {base}; is no file"))
@@ -168,7 +161,6 @@ impl File {
             number,
             sequence: record.sequence,
             flags: record.flags,
-            links: record.links,
             byte: record.byte,
             attributes: Vec::with_capacity(4),
             trouble: None,

@@ -42,7 +42,6 @@ mod efs;
 mod file;
 #[cfg(test)]
 mod fuzz;
-mod hooks;
 mod huffman;
 mod index;
 mod interix;
@@ -112,6 +111,11 @@ impl Ntfs {
         Ok(Node { file: self.volume.file(number)?, stream })
     }
 
+    /// How Windows' overlay filter has packed what is read of a file; `None` where its `$DATA` holds it.
+    fn packer(&self, node: &Node) -> Result<Option<u32>> {
+        if node.stream.is_some() { Ok(None) } else { reparse::packer(&self.volume, &node.file) }
+    }
+
     /// A stream of a file, as `file:stream` and `file:stream:$DATA` name it.
     fn stream(&self, file: &File, name: &[u16]) -> Result<Option<Ino>> {
         let upcase = self.volume.upcase();
@@ -168,6 +172,10 @@ impl Ntfs {
         };
         warn(volume.boot.by_backup, "the boot sector is damaged; its copy at the end of the volume was read");
         warn(volume.mft.by_mirror, "the record of the MFT is damaged; its copy in the mirror was read");
+        warn(
+            volume.upcase().is_made_up,
+            "the table of capitals ($UpCase) cannot be read; names are compared by Unicode's",
+        );
         let (size, there) = (volume.boot.size(), volume.meta.volume().len());
         if size > there {
             warnings.push(format!(
@@ -218,10 +226,8 @@ impl FileSystem for Ntfs {
 
     fn read_at(&self, ino: Ino, buf: &mut [u8], offset: u64) -> Result<usize> {
         let node = self.node(ino)?;
-        if node.stream.is_none()
-            && let Some(len) = hooks::read_reparsed(&self.volume, &node.file, buf, offset)?
-        {
-            return Ok(len);
+        if let Some(algorithm) = self.packer(&node)? {
+            return wof::read(&self.volume, &node.file, algorithm, buf, offset);
         }
         let Some(data) = node.content()? else { return Ok(0) };
         self.volume.read_attribute(&node.file, data, buf, offset)
@@ -249,10 +255,8 @@ impl FileSystem for Ntfs {
 
     fn run_at(&self, ino: Ino, offset: u64) -> Result<Run> {
         let node = self.node(ino)?;
-        if node.stream.is_none()
-            && let Some(run) = hooks::reparsed_run(&self.volume, &node.file, offset)?
-        {
-            return Ok(run);
+        if let Some(algorithm) = self.packer(&node)? {
+            return wof::run(&self.volume, &node.file, algorithm, offset);
         }
         match node.content()? {
             Some(data) => self.volume.run_of(&node.file, data, offset),
@@ -262,9 +266,9 @@ impl FileSystem for Ntfs {
 
     fn facts(&self) -> FsFacts {
         let boot = &self.volume.boot;
-        let (state, more_features, more_warnings) = hooks::state(&self.volume);
+        let health = state::of(&self.volume);
         let mut warnings = self.warnings();
-        warnings.extend(more_warnings);
+        warnings.extend(health.warnings);
         let own = self.volume.file(mft::VOLUME).ok();
         let value = |kind| own.as_ref()?.resident(kind).ok()?;
         let label = value(kind::VOLUME_NAME).map(|name| name::encode(units_le(name)));
@@ -272,7 +276,7 @@ impl FileSystem for Ntfs {
             value(kind::VOLUME_INFORMATION).and_then(|info| info.get(8..10)?.first_chunk().copied());
         let mut features: Vec<String> =
             version.map(|[major, minor]: [u8; 2]| format!("{major}.{minor}")).into_iter().collect();
-        features.extend(more_features);
+        features.extend(health.features);
         FsFacts {
             kind: "ntfs",
             label: Text::new(label.unwrap_or_default()),
@@ -280,7 +284,7 @@ impl FileSystem for Ntfs {
             block_size: boot.sector,
             size: boot.size(),
             inodes: self.volume.mft.records(boot),
-            state,
+            state: health.state,
             features,
             warnings,
             ..FsFacts::default()

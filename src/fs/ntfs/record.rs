@@ -87,8 +87,6 @@ pub(super) struct Record {
     pub(super) byte: u64,
     /// How often it has been used.
     pub(super) sequence: u16,
-    /// Names that lead to it, those of DOS included.
-    pub(super) links: u16,
     /// [`IN_USE`], [`DIRECTORY`].
     pub(super) flags: u16,
     /// The record that this one goes on for; 0 where it stands for itself.
@@ -119,7 +117,6 @@ impl Record {
             number,
             byte,
             sequence: word(0x10),
-            links: word(0x12),
             flags: word(0x16),
             base: Reference(get_le64(&bytes, 0x20).unwrap_or(0)),
             first,

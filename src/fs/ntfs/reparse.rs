@@ -14,7 +14,7 @@ use super::volume::Volume;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::FileType;
 use crate::fs::unicode::units_le;
-use crate::ondisk::{get_le16, get_le32, get_le64, le16, le32};
+use crate::ondisk::{get_le32, get_le64, le16, le32};
 
 /// The longest reparse point (`MAXIMUM_REPARSE_DATA_BUFFER_SIZE`).
 pub(super) const MAX_LEN: u64 = 16 << 10;

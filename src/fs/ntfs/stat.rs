@@ -20,17 +20,13 @@ const STEPS: u64 = 10_000_000;
 
 /// Bits of [`Standard::attributes`].
 pub(super) mod attribute {
-    pub(in super::super) const READ_ONLY: u32 = 0x1;
     pub(in super::super) const HIDDEN: u32 = 0x2;
     pub(in super::super) const SYSTEM: u32 = 0x4;
     /// Of nothing else: `FILE_ATTRIBUTE_DIRECTORY` as programs see it.
     pub(in super::super) const IS_DIR: u32 = 0x10;
     /// That there is no other: `FILE_ATTRIBUTE_NORMAL`.
     pub(in super::super) const NORMAL: u32 = 0x80;
-    pub(in super::super) const SPARSE: u32 = 0x200;
     pub(in super::super) const REPARSE_POINT: u32 = 0x400;
-    pub(in super::super) const COMPRESSED: u32 = 0x800;
-    pub(in super::super) const ENCRYPTED: u32 = 0x4000;
     /// What is read has to be fetched first: OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS.
     pub(in super::super) const RECALLED: u32 = 0x1000 | 0x4_0000 | 0x40_0000;
     /// In a `$FILE_NAME` only.
