@@ -9,7 +9,7 @@ use super::reparse::{self, Meaning, Reparse, Wof};
 use super::stat::{Standard, attribute};
 use super::volume::Volume;
 use super::{ea, mft, security};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::Xattr;
 use crate::ondisk::get_le64;
 
