@@ -36,9 +36,12 @@ const OFFSET_BITS: u32 = 17;
 /// Nodes on the way down. Nodes have dozens of entries, so that more would hold more files than there can be.
 const MAX_DEPTH: usize = 16;
 /// Nodes that one search may look at: those of a path for each of a few keys that differ in case only.
-const MAX_NODES: usize = 4096;
-/// Bytes of the bitmap looked at together.
+const MAX_NODES: usize = 512;
+/// Damaged blocks that one listing passes over: more are not the damage of a directory that somebody had.
+const MAX_DAMAGED: usize = 1 << 13;
+/// Bytes of the bitmap looked at together, and how often: more than 2^32 names need.
 const WINDOW: u64 = 4096;
+const MAX_WINDOWS: usize = 1 << 12;
 
 /// An entry of an index.
 #[derive(Clone, Copy, Debug)]
@@ -235,8 +238,10 @@ impl<'a> Index<'a> {
         };
         // Damage in one node does not hide the others: it is told when they have been handed over.
         let mut trouble: Option<Error> = None;
+        let mut damaged = 0_usize;
         let mut note = |result: Result<bool>| match result {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(error) if error.kind() == ErrorKind::Corrupt && damaged < MAX_DAMAGED => {
+                damaged = damaged.saturating_add(1);
                 trouble.get_or_insert(error);
                 Ok(false)
             }
@@ -250,7 +255,7 @@ impl<'a> Index<'a> {
                 Error::corrupt(self.file.at()).because("its index has blocks and no $BITMAP of them")
             })?;
             let budget = Budget::new(Limits::LISTING);
-            let mut used = Used { index: self, bitmap, window: Vec::new(), start: 0 };
+            let mut used = Used { index: self, bitmap, window: Vec::new(), start: 0, windows: 0 };
             let mut next = first.saturating_sub(1);
             while let Some(ordinal) = used.from(next, &budget)? {
                 let node = self.block(ordinal, &mut mapping);
@@ -334,6 +339,8 @@ struct Used<'a, 's> {
     /// Bytes of the bitmap, from byte `start` on.
     window: Vec<u8>,
     start: u64,
+    /// Windows read so far.
+    windows: usize,
 }
 
 impl Used<'_, '_> {
@@ -347,6 +354,12 @@ impl Used<'_, '_> {
             let byte = ordinal >> 3;
             if byte < self.start || byte >= self.start.saturating_add(wide(self.window.len())) {
                 budget.steps("ntfs: blocks of an index", 1)?;
+                self.windows = self.windows.saturating_add(1);
+                if self.windows > MAX_WINDOWS {
+                    let max = WINDOW.saturating_mul(wide(MAX_WINDOWS));
+                    return Err(Error::limit(format!("an index with a $BITMAP of more than {max} bytes"))
+                        .at(index.file.at()));
+                }
                 self.start = byte.saturating_sub(byte % WINDOW);
                 self.window.resize(narrow(WINDOW), 0);
                 let read =

@@ -13,8 +13,9 @@ use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::FileType;
 use crate::num::wide;
 
-/// Directories above a link that are counted.
+/// Directories above a link that are counted, and records of the MFT that may be read for that.
 const MAX_DEPTH: usize = 1024;
+const MAX_RECORDS: usize = 8192;
 
 /// What is not as the record says. What is `None` is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,12 +117,17 @@ fn directories_above(volume: &Volume, file: &File, target: &reparse::Target) -> 
         name.map(|name| name.parent).ok_or_else(|| Error::corrupt(file.at()).because("has no name"))
     };
     let mut parent = parent_of(file)?;
+    let mut records = 0_usize;
     while parent.number() != mft::ROOT {
         depth = depth.saturating_add(1);
-        if depth > MAX_DEPTH {
-            return Err(Error::limit(format!("more than {MAX_DEPTH} directories above a link")).at(file.at()));
+        if depth > MAX_DEPTH || records > MAX_RECORDS {
+            let what =
+                format!("more than {MAX_DEPTH} directories above a link, or {MAX_RECORDS} records of them");
+            return Err(Error::limit(what).at(file.at()));
         }
-        parent = parent_of(&*volume.referred(parent)?)?;
+        let above = volume.referred(parent)?;
+        records = records.saturating_add(above.records);
+        parent = parent_of(&above)?;
     }
     Ok(depth)
 }

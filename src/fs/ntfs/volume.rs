@@ -62,6 +62,8 @@ impl Volume {
         let as_it_lies = Self::load(Arc::clone(volume), cx)?;
         let mut log = as_it_lies.look_at_log(volume, cx);
         let Some(overlay) = log.replayed.take() else { return Ok(Self { log, ..as_it_lies }) };
+        // An MFT in many pieces is not held twice.
+        drop(as_it_lies);
         Ok(Self { log, ..Self::load(Arc::new(overlay), cx)? })
     }
 

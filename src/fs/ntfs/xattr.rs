@@ -9,12 +9,14 @@ use super::reparse::{self, Meaning, Reparse, Wof};
 use super::stat::{Standard, attribute};
 use super::volume::Volume;
 use super::{ea, mft, security};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::Xattr;
 use crate::ondisk::get_le64;
 
 /// The longest value that Linux hands out (`XATTR_SIZE_MAX`).
 const MAX_VALUE: u64 = 64 << 10;
+/// All values of a file together.
+const MAX_LISTED: u64 = 16 << 20;
 /// Before the names of streams that ntfs-3g keeps attributes other than `user.*` in.
 const FOREIGN: &[u8] = b"ntfs-3g.";
 const USER: &[u8] = b"user.";
@@ -30,7 +32,7 @@ const MAX_SHORT: usize = 12;
 /// The streams of a file that are listed.
 ///
 /// # Errors
-/// When one cannot be read.
+/// When one cannot be read; `Limit` when they are too long together.
 pub(super) fn list(volume: &Volume, file: &File) -> Result<Vec<Xattr>> {
     let mut all = Vec::new();
     // The file system's own files have streams that are no attributes.
@@ -42,11 +44,15 @@ pub(super) fn list(volume: &Volume, file: &File) -> Result<Vec<Xattr>> {
             Reparse::parse(&bytes, &reparse::at(file)).and_then(|it| it.meaning(&reparse::at(file)));
         matches!(meaning, Ok(Meaning::Wof(Wof::File(_))))
     });
+    let mut left = MAX_LISTED;
     for stream in file.streams()?.filter(|stream| stream.size() <= MAX_VALUE) {
         let name = encode(stream.name.iter().copied());
         if (name.len() > FOREIGN.len() && name.starts_with(FOREIGN)) || (is_packed && name == PACKED) {
             continue;
         }
+        let too_long =
+            || Error::limit(format!("streams that have more than {MAX_LISTED} bytes together")).at(file.at());
+        left = left.checked_sub(stream.size()).ok_or_else(too_long)?;
         let value = volume.read_whole(file, stream, MAX_VALUE)?;
         all.push(Xattr { name: [USER, &name].concat(), value });
     }
