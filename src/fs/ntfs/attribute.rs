@@ -211,10 +211,23 @@ impl<'r> Attributes<'r> {
     }
 }
 
-impl Iterator for Attributes<'_> {
-    type Item = Result<Attribute>;
+impl Attributes<'_> {
+    /// The first of this type and number. Those before it are not looked into.
+    pub(super) fn only(mut self, kind: u32, id: u16) -> Option<Result<Attribute>> {
+        loop {
+            let (at, len) = match self.place()? {
+                Ok(place) => place,
+                Err(error) => return Some(Err(error)),
+            };
+            let bytes = self.record.bytes();
+            if get_le32(bytes, at) == Some(kind) && get_le16(bytes, at.saturating_add(0xe)) == Some(id) {
+                return Some(self.attribute(at, len));
+            }
+        }
+    }
 
-    fn next(&mut self) -> Option<Result<Attribute>> {
+    /// Where the next one stands, and how long it is.
+    fn place(&mut self) -> Option<Result<(usize, usize)>> {
         let (at, (_, used)) = (self.next, self.record.attributes());
         let bytes = self.record.bytes();
         if at >= used || get_le32(bytes, at) == Some(kind::END) {
@@ -222,12 +235,27 @@ impl Iterator for Attributes<'_> {
         }
         let len = get_le32(bytes, at.saturating_add(4)).and_then(|len| usize::try_from(len).ok());
         let len = len.filter(|len| *len >= 0x18 && len % 8 == 0 && *len <= used.saturating_sub(at));
-        let Some(attribute) = len.and_then(|len| self.read(at, len)) else {
+        self.next = len.map_or(usize::MAX, |len| at.saturating_add(len));
+        Some(len.map(|len| (at, len)).ok_or_else(|| self.senseless(at)))
+    }
+
+    fn attribute(&mut self, at: usize, len: usize) -> Result<Attribute> {
+        self.read(at, len).ok_or_else(|| {
             self.next = usize::MAX;
-            return Some(Err(Error::corrupt(self.record.at())
-                .because(format!("the attribute at its byte {at:#x} makes no sense"))));
-        };
-        self.next = at.saturating_add(len.unwrap_or(0));
-        Some(Ok(attribute))
+            self.senseless(at)
+        })
+    }
+
+    fn senseless(&self, at: usize) -> Error {
+        Error::corrupt(self.record.at()).because(format!("the attribute at its byte {at:#x} makes no sense"))
+    }
+}
+
+impl Iterator for Attributes<'_> {
+    type Item = Result<Attribute>;
+
+    fn next(&mut self) -> Option<Result<Attribute>> {
+        let place = self.place()?;
+        Some(place.and_then(|(at, len)| self.attribute(at, len)))
     }
 }

@@ -253,10 +253,7 @@ impl Attribute {
 
 /// The attribute of this type and number of a record.
 fn find_in(record: &Record, kind: u32, id: u16) -> Result<Attribute> {
-    let mut all = Attributes::of(record).filter(|attribute| {
-        attribute.as_ref().map_or(true, |attribute| attribute.kind == kind && attribute.id == id)
-    });
-    all.next().unwrap_or_else(|| {
+    Attributes::of(record).only(kind, id).unwrap_or_else(|| {
         Err(Error::corrupt(record.at()).because(format!("has no attribute {kind:#x} with number {id}")))
     })
 }
