@@ -29,6 +29,8 @@ mod hostile;
 mod iso9660;
 #[path = "fs/ntfs.rs"]
 mod ntfs;
+#[path = "fs/ntfs_hostile.rs"]
+mod ntfs_hostile;
 #[path = "fs/ntfs_logfile.rs"]
 mod ntfs_logfile;
 #[path = "fs/ntfs_meta.rs"]

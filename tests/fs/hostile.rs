@@ -24,16 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const SECTOR: u64 = 512;
 
-/// A kind of file system: how its sample is made in `$DIR`, from the folder `$TREE`, as `$DISK`.
+/// A kind of file system: how its sample is made in `$DIR`, from the folder `$TREE`, as `$DISK`; or what makes it otherwise.
 struct Kind {
     name: &'static str,
     needs: &'static [&'static str],
     make: &'static str,
+    made: fn(&Path),
     restamp: fn(&mut Changed, u64),
 }
 
 const fn kind(name: &'static str, needs: &'static [&'static str], make: &'static str) -> Kind {
-    Kind { name, needs, make, restamp: |_, _| {} }
+    Kind { name, needs, make, made: |_| {}, restamp: |_, _| {} }
 }
 
 /// Copies the tree into a new file system, and, if there is more to do, takes the image while it is mounted.
@@ -47,6 +48,20 @@ macro_rules! filled {
             "; mkdir $DIR/mnt; mount -o loop $DISK $DIR/mnt; cp -a $TREE/. $DIR/mnt; sync $DIR/mnt/; \
              cp -a $TREE $DIR/mnt/again; rm -r $DIR/mnt/many; seq 100 > $DIR/mnt/last; sync $DIR/mnt/last; \
              cp --sparse=always $DISK $DIR/copy; umount $DIR/mnt; mv $DIR/copy $DISK"
+        )
+    };
+}
+
+/// Fills a new NTFS through ntfs-3g, from within its root, with `$MAKE` the folder of scripts.
+macro_rules! served {
+    ($mkntfs:literal, $options:literal, $fill:literal) => {
+        concat!(
+            $mkntfs,
+            " $DISK >&2; mkdir $DIR/mnt; ntfs-3g -o no_detach,",
+            $options,
+            " $DISK $DIR/mnt & until mountpoint -q $DIR/mnt; do kill -0 $!; sleep 0.01; done; (cd $DIR/mnt; ",
+            $fill,
+            "); umount $DIR/mnt; wait $!"
         )
     };
 }
@@ -141,6 +156,39 @@ const KINDS: &[Kind] = &[
     Kind {
         restamp: erofs_sum,
         ..kind("erofs-chunks", &["mkfs.erofs"], "mkfs.erofs --chunksize=4096 $DISK $TREE >/dev/null")
+    },
+    Kind {
+        restamp: ntfs_marks,
+        ..kind(
+            "ntfs",
+            &["mkntfs", "ntfs-3g", "root", "fuse", "python3", "setfattr"],
+            served!(
+                "truncate -s 8M $DISK; mkntfs -Q -F -s 512 -c 1024",
+                "streams_interface=xattr",
+                "cp -r $TREE/many $TREE/few $TREE/text .; setfattr -n user.small -v value text; \
+                 setfattr -n user.large -v $(printf 'v%.0s' $(seq 2000)) text; python3 $MAKE/ntfs_hostile.py fill; \
+                 mkdir l s n; for part in links:l specials:s few_named:n; do \
+                 python3 $MAKE/ntfs_meta.py $DIR/mnt/${part#*:} ${part%:*}; done"
+            ),
+        )
+    },
+    Kind {
+        restamp: ntfs_marks,
+        ..kind(
+            "ntfs-packed",
+            &["mkntfs", "ntfs-3g", "root", "fuse", "python3", "setfattr", "wimlib-imagex"],
+            served!(
+                "truncate -s 8M $DISK; mkntfs -Q -F -s 512 -c 4096",
+                "compression,streams_interface=windows",
+                "mkdir p w; setfattr -n system.ntfs_attrib_be -v 0x00000800 p; cp $TREE/text p; head -c 150000 $TREE/noise > p/part; \
+                 seq 9000 >> p/part; seq 1000 > p/text:stream; python3 $MAKE/wof.py few w $DIR"
+            ),
+        )
+    },
+    Kind {
+        restamp: ntfs_marks,
+        made: |disk| ntfs_logfile::rewound(disk),
+        ..kind("ntfs-log", &["corpus", "7z", "ntfsrecover", "ntfsinfo"], "true")
     },
 ];
 
@@ -412,6 +460,28 @@ fn btrfs_sums(changed: &mut Changed, sector: u64) {
     }
 }
 
+/// The words at the ends of sectors of the record, index block or page of the log that the sector is in.
+fn ntfs_marks(changed: &mut Changed, sector: u64) {
+    for back in 0..8.min(sector + 1) {
+        let start = (sector - back) * SECTOR;
+        let head = changed.bytes(start, SECTOR);
+        let half = |at: usize| u64::from(u16::from_le_bytes([head[at], head[at + 1]]));
+        if !["FILE", "INDX", "RCRD", "RSTR"].iter().any(|magic| head.starts_with(magic.as_bytes())) {
+            continue;
+        }
+        let (array, words) = (half(4), half(6));
+        if array % 2 == 0 && array < SECTOR && (back + 2..=9).contains(&words) {
+            for part in 1..words {
+                let end = start + part * SECTOR;
+                if end <= changed.len {
+                    changed.put(end - 2, &head[array as usize..][..2]);
+                }
+            }
+        }
+        return;
+    }
+}
+
 /// The two sums of a descriptor's tag (ECMA-167, 3/7.2).
 fn udf_sums(changed: &mut Changed, sector: u64) {
     let start = sector / 4 * 4 * SECTOR;
@@ -436,7 +506,7 @@ fn udf_sums(changed: &mut Changed, sector: u64) {
 }
 
 /// Walks everything, and says which operations took too long.
-fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
+pub(crate) fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
     let mut slow = Vec::new();
     let mut timed = |what: String, work: &mut dyn FnMut()| {
         let start = cpu();
@@ -449,7 +519,9 @@ fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
     let mut opened = None;
     timed("open".to_owned(), &mut || opened = open(volume).ok());
     let Some(fs) = opened else { return slow };
-    timed("facts".to_owned(), &mut || drop(fs.facts()));
+    let mut has_streams = false;
+    timed("facts".to_owned(), &mut || has_streams = fs.facts().kind == "ntfs");
+    timed("free".to_owned(), &mut || _ = fs.free());
     timed("subvolumes".to_owned(), &mut || drop(fs.subvolumes()));
     let mut seen = std::collections::HashSet::new();
     let mut todo = vec![fs.root()];
@@ -461,6 +533,17 @@ fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
         let mut stat = None;
         timed(format!("stat {ino}"), &mut || stat = fs.stat(ino).ok());
         timed(format!("xattrs {ino}"), &mut || drop(fs.xattrs(ino)));
+        if has_streams && ino.0 >> 48 == 0 {
+            for name in ["ntfs_acl", "ntfs_object_id", "ntfs_dos_name", "ntfs_reparse_data", "ntfs_ea"] {
+                let name = format!("system.{name}");
+                timed(format!("xattr {name} {ino}"), &mut || drop(fs.xattr(ino, name.as_bytes())));
+            }
+            let mut named = None;
+            timed(format!("stream of {ino}"), &mut || named = fs.stat(Ino(ino.0 | 1 << 48)).ok());
+            if named.is_some() {
+                todo.extend([1, 2, 3, 40].map(|stream| Ino(ino.0 | stream << 48)));
+            }
+        }
         match stat.map(|stat| stat.kind) {
             Some(FileType::Dir) => {
                 let mut names = Vec::new();
@@ -472,6 +555,7 @@ fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
                     drop(fs.readdir(ino, 0, &mut take));
                 });
                 timed(format!("lookup in {ino}"), &mut || drop(fs.lookup(ino, b"no such name")));
+                timed(format!("lookup of a stream in {ino}"), &mut || drop(fs.lookup(ino, b"text:stream")));
                 for (n, (name, child, next)) in names.iter().enumerate().take(300) {
                     if n % 8 == 0 {
                         timed(format!("lookup in {ino}"), &mut || drop(fs.lookup(ino, name)));
@@ -502,7 +586,7 @@ fn walk(volume: &Arc<dyn BlockSource>, with_data: bool) -> Vec<String> {
 }
 
 /// A number of bytes from this process's status.
-fn memory(key: &str) -> u64 {
+pub(crate) fn memory(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
@@ -584,12 +668,14 @@ fn run(kind: &Kind, tree: &Path, count: usize) -> (Vec<String>, String) {
     let progress = dir.path().join("progress");
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     common::sh(&format!(
-        "DIR={} DISK={} TREE={}; {{ {}; }} >/dev/null",
+        "DIR={} DISK={} TREE={} MAKE={}; {{ {}; }} >/dev/null",
         dir.path().display(),
         disk.display(),
         tree.display(),
+        common::root().join("tests/make").display(),
         kind.make
     ));
+    (kind.made)(&disk);
     drop(turn);
     let log = dir.path().join("log");
     let mut child = Command::new(std::env::current_exe().unwrap())

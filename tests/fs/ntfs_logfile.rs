@@ -382,6 +382,15 @@ fn a_log_that_ends_anywhere_is_played_back_as_ntfsrecover_does() {
     assert!(taken_back > 1, "{taken_back}");
 }
 
+/// Makes the first sample with its changes still in the log.
+pub(crate) fn rewound(path: &Path) {
+    let (sample, script, checkpoints, first) = WRITTEN_BY_WINDOWS[0];
+    let sample = common::corpus().unwrap().join(sample);
+    let rewound = Disk::new(&format!("SAMPLE={}; {script}", sample.display()));
+    rewound.rewind(checkpoints, first);
+    common::sh(&format!("cp --sparse=always {} {}", rewound.path.display(), path.display()));
+}
+
 /// Damaged logs: each volume opens, whatever becomes of its log.
 #[test]
 fn damaged_logs_end_in_a_warning() {

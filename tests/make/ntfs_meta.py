@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fills a directory of an NTFS that ntfs-3g has mounted with what files carry besides their data.
 
-usage: ntfs_meta.py DIRECTORY PART, where PART is links, specials, named, descriptors or efs
+usage: ntfs_meta.py DIRECTORY PART, where PART is links, specials, named, few_named, descriptors or efs
 The mount needs streams_interface=xattr; efs needs efs_raw.
 """
 import os
@@ -57,7 +57,11 @@ def specials():
     socket.socket(socket.AF_UNIX).bind("sock")
 
 
-def named():
+def few_named():
+    named(10)
+
+
+def named(objects=100):
     os.mkdir("dir")
     for path in ["file", "dir/file", "a long name.text", "linked"]:
         open(path, "w").write("content")
@@ -70,7 +74,7 @@ def named():
     os.setxattr("file", "trusted.foreign", b"foreign")
     os.setxattr("dir/file", "system.ntfs_object_id", bytes(range(16)))
     os.setxattr("file", "system.ntfs_object_id", bytes(range(100, 164)))
-    for n in range(100):
+    for n in range(objects):
         open(f"dir/{n}", "w").close()
         os.setxattr(f"dir/{n}", "system.ntfs_object_id", os.urandom(16) + bytes(48))
     os.setxattr("a long name.text", "system.ntfs_dos_name", b"alongn~1.tex")

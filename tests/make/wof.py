@@ -3,6 +3,7 @@
 
     wof.py fill MNT PLAIN       packed files into a volume mounted by ntfs-3g -o streams_interface=windows; what they
                                 hold into PLAIN
+    wof.py few MNT PLAIN        four small packed files
     wof.py mutants MNT PLAIN    files of one damaged chunk; into PLAIN what wimlib makes of those that it takes
     wof.py compressed MNT PLAIN files into a folder whose new files ntfs-3g packs by LZNT1, and the same into PLAIN
     wof.py vectors OUT          tests/fs/ntfs_packed.bin: streams of all three packers, each with the sum of what is in it
@@ -178,6 +179,13 @@ def fill(mnt, plain):
     for at in lasting:
         keep(plain, f"huge.{at}", text(32768, at))
     keep(plain, f"huge.{count - 1}", text(1000, count - 1))
+
+
+def few(mnt, plain):
+    wimlib = Wimlib()
+    for method, (number, kind, size) in METHODS.items():
+        content = text(2 * size, number) + noise(size, number) + code(size // 2, number)
+        write_wof(mnt, method, number, len(content), chunks_of(wimlib, kind, size, content))
 
 
 def damage(rng, packed):
