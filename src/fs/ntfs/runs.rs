@@ -132,7 +132,7 @@ mod tests {
     fn what_leads_off_the_volume_makes_no_sense() {
         let runs = |bytes: &[u8]| Runs::new(bytes.to_vec().into(), 7, 100).collect::<Vec<_>>();
         assert_eq!(runs(&[0x11, 10, 91, 0]), [Err(Senseless { vcn: 7 })]);
-        assert_eq!(runs(&[0x11, 10, 0xff, 0x11, 1, 0x80, 0]).last(), Some(&Err(Senseless { vcn: 17 })));
+        assert_eq!(runs(&[0x11, 10, 1, 0x11, 1, 0x80, 0]).last(), Some(&Err(Senseless { vcn: 17 })));
         assert_eq!(runs(&[0x11, 0, 5]), [Err(Senseless { vcn: 7 })]);
         assert_eq!(runs(&[0x99, 1, 2]), [Err(Senseless { vcn: 7 })]);
     }
