@@ -483,6 +483,47 @@ fn descriptor_of_4_gib() -> Forge {
     descriptors(&[entry_with(0, &300_u32.to_le_bytes(), &place, None, 0)])
 }
 
+/// A log of 4 GiB that was not closed: restart pages all over, whose checkpoint stands in one of them, or pages of which
+/// each says that the record goes on in the next.
+fn log(page: &[u8], lsn: u64) -> Forge {
+    const LEN: u64 = 4 << 30;
+    let mut forge = Forge::new(4096, 1 << 20);
+    let mut restart = ntfs_logfile::restart_page(b"RSTR", LEN, lsn, 0, 0);
+    // One client, of whom the checkpoint is here.
+    restart[0x30 + 0x0c..][..2].copy_from_slice(&[0, 0]);
+    restart[0x70..0x80].copy_from_slice(&[lsn; 2].map(u64::to_le_bytes).concat());
+    let pages = if page.is_empty() { restart.clone() } else { page.to_vec() };
+    forge.repeated.push((FREE..FREE + LEN, pages));
+    forge.put(FREE, &[restart.clone(), restart].concat());
+    let data = forge.stored(DATA, 4, "", FREE, LEN);
+    forge.record(2, 1, &[standard(0, 0), file_name(5), data]);
+    forge.record(FILE, 1, &[standard(0, 0), file_name(5)]);
+    forge
+}
+
+fn log_of_restart_pages() -> Forge {
+    log(&[], (1 << 32) | (0x10_0040 >> 3))
+}
+
+fn log_of_one_record() -> Forge {
+    let lsn: u64 = (1 << 32) | (0x10_0040 >> 3);
+    let mut page = vec![0; RECORD];
+    page[..4].copy_from_slice(b"RCRD");
+    page[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    page[0x10] = 1;
+    page[0x20..0x28].copy_from_slice(&u64::MAX.to_le_bytes());
+    // A checkpoint of 8 MiB, which begins with a version and names itself for all of its tables.
+    page[0x40..0x48].copy_from_slice(&lsn.to_le_bytes());
+    page[0x58..0x5c].copy_from_slice(&(8_u32 << 20).to_le_bytes());
+    page[0x60] = 2;
+    page[0x70] = 1;
+    for at in [0x78, 0x80, 0x90, 0x98] {
+        page[at..at + 8].copy_from_slice(&lsn.to_le_bytes());
+    }
+    page[0xa0..0xb0].fill(0xff);
+    log(&marked(page, 0x28), lsn)
+}
+
 /// An MFT of a TiB, capitals of as much, clusters in use beyond counting.
 fn all_too_large() -> Forge {
     let mut forge = Forge::new(128 << 10, 1 << 28);
@@ -530,6 +571,8 @@ const CASES: &[Case] = &[
     ("units of 2 MiB", units_of_2_mib),
     ("descriptors in circles", descriptors_in_circles),
     ("descriptor of 4 GiB", descriptor_of_4_gib),
+    ("log of restart pages", log_of_restart_pages),
+    ("log of one record", log_of_one_record),
     ("all too large", all_too_large),
     ("capitals of another size", capitals_of_another_size),
     ("attributes of Linux", attributes_of_linux),

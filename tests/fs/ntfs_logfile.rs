@@ -159,7 +159,7 @@ const MADE: &str = "truncate -s 8M $DISK; mkntfs -q -F -s 512 -c 4096 $DISK; mkd
      ntfs-3g $DISK $DIR/mnt; seq 1000 > $DIR/mnt/numbers; umount $DIR/mnt";
 
 /// A restart page, as "$LogFile" in the linux-ntfs project's documentation lays it out.
-fn restart_page(magic: &[u8; 4], size: u64, newest: u64, in_use: u16, flags: u16) -> Vec<u8> {
+pub(crate) fn restart_page(magic: &[u8; 4], size: u64, newest: u64, in_use: u16, flags: u16) -> Vec<u8> {
     let mut page = vec![0; PAGE];
     put(&mut page, 0, magic);
     put(&mut page, 4, &[0x1e, 0, 9, 0]);
