@@ -36,11 +36,13 @@ impl Boots {
         let mut boots = Self::default();
         for store in stores {
             let default = store.default_entry();
+            let own = devices.iter().find(|device| device.volume == store.volume);
+            let disk = own.map_or(0, |device| device.disk);
             for entry in &store.entries {
                 let is_default = default == Some(entry);
                 let volume = match entry.device {
                     Target::Located => located(entry, systems),
-                    _ => boots.started(store, entry, is_default, devices),
+                    _ => boots.started(store, entry, is_default, (devices, disk)),
                 };
                 // What is unpacked into memory is no system of the disk.
                 if entry.device == Target::Elsewhere {
@@ -61,13 +63,13 @@ impl Boots {
         boots
     }
 
-    /// The volume that an entry starts its system from; of the default one, why it cannot.
+    /// The volume that an entry starts its system from; of the default one, why it cannot. `disk` is that of the store.
     fn started(
         &mut self,
         store: &Store,
         entry: &Entry,
         is_default: bool,
-        devices: &[Device],
+        (devices, disk): (&[Device], u32),
     ) -> Option<String> {
         let mut said = |what: String| {
             if is_default {
@@ -86,7 +88,7 @@ impl Boots {
                 }
                 found
             }
-            Target::Partition(place) => match place.find(devices) {
+            Target::Partition(place) => match place.find(devices, disk) {
                 Found::Device(device) => Some(device),
                 Found::Resigned(device) => {
                     said(format!(

@@ -67,7 +67,7 @@ fn old_signature(values: &[(Name, Place)], own: &Device, devices: &[Device]) -> 
         if *signature == now {
             return None;
         }
-        if *start == disk.start && matches!(place.find(devices), Found::Resigned(_)) {
+        if *start == disk.start && matches!(place.find(devices, own.disk), Found::Resigned(_)) {
             old.get_or_insert(*signature);
         }
     }
@@ -92,7 +92,7 @@ impl Drives {
         let (mut absent, mut resigned) = (Vec::new(), Vec::new());
         for (name, place) in values {
             let now = old.as_ref().and_then(|(old, new)| place.resigned(*old, *new));
-            let Found::Device(device) = now.as_ref().unwrap_or(&place).find(devices) else {
+            let Found::Device(device) = now.as_ref().unwrap_or(&place).find(devices, own.disk) else {
                 if let Name::Letter(letter) = name {
                     absent.push(format!("{letter}: ({place})"));
                 }

@@ -59,22 +59,24 @@ impl Place {
         }
     }
 
-    pub(super) fn find<'a>(&self, devices: &'a [Device]) -> Found<'a> {
+    /// The device that it is. Of disks that are alike, as clones are, it is the one of disk `near`: that of whoever wrote
+    /// the place down.
+    pub(super) fn find<'a>(&self, devices: &'a [Device], near: u32) -> Found<'a> {
         let device = match self {
             Self::Mbr { signature, start } => {
                 let id = format!("{signature:08x}");
                 let is_here = |disk: &OnDisk| disk.disk_id == id && disk.start == *start;
-                let found = best(devices, |device| device.on_disk.as_ref().is_some_and(is_here));
+                let found = best(devices, near, |device| device.on_disk.as_ref().is_some_and(is_here));
                 let is_mbr = |disk: &&OnDisk| !disk.disk_id.contains('-');
                 let disks = || devices.iter().filter_map(|device| device.on_disk.as_ref()).filter(is_mbr);
                 if found.is_none() && !disks().any(|disk| disk.disk_id == id) {
-                    return resigned(devices, *start);
+                    return resigned(devices, near, *start);
                 }
                 found
             }
             Self::Guid(guid) => {
                 let (mixed, plain) = (guid_text(guid), plain_guid(guid));
-                best(devices, |device| {
+                best(devices, near, |device| {
                     let own = device.on_disk.as_ref().and_then(|disk| disk.uuid.as_ref());
                     own == Some(&mixed)
                         || device.names.iter().any(|name| name.contains(&mixed) || name.contains(&plain))
@@ -85,18 +87,19 @@ impl Place {
     }
 }
 
-/// Of the devices that fit, one whose files can be read: what a key opened rather than the locked volume.
-fn best(devices: &[Device], fits: impl Fn(&Device) -> bool) -> Option<&Device> {
-    let all = || devices.iter().filter(|device| fits(device));
-    all().find(|device| device.system.is_some()).or_else(|| all().next())
+/// Of the devices that fit, one on disk `near`; of these, one whose files can be read: what a key opened rather than the
+/// locked volume.
+fn best(devices: &[Device], near: u32, fits: impl Fn(&Device) -> bool) -> Option<&Device> {
+    let is_worse = |device: &&Device| (device.disk != near, device.system.is_none());
+    devices.iter().filter(|device| fits(device)).min_by_key(is_worse)
 }
 
 /// The partition at this byte, if only one MBR disk has one there.
-fn resigned(devices: &[Device], start: u64) -> Found<'_> {
+fn resigned(devices: &[Device], near: u32, start: u64) -> Found<'_> {
     let is_there = |device: &Device| {
         device.on_disk.as_ref().is_some_and(|disk| disk.start == start && !disk.disk_id.contains('-'))
     };
-    let Some(found) = best(devices, is_there) else { return Found::Absent };
+    let Some(found) = best(devices, near, is_there) else { return Found::Absent };
     let disk = |device: &Device| device.on_disk.as_ref().map(|disk| disk.disk_id.clone());
     if devices.iter().filter(|device| is_there(device)).any(|device| disk(device) != disk(found)) {
         return Found::Absent;
@@ -149,6 +152,30 @@ mod tests {
         let esp =
             [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
         assert_eq!(guid_text(&esp), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+    }
+
+    #[test]
+    fn of_disks_that_are_alike_it_is_the_one_of_whoever_asks() {
+        let part = |disk: u32, is_mbr: bool| Device {
+            volume: format!("disk{disk}"),
+            disk,
+            on_disk: Some(OnDisk {
+                disk_id: if is_mbr { "0badcafe" } else { "5b0894a9-095e-487d-8d48-719ecd4d78ca" }.to_owned(),
+                uuid: (!is_mbr).then(|| "33323130-3534-3736-3839-616263646566".to_owned()),
+                start: 4096,
+            }),
+            ..Device::default()
+        };
+        let here = Place::Mbr { signature: 0x0bad_cafe, start: 4096 };
+        let cloned = Place::Mbr { signature: 0x1234_5678, start: 4096 };
+        for (place, is_mbr) in [(here, true), (cloned, true), (Place::Guid(*b"0123456789abcdef"), false)] {
+            let devices = [part(0, is_mbr), part(1, is_mbr)];
+            for near in [0, 1] {
+                let found = place.find(&devices, near);
+                let (Found::Device(device) | Found::Resigned(device)) = found else { panic!("{place}") };
+                assert_eq!(device.disk, near, "{place}");
+            }
+        }
     }
 
     #[test]
