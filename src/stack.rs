@@ -222,7 +222,7 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
     for device in &mut devices {
         device.on_disk = on_disk(&device.volume, &every, &tables);
     }
-    let mut guests = crate::guest::roots(&devices);
+    let mut guests = crate::guest::systems(&devices, &mut warnings);
     let firmware = firmware(&discovery, &devices);
     for guest in &mut guests {
         guest.firmware.clone_from(&firmware);

@@ -438,8 +438,7 @@ fn text(stack: &Stack, size: &Result<Range>) -> String {
 }
 
 fn guest_line(guest: &Guest) -> String {
-    let (product, arch) = (guest.product(), guest.arch());
-    let name = if product.is_empty() { guest.kind.to_owned() } else { product.to_string() };
+    let (name, arch) = (guest.name(), guest.arch());
     let arch = if arch.is_empty() { String::new() } else { format!(" ({arch})") };
     let boots = if guest.firmware.is_empty() {
         String::new()

@@ -166,10 +166,17 @@ pub struct Guest {
     cloud_init: OnceLock<Result<CloudInit>>,
 }
 
-/// Finds the operating systems among the devices of a disk, by evidence; the one that most speaks for first.
+/// Finds the operating systems among the devices of a disk, by evidence; the one that most speaks for first. What is odd
+/// and of none of them is added to `warnings`: a boot store that starts a system which is not there.
 #[must_use]
-pub fn roots(devices: &[Device]) -> Vec<Guest> {
-    roots::find(devices)
+pub fn systems(devices: &[Device], warnings: &mut Vec<String>) -> Vec<Guest> {
+    roots::find(devices, warnings)
+}
+
+/// As [`systems`], of which no more is asked.
+#[cfg(test)]
+fn roots(devices: &[Device]) -> Vec<Guest> {
+    systems(devices, &mut Vec::new())
 }
 
 /// What walking an initramfs may cost. Unpacking 300 MiB takes seconds; a minute is the end of any check.
@@ -308,15 +315,24 @@ impl Guest {
     /// What it is and where, for a list: `Debian GNU/Linux 12 (bookworm) on p2`.
     #[must_use]
     pub fn title(&self) -> String {
-        let product = self.product();
-        let name = if product.is_empty() { self.kind.to_owned() } else { product.to_string() };
         let part = match &self.windows {
             Some(windows) if !windows.directory.eq_ignore_ascii_case(b"/Windows") => {
                 format!(", in {}", crate::text::escape(&windows.directory))
             }
             _ => self.subvolume().map(|path| format!(", subvolume {path}")).unwrap_or_default(),
         };
-        format!("{name} on {}{part}", self.root)
+        format!("{} on {}{part}", self.name(), self.root)
+    }
+
+    /// What it is, for people: what it calls itself, or at least `Linux`, `Windows`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let product = self.product();
+        match (product.is_empty(), &self.windows) {
+            (false, _) => product.to_string(),
+            (true, Some(_)) => "Windows".to_owned(),
+            (true, None) => "Linux".to_owned(),
+        }
     }
 
     /// What it calls itself.

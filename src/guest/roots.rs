@@ -116,8 +116,8 @@ struct Candidate {
     names_itself: bool,
 }
 
-/// The systems on all devices, the one that most speaks for first.
-pub(super) fn find(devices: &[Device]) -> Vec<Guest> {
+/// The systems on all devices, the one that most speaks for first. What is odd and of none of them is in `warnings`.
+pub(super) fn find(devices: &[Device], warnings: &mut Vec<String>) -> Vec<Guest> {
     let entries = Entries::of(devices);
     let mut all = Vec::new();
     let mut left = MAX_SYSTEMS;
@@ -147,7 +147,8 @@ pub(super) fn find(devices: &[Device]) -> Vec<Guest> {
     }
     let linux = all.into_iter().flat_map(|(_, _, found)| of_one_volume(found));
     let linux = linux.map(|one| (one.guest, one.names_itself, one.score));
-    let windows = windows::find(devices).into_iter().map(|one| (one.guest, one.is_started, one.score));
+    let windows =
+        windows::find(devices, warnings).into_iter().map(|one| (one.guest, one.is_started, one.score));
     let mut all: Vec<(Guest, bool, u32)> = linux.chain(windows).collect();
     all.sort_by_key(|(_, names_itself, score)| Reverse((*names_itself, *score)));
     all.into_iter().map(|(guest, _, _)| guest).collect()
@@ -214,6 +215,10 @@ mod tests {
     use super::super::memory::{MemoryFs, Pool, PoolTree};
     use super::*;
     use crate::text::Text;
+
+    fn find(devices: &[Device]) -> Vec<Guest> {
+        super::find(devices, &mut Vec::new())
+    }
 
     fn part(number: u32, fs: impl FileSystem + 'static) -> Device {
         Device {

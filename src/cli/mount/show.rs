@@ -235,8 +235,7 @@ pub(super) fn describe(stack: &Stack) -> String {
 /// `Debian 12`: the distribution's word with a capital letter, and its version; of a Windows what it calls itself.
 fn guest_name(guest: &crate::guest::Guest) -> String {
     if guest.windows().is_some() {
-        let product = guest.product();
-        return if product.is_empty() { "Windows".to_owned() } else { product.to_string() };
+        return guest.name();
     }
     let (distro, version) = (guest.distro().to_string(), guest.version().to_string());
     let mut letters = distro.chars();

@@ -28,7 +28,7 @@ const MANAGER: &str = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}";
 /// `Type` in the description of an object that starts a Windows: an application, of the boot manager, an OS loader.
 const OS_LOADER: u64 = 0x1020_0003;
 /// Objects of one store that are looked at; a store of a machine of many years has some fifty.
-const MAX_OBJECTS: usize = 1024;
+const MAX_OBJECTS: usize = 256;
 /// The longest boot.ini that is read; the real ones have a few hundred bytes.
 const MAX_INI: u64 = 64 << 10;
 
@@ -107,11 +107,11 @@ pub(super) fn stores(volume: &str, tree: &Tree) -> Vec<Result<Store>> {
                 ini(&text.bytes)
             } else {
                 let hive = registry::load(tree, path.as_bytes())?.ok_or_else(|| Error::not_found("BCD"))?;
-                bcd(&hive)?
+                bcd(&hive).map_err(|error| error.context(path))?
             };
             Ok(Some(Store { volume: volume.to_owned(), path: Text::from(path), firmware, entries, default }))
         };
-        found.extend(read().map_err(|error| error.context(format!("{volume}:{path}"))).transpose());
+        found.extend(read().map_err(|error| error.context(volume)).transpose());
     }
     found
 }

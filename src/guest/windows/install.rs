@@ -1,6 +1,5 @@
 //! Where on a volume a Windows is installed, and what else of Windows a volume may hold. Known by what is in it.
 
-use super::bcd::Store;
 use crate::error::Result;
 use crate::fs::FileType;
 use crate::fs::tree::{Node, Tree};
@@ -24,15 +23,14 @@ pub(super) struct Installation {
     pub(super) evidence: Vec<Evidence>,
 }
 
-/// The installations on a volume, in the usual directories and in those that a boot store names.
+/// The installations on a volume, in the usual directories and in those that the boot stores name.
 ///
 /// # Errors
 /// When none was found and a directory that cannot be read may hold one.
-pub(super) fn installations(volume: &str, tree: &Tree, stores: &[Store]) -> Result<Vec<Installation>> {
-    let named = stores.iter().flat_map(|store| &store.entries).map(|entry| entry.directory.as_slice());
+pub(super) fn installations(volume: &str, tree: &Tree, named: &[Vec<u8>]) -> Result<Vec<Installation>> {
     let mut found: Vec<(Node, Installation)> = Vec::new();
     let mut doubt = None;
-    for directory in USUAL.iter().map(|name| name.as_bytes()).chain(named.filter(|name| !name.is_empty())) {
+    for directory in USUAL.iter().map(|name| name.as_bytes()).chain(named.iter().map(Vec::as_slice)) {
         match installation(volume, tree, directory) {
             Ok(Some((node, _))) if found.iter().any(|(known, _)| *known == node) => {}
             Ok(one) => found.extend(one),
@@ -56,7 +54,7 @@ fn installation(volume: &str, tree: &Tree, directory: &[u8]) -> Result<Option<(N
     if evidence.is_empty() {
         return Ok(None);
     }
-    Ok(Some((node, Installation { directory: spelled(tree, directory)?, evidence })))
+    Ok(Some((node, Installation { directory: spelled(tree, directory), evidence })))
 }
 
 /// What speaks for a system in a directory; nothing if it is none.
@@ -86,18 +84,18 @@ fn evidence(volume: &str, tree: &Tree, directory: &[u8]) -> Result<Vec<Evidence>
 pub(super) fn earlier(volume: &str, tree: &Tree) -> Result<Option<Vec<u8>>> {
     let directory = [EARLIER, "/Windows"].concat().into_bytes();
     let is_one = file::exists(tree, EARLIER)? && !evidence(volume, tree, &directory)?.is_empty();
-    Ok(if is_one { Some(spelled(tree, EARLIER.as_bytes())?) } else { None })
+    Ok(if is_one { Some(spelled(tree, EARLIER.as_bytes())) } else { None })
 }
 
-/// A path of one name as that name is spelled in the root; a longer one as it is.
-fn spelled(tree: &Tree, path: &[u8]) -> Result<Vec<u8>> {
+/// A path of one name as that name is spelled in the root; a longer one as it is, as is one in a root that is damaged.
+fn spelled(tree: &Tree, path: &[u8]) -> Vec<u8> {
     let name = path.strip_prefix(b"/").unwrap_or(path);
-    let names = file::names(tree, "/")?;
+    let names = file::names(tree, "/").unwrap_or_default();
     let own = names
         .iter()
         .find(|own| *own == name)
         .or_else(|| names.iter().find(|own| own.eq_ignore_ascii_case(name)));
-    Ok([&b"/"[..], own.map_or(name, Vec::as_slice)].concat())
+    [&b"/"[..], own.map_or(name, Vec::as_slice)].concat()
 }
 
 /// What marks a volume that is not a system's own: purpose, and what must all be there.
@@ -190,23 +188,21 @@ mod tests {
     }
 
     #[test]
+    fn a_root_that_cannot_be_listed_still_has_its_system() {
+        // More names than are looked at: listing them is an error, as of a damaged index.
+        let others: Vec<String> = (0..=100_000).map(|number| format!("/{number}")).collect();
+        let own = files("/WINDOWS");
+        let tree = tree(&own.iter().chain(&others).map(String::as_str).collect::<Vec<_>>());
+        assert!(file::names(&tree, "/").is_err());
+        assert_eq!(installations("p1", &tree, &[]).unwrap().len(), 1);
+    }
+
+    #[test]
     fn several_installations_of_one_volume_are_all_found_once() {
         let (first, second, odd) = (files("/WINDOWS"), files("/WinNT"), files("/Odd"));
         let all: Vec<&str> = [&first, &second, &odd].into_iter().flatten().map(String::as_str).collect();
-        let entry = |directory: &str| super::super::bcd::Entry {
-            name: crate::text::Text::default(),
-            device: super::super::bcd::Target::Here,
-            directory: directory.as_bytes().to_vec(),
-            loader: Vec::new(),
-        };
-        let store = Store {
-            volume: "p1".to_owned(),
-            path: crate::text::Text::default(),
-            firmware: "bios",
-            entries: vec![entry("/windows"), entry("/odd"), entry("/nowhere")],
-            default: None,
-        };
-        let found = installations("p1", &tree(&all), &[store]).unwrap();
+        let named = ["/windows", "/odd", "/nowhere"].map(|name| name.as_bytes().to_vec());
+        let found = installations("p1", &tree(&all), &named).unwrap();
         let names: Vec<&[u8]> = found.iter().map(|one| one.directory.as_slice()).collect();
         assert_eq!(names, [&b"/WINDOWS"[..], b"/WinNT", b"/Odd"]);
     }

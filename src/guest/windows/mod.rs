@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::fs::tree::Tree;
 use crate::text::escape;
+use bcd::Store;
 use boot::Boots;
 use drives::Drives;
 use install::Installation;
@@ -62,8 +63,14 @@ pub(super) struct Candidate {
     pub(super) is_started: bool,
 }
 
-/// The Windows systems on all devices.
-pub(super) fn find(devices: &[Device]) -> Vec<Candidate> {
+/// Systems of one machine that are looked into.
+const MAX_SYSTEMS: usize = 32;
+/// Directories that boot stores name beside the usual ones; more than one was never seen.
+const MAX_NAMED: usize = 16;
+
+/// The Windows systems on all devices. What boot stores say of systems that are not there is in `warnings`, if no other
+/// system is there to say it.
+pub(super) fn find(devices: &[Device], warnings: &mut Vec<String>) -> Vec<Candidate> {
     let (mut stores, mut bad) = (Vec::new(), Vec::new());
     for (device, fs) in readable(devices) {
         for store in bcd::stores(&device.volume, &Tree::new(&device.volume, Arc::clone(fs))) {
@@ -73,19 +80,23 @@ pub(super) fn find(devices: &[Device]) -> Vec<Candidate> {
             }
         }
     }
-    let mut systems = Vec::new();
+    let (mut systems, named) = (Vec::new(), named(&stores));
     for (device, fs) in readable(devices) {
         let tree = Tree::new(&device.volume, Arc::clone(fs));
         // A volume that cannot be read has none; `role` says so to who asks for it.
-        let found = install::installations(&device.volume, &tree, &stores).unwrap_or_default();
+        let found = install::installations(&device.volume, &tree, &named).unwrap_or_default();
         systems.extend(found.into_iter().map(|one| (device, fs, one)));
+    }
+    if let Some(more) = systems.len().checked_sub(MAX_SYSTEMS).filter(|more| *more > 0) {
+        bad.push(format!("{more} Windows systems more than the {MAX_SYSTEMS} that are looked into"));
+        systems.truncate(MAX_SYSTEMS);
     }
     let all: Vec<_> =
         systems.iter().map(|(device, _, one)| (device.volume.clone(), one.directory.clone())).collect();
     let mut boots = Boots::of(&stores, devices, &all);
     boots.warnings.extend(boots.dead(&all, devices));
     // A store that cannot be read may be the one that starts it.
-    if stores.is_empty() && bad.is_empty() {
+    if stores.is_empty() && bad.is_empty() && !systems.is_empty() {
         bad.push(
             "no boot configuration of Windows (Boot/BCD, EFI/Microsoft/Boot/BCD, boot.ini) is in this image"
                 .to_owned(),
@@ -95,11 +106,25 @@ pub(super) fn find(devices: &[Device]) -> Vec<Candidate> {
         systems.into_iter().map(|(device, fs, one)| open((device, fs), one, devices, &boots)).collect();
     found.sort_by_key(|one| std::cmp::Reverse(one.is_started));
     // What is odd about the stores is said once, with the system that comes first.
-    if let Some(first) = found.first_mut() {
-        first.guest.warnings.extend(bad);
-        first.guest.warnings.append(&mut boots.warnings);
-    }
+    let said = found.first_mut().map_or(warnings, |first| &mut first.guest.warnings);
+    said.extend(bad);
+    said.append(&mut boots.warnings);
     found
+}
+
+/// The directories that boot stores start systems from, each once, whichever way it is written.
+fn named(stores: &[Store]) -> Vec<Vec<u8>> {
+    let mut named: Vec<Vec<u8>> = Vec::new();
+    for entry in stores.iter().flat_map(|store| &store.entries) {
+        if named.len() >= MAX_NAMED {
+            break;
+        }
+        let is_new = |known: &Vec<u8>| !known.eq_ignore_ascii_case(&entry.directory);
+        if !entry.directory.is_empty() && named.iter().all(is_new) {
+            named.push(entry.directory.clone());
+        }
+    }
+    named
 }
 
 /// Windows lives on file systems that do not tell upper from lower case.
@@ -317,6 +342,41 @@ mod tests {
     fn read(tree: &Tree, path: &str) -> Option<String> {
         let node = tree.find(path.as_bytes()).unwrap()?;
         Some(String::from_utf8(tree.read_all(node, 100).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn directories_that_boot_stores_name_are_looked_for_once_and_not_without_end() {
+        let entry = |directory: &str| bcd::Entry {
+            name: crate::text::Text::default(),
+            device: bcd::Target::Here,
+            directory: directory.as_bytes().to_vec(),
+            loader: Vec::new(),
+        };
+        let store = |directories: &[&str]| Store {
+            volume: "p1".to_owned(),
+            path: crate::text::Text::default(),
+            firmware: "bios",
+            entries: directories.iter().map(|directory| entry(directory)).collect(),
+            default: None,
+        };
+        let two = [store(&["/Windows", "/Odd", ""]), store(&["/WINDOWS", "/odd"])];
+        assert_eq!(named(&two), [b"/Windows".to_vec(), b"/Odd".to_vec()]);
+        let many: Vec<String> = (0..1000).map(|number| format!("/W{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(named(&[store(&many), store(&many)]).len(), MAX_NAMED);
+    }
+
+    #[test]
+    fn what_a_boot_store_starts_in_vain_is_said_without_any_system() {
+        let text = "[boot loader]\r\ndefault=multi(0)disk(0)rdisk(0)partition(3)\\WINDOWS\r\n\
+            [operating systems]\r\nmulti(0)disk(0)rdisk(0)partition(3)\\WINDOWS=\"Windows XP\"\r\n";
+        let mut warnings = Vec::new();
+        assert!(find(&[part(1, &[("/boot.ini", text)])], &mut warnings).is_empty());
+        let expected = "p1:/boot.ini: its default entry, 'Windows XP', starts from partition 3 of disk 0, which is not in this image";
+        assert_eq!(warnings, [expected]);
+        warnings.clear();
+        assert!(find(&[part(1, &[("/data", "")])], &mut warnings).is_empty());
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     #[test]
