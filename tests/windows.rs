@@ -181,7 +181,9 @@ fn paths_begin_with_a_drive_in_any_case_and_either_slash() {
         assert_eq!(cat(&disk, path), "[fonts]\r\n", "{path}");
     }
     let missing = imgmount(["cat".to_owned(), format!("{}:F:/x", disk.display())]);
-    assert_ne!(missing.status.code(), Some(0));
+    assert_eq!(missing.status.code(), Some(1));
+    let said = stderr(&missing);
+    assert!(said.contains("no drive F:") && said.contains("drives: C: (p2), D: (p3)"), "{said}");
 }
 
 #[test]
@@ -214,6 +216,63 @@ fn the_mount_shows_the_drives_and_its_links_stay_inside() {
         assert_eq!(mount.read(path), "[fonts]\r\n", "{path}");
     }
     assert_eq!(mount.names(".imgmount/drives"), ["C", "D"]);
+}
+
+#[test]
+fn a_link_to_a_server_leads_nowhere() {
+    requires_windows!();
+    let disk = disk("mbr");
+    assert_eq!(cat(&disk, "/server/share/letter.txt"), "not this one\r\n");
+    for path in ["/Users/me/server", "p2:/Users/me/server"] {
+        let missing = imgmount(["cat".to_owned(), format!("{}:{path}", disk.display())]);
+        assert_eq!(missing.status.code(), Some(1), "{path}: {}{}", stdout(&missing), stderr(&missing));
+    }
+    let mount = Mounted::new(&disk, &[]);
+    let target = std::fs::read_link(mount.at("Users/me/server")).unwrap();
+    assert_eq!(target, Path::new(r"\\server\share\letter.txt"));
+    assert!(std::fs::metadata(mount.at("Users/me/server")).is_err());
+}
+
+#[test]
+fn of_two_disks_that_are_alike_each_system_has_its_own_drives() {
+    requires_windows!("qemu-img");
+    let dir = tempdir();
+    let ova = twins(&disk("gpt"), dir.path());
+    let info = info(&ova);
+    let guests = info["guests"].as_array().unwrap();
+    let drives = |guest: &Value| -> Vec<String> {
+        let drives = guest["windows"]["drives"].as_array().unwrap();
+        drives
+            .iter()
+            .map(|drive| format!("{} {}", drive["letter"], drive["volume"]).replace('"', ""))
+            .collect()
+    };
+    assert_eq!(drives(&guests[0]), ["C: p3", "D: p4"]);
+    assert_eq!(drives(&guests[1]), ["C: disk2/p3", "D: disk2/p4"]);
+    for (guest, store) in guests.iter().zip(["p1", "disk2/p1"]) {
+        let entries = guest["windows"]["boot_entries"].as_array().unwrap();
+        let stores: Vec<&Value> = entries.iter().map(|entry| &entry["volume"]).collect();
+        assert_eq!(stores, [&json!(store)]);
+    }
+}
+
+/// An appliance whose two disks are copies of one.
+fn twins(disk: &Path, dir: &Path) -> PathBuf {
+    let ovf = r#"<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+<References><File ovf:id="f1" ovf:href="d1.vmdk"/><File ovf:id="f2" ovf:href="d2.vmdk"/></References>
+<DiskSection><Info/>
+<Disk ovf:diskId="v1" ovf:fileRef="f1" ovf:capacity="SIZE" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+<Disk ovf:diskId="v2" ovf:fileRef="f2" ovf:capacity="SIZE" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+</DiskSection></Envelope>"#;
+    let size = std::fs::metadata(disk).unwrap().len().to_string();
+    std::fs::write(dir.join("twins.ovf"), ovf.replace("SIZE", &size)).unwrap();
+    let (disk, at) = (disk.display(), dir.display());
+    sh(&format!(
+        "cd {at}; qemu-img convert -O vmdk -o subformat=streamOptimized {disk} d1.vmdk; cp d1.vmdk d2.vmdk; \
+         tar cf twins.ova twins.ovf d1.vmdk d2.vmdk"
+    ));
+    dir.join("twins.ova")
 }
 
 #[test]

@@ -406,9 +406,16 @@ impl<'a> Images<'a> {
             && let [letter] = drive.as_bytes()
             && letter.is_ascii_alphabetic()
             && let Ok(tree) = stack.tree(None)
-            && tree.has_drive(&format!("{drive}:"))
+            && let Some(windows) = stack.guests.first().and_then(|guest| guest.windows())
+            && stack.only.is_none()
         {
-            return Ok((tree, [b"/", drive.as_bytes(), b":", path.as_slice()].concat()));
+            if tree.has_drive(&format!("{drive}:")) {
+                return Ok((tree, [b"/", drive.as_bytes(), b":", path.as_slice()].concat()));
+            }
+            let drives = windows.drives.iter().map(|drive| format!("{}: ({})", drive.letter, drive.volume));
+            let error = Error::new(ErrorKind::NotFound, format!("no drive {drive}:"));
+            let all = drives.collect::<Vec<String>>().join(", ");
+            return Err(error.help(format!("drives: {all}")).context(&stack.name));
         }
         let tree = stack.tree(target.volume.as_deref()).map_err(|error| error.context(&stack.name))?;
         Ok((tree, path))

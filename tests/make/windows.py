@@ -198,7 +198,10 @@ def fill_system(top, work, options):
     ]:
         os.makedirs(f"{top}/{path}")
         reparse(f"{top}/{path}", "\\??\\" + target, target)
+    # What a link to a server must not lead to.
+    put(top, "server/share/letter.txt", b"not this one\r\n")
     for path, target, relative in [
+        ("Users/me/server", r"UNC\server\share\letter.txt", False),
         ("Users/me/letter", r"Documents\letter.txt", True),
         ("Users/me/up", r"..\..\Windows\win.ini", True),
         ("Users/me/absolute", r"c:\Windows\win.ini", False),

@@ -338,15 +338,19 @@ impl Tree {
         self.fs(node)?.readlink(node.ino)
     }
 
-    /// The target of a symbolic link as a path of this tree: on a drive of Windows, `/x` is on that same drive.
+    /// The target of a symbolic link as a path of this tree: on a drive of Windows, `/x` is on that same drive, and what
+    /// lies on a server, `//server/share`, is nowhere in it. That is given as Windows writes it, `\\server\share`: one
+    /// name, which no file of Windows can have.
     ///
     /// # Errors
     /// As [`Tree::readlink`].
     pub fn target(&self, link: Node) -> Result<Vec<u8>> {
         let target = self.readlink(link)?;
+        if target.starts_with(b"//") && self.fs(link)?.facts().kind == "ntfs" {
+            return Ok(target.iter().map(|byte| if *byte == b'/' { b'\\' } else { *byte }).collect());
+        }
         let first = components(&target).next().unwrap_or_default();
-        // Two slashes begin the name of a server.
-        let is_rooted = target.starts_with(b"/") && !target.starts_with(b"//") && !Drives::is_drive(first);
+        let is_rooted = target.starts_with(b"/") && !Drives::is_drive(first);
         let drive = self.mounts.get(link.fs).map_or(&b"/"[..], |mount| &mount.path);
         let name = drive.strip_prefix(b"/").unwrap_or_default();
         if is_rooted && Drives::is_drive(name) {
