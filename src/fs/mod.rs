@@ -285,6 +285,14 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 
+    /// The names of every extended attribute. One that cannot be read has a name all the same, where names stand elsewhere.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        Ok(self.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect())
+    }
+
     /// One extended attribute, by its name. A file system may have more than it lists: what every file has and nobody
     /// copies is had by name only.
     ///

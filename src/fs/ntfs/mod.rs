@@ -248,6 +248,11 @@ impl FileSystem for Ntfs {
         if node.stream.is_some() { Ok(Vec::new()) } else { xattr::list(&self.volume, &node.file) }
     }
 
+    fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        let node = self.node(ino)?;
+        if node.stream.is_some() { Ok(Vec::new()) } else { xattr::names(&self.volume, &node.file) }
+    }
+
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let node = self.node(ino)?;
         if node.stream.is_some() { Ok(None) } else { xattr::get(&self.volume, &node.file, name) }

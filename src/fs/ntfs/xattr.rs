@@ -15,7 +15,7 @@ use crate::ondisk::get_le64;
 
 /// The longest value that Linux hands out (`XATTR_SIZE_MAX`).
 const MAX_VALUE: u64 = 64 << 10;
-/// All values of a file together.
+/// The values of one file that are read together. A file may have ten thousand streams.
 const MAX_LISTED: u64 = 16 << 20;
 /// Before the names of streams that ntfs-3g keeps attributes other than `user.*` in.
 const FOREIGN: &[u8] = b"ntfs-3g.";
@@ -29,11 +29,8 @@ const FULL_OBJECT_ID: u64 = 64;
 /// Letters of a short name, with the dot.
 const MAX_SHORT: usize = 12;
 
-/// The streams of a file that are listed.
-///
-/// # Errors
-/// When one cannot be read; `Limit` when they are too long together.
-pub(super) fn list(volume: &Volume, file: &File) -> Result<Vec<Xattr>> {
+/// The streams of a file that are listed, with the names that they are listed by.
+fn listed<'f>(volume: &Volume, file: &'f File) -> Result<Vec<(Vec<u8>, &'f Attribute)>> {
     let mut all = Vec::new();
     // The file system's own files have streams that are no attributes.
     if file.number < mft::FIRST_USER && file.number != mft::ROOT {
@@ -44,19 +41,37 @@ pub(super) fn list(volume: &Volume, file: &File) -> Result<Vec<Xattr>> {
             Reparse::parse(&bytes, &reparse::at(file)).and_then(|it| it.meaning(&reparse::at(file)));
         matches!(meaning, Ok(Meaning::Wof(Wof::File(_))))
     });
-    let mut left = MAX_LISTED;
     for stream in file.streams()?.filter(|stream| stream.size() <= MAX_VALUE) {
         let name = encode(stream.name.iter().copied());
         if (name.len() > FOREIGN.len() && name.starts_with(FOREIGN)) || (is_packed && name == PACKED) {
             continue;
         }
-        let too_long =
-            || Error::limit(format!("streams that have more than {MAX_LISTED} bytes together")).at(file.at());
-        left = left.checked_sub(stream.size()).ok_or_else(too_long)?;
-        let value = volume.read_whole(file, stream, MAX_VALUE)?;
-        all.push(Xattr { name: [USER, &name].concat(), value });
+        all.push(([USER, &name].concat(), stream));
     }
     Ok(all)
+}
+
+/// The names of the streams of a file that are listed. None of them is read.
+///
+/// # Errors
+/// When the file is damaged, so that some may be missing.
+pub(super) fn names(volume: &Volume, file: &File) -> Result<Vec<Vec<u8>>> {
+    Ok(listed(volume, file)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The streams of a file that are listed.
+///
+/// # Errors
+/// When one cannot be read; `Limit` when they are too long together.
+pub(super) fn list(volume: &Volume, file: &File) -> Result<Vec<Xattr>> {
+    let streams = listed(volume, file)?;
+    let all = streams.iter().fold(0_u64, |sum, (_, stream)| sum.saturating_add(stream.size()));
+    if all > MAX_LISTED {
+        let why = format!("streams that have more than {MAX_LISTED} bytes together");
+        return Err(Error::limit(why).at(file.at()).help("read each by its name"));
+    }
+    let value = |(name, stream)| Ok(Xattr { name, value: volume.read_whole(file, stream, MAX_VALUE)? });
+    streams.into_iter().map(value).collect()
 }
 
 /// One extended attribute.

@@ -367,6 +367,14 @@ impl Tree {
         self.fs(node)?.xattrs(node.ino)
     }
 
+    /// The names of every extended attribute.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn xattr_names(&self, node: Node) -> Result<Vec<Vec<u8>>> {
+        self.fs(node)?.xattr_names(node.ino)
+    }
+
     /// One extended attribute, by its name.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::block::Place;
 use crate::counters::COUNTERS;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::tree::{Node, Tree};
-use crate::fs::{FileType, FsFacts, Stat, Xattr};
+use crate::fs::{FileType, FsFacts, Stat};
 use crate::num::{narrow, wide};
 use fuser::{Errno, FileAttr, Generation, INodeNo, InitFlags};
 use inodes::{File, Inodes, ROOT};
@@ -405,13 +405,13 @@ impl Door {
         }
     }
 
-    fn xattrs(&self, file: File) -> Result<Vec<Xattr>> {
+    fn xattr_names(&self, file: File) -> Result<Vec<Vec<u8>>> {
         let File::Guest(tree, node) = file else { return Ok(Vec::new()) };
         if self.options.xattrs == Xattrs::Off {
             return Ok(Vec::new());
         }
-        let mut all = self.tree(tree)?.xattrs(node)?;
-        all.retain(|xattr| self.options.xattrs.shows(&xattr.name));
+        let mut all = self.tree(tree)?.xattr_names(node)?;
+        all.retain(|name| self.options.xattrs.shows(name));
         Ok(all)
     }
 
@@ -659,9 +659,9 @@ impl fuser::Filesystem for Door {
     fn listxattr(&self, _: &fuser::Request, number: INodeNo, size: u32, reply: fuser::ReplyXattr) {
         let names = self.guarded(number, "reading its attributes", |file| {
             let mut names = Vec::new();
-            for xattr in self.xattrs(file)? {
-                if !xattr.name.contains(&0) {
-                    names.extend_from_slice(&xattr.name);
+            for name in self.xattr_names(file)? {
+                if !name.contains(&0) {
+                    names.extend_from_slice(&name);
                     names.push(0);
                 }
             }
