@@ -1,14 +1,14 @@
 //! What a file is beside what its record says: a link, a device or a file of Linux by its reparse point or Interix mark, with
 //! the owner and mode that Linux under Windows gave it.
 
-use super::attribute::kind;
+use super::attribute::{Attribute, kind};
 use super::ea::{self, Linux};
 use super::file::{File, namespace};
 use super::interix::{self, BySize, Interix};
-use super::mft;
-use super::reparse::{self, Meaning, Reparse, tag};
+use super::reparse::{self, Meaning, Reparse, Wof, tag};
 use super::stat::attribute;
 use super::volume::Volume;
+use super::{mft, wof};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::FileType;
 use crate::num::wide;
@@ -18,12 +18,14 @@ const MAX_DEPTH: usize = 1024;
 const MAX_RECORDS: usize = 8192;
 
 /// What is not as the record says. What is `None` is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Nature {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nature<'f> {
     /// What it is, where it is no plain file or directory.
     pub(super) kind: Option<FileType>,
     /// Its size, where that is not the data's: a symbolic link's target's.
     pub(super) size: Option<u64>,
+    /// The stream that has its content, where that is not the data.
+    pub(super) content: Option<&'f Attribute>,
     /// Permission bits, where somebody gave them.
     pub(super) mode: Option<u16>,
     /// Owner, where somebody gave one.
@@ -39,7 +41,7 @@ pub(super) struct Nature {
 ///
 /// # Errors
 /// When its reparse point cannot be read: what it is is then not known.
-pub(super) fn of(volume: &Volume, file: &File, attributes: u32) -> Result<Nature> {
+pub(super) fn of<'f>(volume: &Volume, file: &'f File, attributes: u32) -> Result<Nature<'f>> {
     let mut nature = Nature::default();
     // What somebody else wrote into the list and is damaged does not hide the file.
     let linux = list(volume, file).and_then(|(list, at)| Linux::of(&list, &at).ok()).unwrap_or_default();
@@ -70,7 +72,12 @@ fn list(volume: &Volume, file: &File) -> Option<(Vec<u8>, At)> {
     Some((volume.read_whole(file, list, ea::MAX_LEN).ok()?, at))
 }
 
-fn by_reparse_point(volume: &Volume, file: &File, linux: Linux, nature: &mut Nature) -> Result<()> {
+fn by_reparse_point<'f>(
+    volume: &Volume,
+    file: &'f File,
+    linux: Linux,
+    nature: &mut Nature<'f>,
+) -> Result<()> {
     let Some(bytes) = reparse::load(volume, file)? else { return Ok(()) };
     let Ok(reparse) = Reparse::parse(&bytes, &reparse::at(file)) else { return Ok(()) };
     match reparse.meaning(&reparse::at(file)) {
@@ -86,7 +93,8 @@ fn by_reparse_point(volume: &Volume, file: &File, linux: Linux, nature: &mut Nat
         Err(_) if matches!(reparse.tag, tag::SYMLINK | tag::MOUNT_POINT | tag::LX_SYMLINK) => {
             (nature.kind, nature.size) = (Some(FileType::Symlink), Some(0));
         }
-        Ok(Meaning::Wof(_) | Meaning::Other) | Err(_) => {}
+        Ok(Meaning::Wof(Wof::File(_))) => nature.content = wof::stream(file).ok().flatten(),
+        Ok(Meaning::Wof(Wof::Wim) | Meaning::Other) | Err(_) => {}
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::stat::{Standard, time};
 use super::volume::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileType, Ino, Stat};
+use crate::num::wide;
 use std::sync::Arc;
 
 /// A file, or one of its named streams.
@@ -67,11 +68,7 @@ impl Node {
             ino,
             kind,
             size: nature.size.unwrap_or(size),
-            blocks: value.map_or(0, |value| match value.resident() {
-                // Data in the record take no cluster, but tools such as tar take 0 blocks for a hole.
-                Some(_) => size.div_ceil(512),
-                None => value.stored().div_ceil(512),
-            }),
+            blocks: nature.content.or(value).map_or(0, blocks),
             mode: nature.mode.unwrap_or(0o755),
             nlink: if kind == FileType::Dir { 1 } else { links(file) },
             uid: nature.uid.unwrap_or(0),
@@ -83,6 +80,14 @@ impl Node {
             btime: Some(time(standard.created)),
             blksize: u32::try_from(volume.boot.cluster()).unwrap_or(u32::MAX),
         })
+    }
+}
+
+/// Blocks of 512 bytes that a value takes. Data in the record take no cluster, but tools such as tar take 0 blocks for a hole.
+fn blocks(value: &Attribute) -> u64 {
+    match value.resident() {
+        Some(bytes) => wide(bytes.len()).div_ceil(512),
+        None => value.stored().div_ceil(512),
     }
 }
 

@@ -71,8 +71,8 @@ impl<'a> Wof<'a> {
     /// As [`Method::of`]; `Corrupt` when the content is missing.
     fn of(volume: &'a Volume, file: &'a File, algorithm: u32) -> Result<Self> {
         let method = Method::of(algorithm)?;
-        let name: Vec<u16> = STREAM.encode_utf16().collect();
-        let stream = file.need(kind::DATA, &name, STREAM)?;
+        let missing = || Error::corrupt(file.at()).because(format!("has no {STREAM}"));
+        let stream = stream(file)?.ok_or_else(missing)?;
         let size = file.need(kind::DATA, &[], "$DATA")?.size();
         let chunks = size.div_ceil(1 << method.log);
         let entry_log = if size >> 32 == 0 { 2 } else { 3 };
@@ -171,6 +171,14 @@ impl<'a> Wof<'a> {
             }))),
         }
     }
+}
+
+/// The stream that has the content of such a file, if it is there.
+///
+/// # Errors
+/// As [`File::find`].
+pub(super) fn stream(file: &File) -> Result<Option<&Attribute>> {
+    file.find(kind::DATA, &STREAM.encode_utf16().collect::<Vec<u16>>())
 }
 
 /// Reads the content of a file whose reparse point names this algorithm: fills `buf` but for the end of the content, and
