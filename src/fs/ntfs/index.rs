@@ -76,12 +76,14 @@ struct Node {
     header: usize,
     /// 0 for the root, else 1 and the block's ordinal.
     number: u64,
+    /// Where it is, for errors.
+    at: At,
 }
 
 impl Node {
     /// Hands over its entries, the last one without a key included.
-    fn entries(&self, at: &At, sink: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
-        let bad = |why: &str| Err(Error::corrupt(at.clone()).because(why));
+    fn entries(&self, sink: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+        let bad = |why: &str| Err(Error::corrupt(self.at.clone()).because(why));
         let word = |at: usize| {
             let word = get_le32(&self.bytes, self.header.saturating_add(at));
             word.map_or(usize::MAX, |word| narrow(word.into())).saturating_add(self.header)
@@ -157,31 +159,13 @@ impl<'a> Index<'a> {
     }
 
     fn root(&self) -> Node {
-        Node { bytes: self.root.clone(), header: ROOT_HEADER, number: 0 }
-    }
-
-    fn at(&self, node: u64) -> At {
-        match node.checked_sub(1) {
-            None => At::new("ntfs", "$INDEX_ROOT of MFT record").index(self.file.number),
-            Some(block) => {
-                let at = At::new("ntfs", "index block").index(block);
-                self.byte_of(block).map_or(at.clone(), |byte| at.byte(byte))
-            }
-        }
-    }
-
-    /// Where a block begins on the volume, for errors.
-    fn byte_of(&self, block: u64) -> Option<u64> {
-        let run = self.volume.run_of(self.file, self.allocation?, block.checked_mul(self.block)?).ok()?;
-        match run.place {
-            crate::block::Place::Stored { offset, .. } => Some(offset),
-            _ => None,
-        }
+        let at = At::new("ntfs", "$INDEX_ROOT of MFT record").index(self.file.number);
+        Node { bytes: self.root.clone(), header: ROOT_HEADER, number: 0, at }
     }
 
     /// Reads the block of this ordinal.
     fn block(&self, ordinal: u64, mapping: &mut Mapping<'a>) -> Result<Node> {
-        let number = ordinal.saturating_add(1);
+        let mut at = At::new("ntfs", "index block").index(ordinal);
         let start = ordinal.checked_mul(self.block);
         let size = self.allocation.map_or(0, Attribute::size);
         let start = start.filter(|start| start.checked_add(self.block).is_some_and(|end| end <= size));
@@ -192,23 +176,59 @@ impl<'a> Index<'a> {
         let log = self.volume.boot.cluster_log;
         let mut bytes = Vec::with_capacity(narrow(self.block));
         while wide(bytes.len()) < self.block {
-            let at = start.saturating_add(wide(bytes.len()));
-            let stretch = mapping.at(at >> log)?;
+            let place = start.saturating_add(wide(bytes.len()));
+            let stretch = mapping.at(place >> log)?;
             let Some(lcn) = stretch.lcn else {
                 return Err(Error::corrupt(self.file.at()).because("its index has a hole"));
             };
-            let skip = at.saturating_sub(stretch.vcn << log);
+            let skip = place.saturating_sub(stretch.vcn << log);
             let left = self.block.saturating_sub(wide(bytes.len()));
             let len = (stretch.clusters << log).saturating_sub(skip).min(left);
-            bytes.extend_from_slice(&self.volume.meta.near((lcn << log).saturating_add(skip), len)?);
+            let byte = (lcn << log).saturating_add(skip);
+            if bytes.is_empty() {
+                at = at.byte(byte);
+            }
+            bytes.extend_from_slice(&self.volume.meta.near(byte, len)?);
         }
-        fix_up(&mut bytes, b"INDX", &self.at(number))?;
+        fix_up(&mut bytes, b"INDX", &at)?;
         let own = get_le64(&bytes, 0x10).unwrap_or(0);
         if own != start >> self.unit_log {
             let why = format!("says that it is at {own}, stands at {}", start >> self.unit_log);
-            return Err(Error::corrupt(self.at(number)).because(why));
+            return Err(Error::corrupt(at).because(why));
         }
-        Ok(Node { bytes: bytes.into(), header: BLOCK_HEADER, number })
+        Ok(Node { bytes: bytes.into(), header: BLOCK_HEADER, number: ordinal.saturating_add(1), at })
+    }
+
+    /// The ordinal of the block that an entry names.
+    fn ordinal(&self, vcn: u64) -> Result<u64> {
+        let start =
+            vcn.checked_mul(1_u64 << self.unit_log).filter(|start| start & self.block.saturating_sub(1) == 0);
+        start.and_then(|start| start.checked_div(self.block)).ok_or_else(|| {
+            Error::corrupt(self.file.at()).because(format!("its index names a block at {vcn}"))
+        })
+    }
+
+    /// A block that an entry names and that is not there.
+    fn lost(&self, block: u64) -> Error {
+        Error::corrupt(self.file.at())
+            .because(format!("its index names block {block}, which its bitmap says is not in use"))
+    }
+
+    /// The blocks in use; `None` where nothing says which.
+    fn used<'s>(&'s self, budget: &'s Budget) -> Option<Used<'a, 's>> {
+        // What is larger than its volume is damaged; nothing of it is looked for behind that.
+        let most = self.volume.boot.size().min(self.volume.meta.volume().len());
+        let size = self.allocation.map_or(0, Attribute::size).min(most);
+        let end = size.checked_div(self.block).unwrap_or(0);
+        Some(Used {
+            index: self,
+            bitmap: self.bitmap?,
+            budget,
+            end,
+            window: Vec::new(),
+            start: 0,
+            windows: 0,
+        })
     }
 
     fn mapping(&self) -> Option<Mapping<'a>> {
@@ -222,10 +242,23 @@ impl<'a> Index<'a> {
     /// See [`Volume::each`].
     fn each(&self, from: u64, sink: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>) -> Result<()> {
         let (first, offset) = (from >> OFFSET_BITS, from & (1_u64 << OFFSET_BITS).saturating_sub(1));
+        let budget = Budget::new(Limits::LISTING);
         let mut is_done = false;
+        let mut named = self.used(&budget).filter(|_| self.mapping().is_some());
+        let mut lost = None;
         let mut hand_over = |node: &Node| {
             let skip = if node.number == first { offset } else { 0 };
-            node.entries(&self.at(node.number), &mut |entry| {
+            node.entries(&mut |entry| {
+                // Blocks are handed over by the bitmap. What it does not know is not passed over in silence.
+                if let (Some(vcn), None) = (entry.child, &lost) {
+                    let is_used =
+                        |block| Ok((block, named.as_mut().map_or(Ok(false), |used| used.has(block))?));
+                    lost = match self.ordinal(vcn).and_then(is_used) {
+                        Ok((_, true)) => None,
+                        Ok((block, false)) => Some(self.lost(block)),
+                        Err(error) => Some(error),
+                    };
+                }
                 // An entry begins where the one before it ended, which is what cookies name.
                 let end = entry.next & (1_u64 << OFFSET_BITS).saturating_sub(1);
                 if entry.is_last || end <= skip {
@@ -251,13 +284,11 @@ impl<'a> Index<'a> {
             return Ok(());
         }
         if let Some(mut mapping) = self.mapping() {
-            let bitmap = self.bitmap.ok_or_else(|| {
+            let mut used = self.used(&budget).ok_or_else(|| {
                 Error::corrupt(self.file.at()).because("its index has blocks and no $BITMAP of them")
             })?;
-            let budget = Budget::new(Limits::LISTING);
-            let mut used = Used { index: self, bitmap, window: Vec::new(), start: 0, windows: 0 };
             let mut next = first.saturating_sub(1);
-            while let Some(ordinal) = used.from(next, &budget)? {
+            while let Some(ordinal) = used.from(next)? {
                 let node = self.block(ordinal, &mut mapping);
                 if note(node.and_then(|node| hand_over(&node)))? {
                     return Ok(());
@@ -265,7 +296,7 @@ impl<'a> Index<'a> {
                 next = ordinal.saturating_add(1);
             }
         }
-        trouble.map_or(Ok(()), Err)
+        trouble.or(lost).map_or(Ok(()), Err)
     }
 
     /// See [`Volume::seek`].
@@ -291,17 +322,15 @@ struct Search<'a, 's> {
 impl Search<'_, '_> {
     fn node(&mut self, node: &Node, depth: usize) -> Result<ControlFlow<()>> {
         self.nodes = self.nodes.saturating_add(1);
-        let at = self.index.at(node.number);
+        let bad = || Error::corrupt(node.at.clone());
         if self.nodes > MAX_NODES {
-            return Err(
-                Error::corrupt(at).because(format!("a search led through more than {MAX_NODES} nodes"))
-            );
+            return Err(bad().because(format!("a search led through more than {MAX_NODES} nodes")));
         }
-        let depth = depth.checked_sub(1).ok_or_else(|| {
-            Error::corrupt(at.clone()).because(format!("lies deeper than {MAX_DEPTH} nodes"))
-        })?;
+        let depth = depth
+            .checked_sub(1)
+            .ok_or_else(|| bad().because(format!("lies deeper than {MAX_DEPTH} nodes")))?;
         let mut flow = ControlFlow::Continue(());
-        node.entries(&at, &mut |entry| {
+        node.entries(&mut |entry| {
             let order = if entry.is_last { Ordering::Greater } else { (self.order)(entry.key) };
             if order == Ordering::Less {
                 return Ok(ControlFlow::Continue(()));
@@ -319,15 +348,9 @@ impl Search<'_, '_> {
     }
 
     fn child(&mut self, vcn: u64, depth: usize) -> Result<ControlFlow<()>> {
-        let index = self.index;
-        let start = vcn
-            .checked_mul(1_u64 << index.unit_log)
-            .filter(|start| start & index.block.saturating_sub(1) == 0);
-        let (Some(start), Some(mapping)) = (start, self.mapping.as_mut()) else {
-            return Err(Error::corrupt(index.file.at()).because(format!("its index names a block at {vcn}")));
-        };
-        let ordinal = start.checked_div(index.block).unwrap_or(0);
-        let node = index.block(ordinal, mapping)?;
+        let ordinal = self.index.ordinal(vcn)?;
+        let mapping = self.mapping.as_mut().ok_or_else(|| self.index.lost(ordinal))?;
+        let node = self.index.block(ordinal, mapping)?;
         self.node(&node, depth)
     }
 }
@@ -336,6 +359,9 @@ impl Search<'_, '_> {
 struct Used<'a, 's> {
     index: &'s Index<'a>,
     bitmap: &'a Attribute,
+    budget: &'s Budget,
+    /// The block behind the last that there can be.
+    end: u64,
     /// Bytes of the bitmap, from byte `start` on.
     window: Vec<u8>,
     start: u64,
@@ -344,38 +370,46 @@ struct Used<'a, 's> {
 }
 
 impl Used<'_, '_> {
+    /// A byte of the bitmap; `None` behind its end.
+    fn byte(&mut self, at: u64) -> Result<Option<u8>> {
+        if at < self.start || at >= self.start.saturating_add(wide(self.window.len())) {
+            self.budget.step("ntfs: blocks of an index")?;
+            self.windows = self.windows.saturating_add(1);
+            let index = self.index;
+            self.start = at.saturating_sub(at % WINDOW);
+            self.window.resize(narrow(WINDOW), 0);
+            let read = index.volume.read_attribute(index.file, self.bitmap, &mut self.window, self.start)?;
+            self.window.truncate(read);
+        }
+        Ok(self.window.get(narrow(at.saturating_sub(self.start))).copied())
+    }
+
+    /// Is the block of this ordinal in use? After [`MAX_WINDOWS`] nobody looks any more.
+    fn has(&mut self, ordinal: u64) -> Result<bool> {
+        if self.windows > MAX_WINDOWS {
+            return Ok(true);
+        }
+        let bits = self.byte(ordinal >> 3)?.unwrap_or(0);
+        Ok(ordinal < self.end && bits >> (ordinal & 7) & 1 != 0)
+    }
+
     /// The first block in use that has this ordinal or a greater one.
-    fn from(&mut self, first: u64, budget: &Budget) -> Result<Option<u64>> {
-        let index = self.index;
-        let size = index.allocation.map_or(0, Attribute::size).min(index.volume.boot.size());
-        let end = size.checked_div(index.block).unwrap_or(0);
+    fn from(&mut self, first: u64) -> Result<Option<u64>> {
         let mut ordinal = first;
-        while ordinal < end {
-            let byte = ordinal >> 3;
-            if byte < self.start || byte >= self.start.saturating_add(wide(self.window.len())) {
-                budget.steps("ntfs: blocks of an index", 1)?;
-                self.windows = self.windows.saturating_add(1);
-                if self.windows > MAX_WINDOWS {
-                    let max = WINDOW.saturating_mul(wide(MAX_WINDOWS));
-                    return Err(Error::limit(format!("an index with a $BITMAP of more than {max} bytes"))
-                        .at(index.file.at()));
-                }
-                self.start = byte.saturating_sub(byte % WINDOW);
-                self.window.resize(narrow(WINDOW), 0);
-                let read =
-                    index.volume.read_attribute(index.file, self.bitmap, &mut self.window, self.start)?;
-                self.window.truncate(read);
+        while ordinal < self.end {
+            let Some(bits) = self.byte(ordinal >> 3)? else { return Ok(None) };
+            if self.windows > MAX_WINDOWS {
+                let max = WINDOW.saturating_mul(wide(MAX_WINDOWS));
+                return Err(Error::limit(format!("an index with a $BITMAP of more than {max} bytes"))
+                    .at(self.index.file.at()));
             }
-            let Some(bits) = self.window.get(narrow(byte.saturating_sub(self.start))) else {
-                return Ok(None);
-            };
             let left = bits >> (ordinal & 7);
             if left != 0 {
                 let found = ordinal.saturating_add(left.trailing_zeros().into());
-                budget.step("ntfs: blocks of an index")?;
-                return Ok(Some(found).filter(|found| *found < end));
+                self.budget.step("ntfs: blocks of an index")?;
+                return Ok(Some(found).filter(|found| *found < self.end));
             }
-            ordinal = byte.saturating_add(1) << 3;
+            ordinal = (ordinal >> 3).saturating_add(1) << 3;
         }
         Ok(None)
     }
