@@ -359,3 +359,119 @@ fn sectors_of_4_kib() {
     requires!("root", "fuse", "mkntfs", "ntfs-3g", "blkid", "python3");
     reads_as_ntfs3g("-s 4096", "100M", "");
 }
+
+/// Where a record of [`small`] begins, and the attribute of this type in it.
+fn attribute(image: &[u8], record: u64, kind: u8) -> usize {
+    let record = mft_and_mirror(image).0 + record as usize * 1024;
+    let mut at = record + usize::from(image[record + 0x14]);
+    while image[at..at + 4] != [kind, 0, 0, 0] {
+        assert!(image[at] != 0xff, "record {record:#x} has no attribute {kind:#x}");
+        at += u32::from_le_bytes(image[at + 4..at + 8].try_into().unwrap()) as usize;
+    }
+    at
+}
+
+#[test]
+fn names_in_blocks_that_the_bitmap_does_not_know_are_missed() {
+    requires!("root", "fuse", "mkntfs", "ntfs-3g");
+    let clean = small();
+    let dir = Ino(all_parent(&clean));
+    let bitmap = attribute(&clean, dir.0, 0xb0);
+    let bits = bitmap + usize::from(clean[bitmap + 0x14]);
+    assert!(clean[bitmap + 8] == 0 && clean[bits].count_ones() > 3, "{:#x}", clean[bits]);
+    // One block, then all of them: as when a directory's blocks were written home, and its record was not.
+    for left in [clean[bits] & !2, 0] {
+        let mut image = clean.clone();
+        image[bits] = left;
+        let fs = open(&in_memory(&image)).unwrap();
+        let mut names = 0;
+        let listed = fs.readdir(dir, 0, &mut |_| {
+            names += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(names < 121, "{names}");
+        let error = listed.unwrap_err();
+        assert!(error.to_string().contains("bitmap"), "{error}");
+        for n in 1..=120 {
+            assert!(fs.lookup(dir, format!("a rather long name {n}").as_bytes()).unwrap().is_some(), "{n}");
+        }
+    }
+}
+
+#[test]
+fn an_mft_that_is_damaged_on_its_way_shows_what_can_be_found() {
+    requires!("root", "fuse", "mkntfs", "ntfs-3g", "ntfsinfo", "python3");
+    // Places of two clusters each are left for the MFT to grow in.
+    let script = "python3 -c '
+import os
+files = 0
+try:
+    while True:
+        with open(f\"a{files}\", \"wb\") as file:
+            file.write(bytes(1000))
+        files += 1
+except OSError:
+    pass
+for n in range(0, files, 2):
+    os.truncate(f\"a{n}\", 0)
+try:
+    for n in range(4000):
+        with open(f\"b{n}\", \"wb\") as file:
+            file.write(b\"resident\")
+except OSError:
+    pass
+'";
+    let made = made("-c 512", "8M", "streams_interface=xattr", script);
+    let said = common::sh(&format!("ntfsinfo -i 0 {}", made.disk.display()));
+    let piece = said.lines().rfind(|line| line.contains("$DATA (0x80)")).unwrap();
+    let piece: usize = piece.split("mft record ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(piece != 0, "the MFT is in one piece: {said}");
+    let mut image = std::fs::read(&made.disk).unwrap();
+    let fs = open(&in_memory(&image)).unwrap();
+    let all = entries(&fs, fs.root()).unwrap();
+    assert!(all.iter().all(|(_, ino, ..)| fs.stat(*ino).is_ok()) && fs.facts().warnings.is_empty());
+
+    let mft = mft_and_mirror(&image).0;
+    image[mft + piece * 1024] = b'X';
+    let fs = open(&in_memory(&image)).unwrap();
+    let warnings = fs.facts().warnings;
+    let from = warnings.iter().find_map(|warning| warning.split("from record ").nth(1)).unwrap();
+    let first: u64 = from.split(' ').next().unwrap().parse().unwrap();
+    let numbers: BTreeMap<u64, Vec<u8>> = all.into_iter().map(|(name, ino, ..)| (ino.0, name)).collect();
+    let lost = numbers.range(first..).count();
+    assert!(lost > 0 && numbers.len() - lost > 1000, "{lost} of {} lost", numbers.len());
+    for (number, name) in numbers {
+        let stat = fs.stat(Ino(number));
+        assert!(stat.is_ok() == (number < first), "{}: {stat:?}", name.escape_ascii());
+    }
+}
+
+#[test]
+fn streams_have_names_whether_they_can_be_read_or_not() {
+    requires!("root", "fuse", "mkntfs", "ntfs-3g");
+    let script = "echo 1 > secret; printf two > secret:two; printf three > secret:three; echo > many
+        for n in $(seq 280); do head -c 65536 /dev/zero > many:$n; done";
+    let made = made("-c 512", "32M", "streams_interface=windows", script);
+    let mut image = std::fs::read(&made.disk).unwrap();
+    let fs = open(&in_memory(&image)).unwrap();
+    // What was encrypted by EFS: its streams are, too.
+    let secret = walk(&fs, "/secret");
+    let mut at = attribute(&image, secret.0, 0x80);
+    while image[at + 9] == 0 || image[at + usize::from(image[at + 0xa]) + 2] != b'w' {
+        at += u32::from_le_bytes(image[at + 4..at + 8].try_into().unwrap()) as usize;
+    }
+    image[at + 0xd] |= 0x40;
+    let fs = open(&in_memory(&image)).unwrap();
+    let mut names = fs.xattr_names(secret).unwrap();
+    names.sort();
+    assert_eq!(names, [b"user.three".to_vec(), b"user.two".to_vec()]);
+    assert_eq!(fs.xattr(secret, b"user.three").unwrap(), Some(b"three".to_vec()));
+    assert_eq!(fs.xattr(secret, b"user.two").unwrap_err().kind(), ErrorKind::Encrypted);
+    assert_eq!(fs.xattrs(secret).unwrap_err().kind(), ErrorKind::Encrypted);
+
+    // Ten thousand of 64 KiB would take half a GiB at once.
+    let many = walk(&fs, "/many");
+    assert_eq!(fs.xattr_names(many).unwrap().len(), 280);
+    assert_eq!(fs.xattr(many, b"user.280").unwrap(), Some(vec![0; 65536]));
+    assert_eq!(fs.xattrs(many).unwrap_err().kind(), ErrorKind::Limit);
+}

@@ -99,6 +99,12 @@ impl Mft {
         self.runs.last().map_or(0, Stretch::end)
     }
 
+    /// The first record whose place is not known, where there is one.
+    pub(super) fn lost(&self, boot: &Boot) -> Option<u64> {
+        let end = self.end().saturating_mul(boot.cluster());
+        (end < self.len).then(|| end.checked_div(boot.record).unwrap_or(0))
+    }
+
     /// Records that there may be.
     pub(super) fn records(&self, boot: &Boot) -> u64 {
         self.len.checked_div(boot.record).unwrap_or(0)
@@ -183,6 +189,7 @@ fn read_at(meta: &Meta, boot: &Boot, number: u64, cluster: u64) -> Result<Record
     Record::parse(number, start, meta.near(start, boot.record)?.to_vec())
 }
 
-fn is_damage(error: &Error) -> bool {
+/// Is this damage, so that something else may be sound?
+pub(super) fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::OutOfRange)
 }

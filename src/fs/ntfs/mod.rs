@@ -176,6 +176,9 @@ impl Ntfs {
             volume.upcase().is_made_up,
             "the table of capitals ($UpCase) cannot be read; names are compared by Unicode's",
         );
+        if let Some(first) = volume.mft.lost(&volume.boot) {
+            warnings.push(format!("the MFT is damaged: files from record {first} on cannot be found"));
+        }
         let (size, there) = (volume.boot.size(), volume.meta.volume().len());
         if size > there {
             warnings.push(format!(

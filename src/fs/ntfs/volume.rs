@@ -100,7 +100,11 @@ impl Volume {
             files: Mutex::new(Files { kept: LruCache::unbounded(), records: 0 }),
             records: Mutex::new(LruCache::new(KEPT)),
         };
-        volume.grow_mft(cx)?;
+        match volume.grow_mft(cx) {
+            // What can be found is shown; `Mft::lost` says what cannot.
+            Err(error) if mft::is_damage(&error) && volume.mft.lost(&volume.boot).is_some() => {}
+            other => other?,
+        }
         Ok(volume)
     }
 
