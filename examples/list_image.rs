@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let tree = stack.tree(None)?;
     tree.walk(b"/", tree.root(), &mut |visit| {
         let path = escape(visit.path);
-        match visit.stat {
+        match visit.found {
             Ok(stat) => {
                 println!("{:06o} {:>5} {:>5} {:>12} {path}", stat.mode, stat.uid, stat.gid, stat.size);
             }

@@ -379,6 +379,46 @@ fn other_views_show_disks_or_everything() {
     assert_eq!(names(&disks), "disk.raw layers partitions ");
 }
 
+/// Names, types and numbers as a listing tells them, and as `lstat` does, over one mount: first nobody asks for attributes,
+/// then somebody asks for those of every file, then nobody again; and each listing is gone through twice.
+#[test]
+fn listings_agree_with_inodes_whether_they_carry_them_or_not() {
+    requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
+    let script = r#"
+import os, stat, sys
+TYPES = {stat.S_IFDIR: 'd', stat.S_IFREG: 'f', stat.S_IFLNK: 'l'}
+def listed(top):
+    found, todo = {}, [top]
+    while todo:
+        dir = todo.pop()
+        for entry in os.scandir(dir):
+            kind = 'd' if entry.is_dir(follow_symlinks=False) else 'l' if entry.is_symlink() else 'f' if entry.is_file(follow_symlinks=False) else 'o'
+            found[entry.path] = (kind, entry.inode())
+            if kind == 'd': todo.append(entry.path)
+    return found
+top = sys.argv[1].encode()
+bare = listed(top)
+asked = {path: (TYPES.get(stat.S_IFMT(s.st_mode), 'o'), s.st_ino) for path in bare for s in [os.lstat(path)]}
+assert bare == asked, [(p, bare[p], asked[p]) for p in bare if bare[p] != asked[p]][:5]
+full = {}
+for dir, dirs, files in os.walk(top):
+    for name in dirs + files:
+        path = os.path.join(dir, name); s = os.lstat(path)
+        full[path] = (TYPES.get(stat.S_IFMT(s.st_mode), 'o'), s.st_ino)
+assert full == bare and listed(top) == bare and listed(top) == bare
+for path in bare: print(os.path.relpath(path, top), bare[path][0])
+"#;
+    let (mount, kernel) = (Mount::new(&["--symlinks", "raw"]), Kernel::mount(disk()));
+    let sorted = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let ours = sorted(python(script, &[mount.path()]));
+    assert!(ours.len() > 100);
+    assert_eq!(ours, sorted(python(script, &[kernel.path()])));
+}
+
 #[test]
 fn cp_tar_and_find_work() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");

@@ -6,8 +6,8 @@ use super::out::{Stream, Tally};
 use super::plan::{Images, Target};
 use super::{Common, Exit, out, plan};
 use crate::error::Result;
-use crate::fs::tree::{Enter, Follow, Tree, Visit};
-use crate::fs::{FileType, Stat};
+use crate::fs::FileType;
+use crate::fs::tree::{Enter, Follow, Node, Tree, Visit};
 use crate::text::escape;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -80,39 +80,74 @@ impl Finder<'_> {
         let (tree, path, top) = images.find(target, Follow::No)?;
         let stat = tree.stat(top).map_err(|error| error.context(target.shown()))?;
         let is_dir = stat.kind == FileType::Dir;
-        self.visit(&tree, &Visit { path: &path, node: top, stat: Ok(stat), is_dir_error: false })?;
-        if !is_dir {
-            return Ok(());
+        // Names and types stand in directories: only who wants more pays for a look at every inode.
+        if self.jsonl {
+            let top_visit = Visit { path: &path, node: top, found: Ok(stat), is_dir_error: false };
+            self.object(&tree, &top_visit)?;
+            if is_dir {
+                tree.walk(&path, top, &mut |visit| self.object(&tree, &visit).map(|()| Enter::Yes))?;
+            }
+        } else {
+            let top_visit = Visit { path: &path, node: top, found: Ok(stat.kind), is_dir_error: false };
+            self.line(&tree, &top_visit)?;
+            if is_dir {
+                tree.walk_kinds(&path, top, &mut |visit| self.line(&tree, &visit).map(|()| Enter::Yes))?;
+            }
         }
-        tree.walk(&path, top, &mut |visit| self.visit(&tree, &visit).map(|()| Enter::Yes))
+        Ok(())
     }
 
-    /// Prints one file if it is wanted. What could not be read of it is said and counted, and the walk goes on.
-    fn visit(&mut self, tree: &Tree, visit: &Visit<'_>) -> Result<()> {
-        if let Err(error) = &visit.stat {
+    /// Is the file wanted? What could not be read of it is said and counted, and is, whatever its type would be.
+    fn takes<T>(&mut self, visit: &Visit<'_, T>, kind: Option<FileType>) -> bool {
+        if let Err(error) = &visit.found {
             out::complain(&error.clone().context(escape(visit.path)));
             self.tally.partial();
-        } else if !self.wanted(visit.path, visit.stat.as_ref().ok()) {
+            return true;
+        }
+        self.wanted(visit.path, kind)
+    }
+
+    /// The sum of a regular file, where sums are asked for.
+    fn sum(
+        &mut self,
+        tree: &Tree,
+        path: &[u8],
+        node: Node,
+        kind: Option<FileType>,
+    ) -> Option<Result<String>> {
+        let sum = (self.args.hash && kind == Some(FileType::File)).then(|| sha256(tree, node));
+        if let Some(Err(error)) = &sum {
+            out::complain(&error.clone().context(escape(path)));
+            self.tally.partial();
+        }
+        sum
+    }
+
+    /// One file as an object, if it is wanted.
+    fn object(&mut self, tree: &Tree, visit: &Visit<'_>) -> Result<()> {
+        let kind = visit.found.as_ref().ok().map(|stat| stat.kind);
+        if !self.takes(visit, kind) {
             return Ok(());
         }
-        let kind = visit.stat.as_ref().ok().map(|stat| stat.kind);
-        let sum = (self.args.hash && kind == Some(FileType::File)).then(|| sha256(tree, visit.node));
-        if let Some(Err(error)) = &sum {
-            out::complain(&error.clone().context(escape(visit.path)));
+        let mut record = Record::new(tree, visit.node, visit.path, visit.found.as_ref());
+        match self.sum(tree, visit.path, visit.node, kind) {
+            Some(Ok(sum)) => record.sha256 = Some(sum),
+            Some(Err(error)) => record.error = Some(error.chain()),
+            None => {}
+        }
+        if record.error.is_some() {
             self.tally.partial();
         }
-        if self.jsonl {
-            let mut record = Record::new(tree, visit.node, visit.path, visit.stat.as_ref());
-            match sum {
-                Some(Ok(sum)) => record.sha256 = Some(sum),
-                Some(Err(error)) => record.error = Some(error.chain()),
-                None => {}
-            }
-            if record.error.is_some() {
-                self.tally.partial();
-            }
-            return self.stream.json_line(&record);
+        self.stream.json_line(&record)
+    }
+
+    /// One file as its path, if it is wanted.
+    fn line(&mut self, tree: &Tree, visit: &Visit<'_, FileType>) -> Result<()> {
+        let kind = visit.found.as_ref().ok().copied();
+        if !self.takes(visit, kind) {
+            return Ok(());
         }
+        let sum = self.sum(tree, visit.path, visit.node, kind);
         // A directory that could not be listed was printed when it was met.
         if visit.is_dir_error {
             return Ok(());
@@ -128,10 +163,10 @@ impl Finder<'_> {
         }
     }
 
-    fn wanted(&self, path: &[u8], stat: Option<&Stat>) -> bool {
+    fn wanted(&self, path: &[u8], kind: Option<FileType>) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().filter(|name| !name.is_empty()).unwrap_or(b"/");
         let named = self.args.name.as_deref().is_none_or(|glob| matches(glob, name));
-        named && self.args.kind.is_none_or(|kind| stat.is_some_and(|stat| stat.kind == kind))
+        named && self.args.kind.is_none_or(|wanted| kind == Some(wanted))
     }
 }
 

@@ -195,10 +195,10 @@ pub(super) fn files(tree: &Tree, other: &dyn FileReader, log: &mut Log<'_>) -> R
     one(tree, tree.root(), b"/", &tree.stat(tree.root()), other, log)?;
     tree.walk(b"/", tree.root(), &mut |visit| {
         if visit.is_dir_error {
-            let reason = visit.stat.err().map(|error| error.chain()).unwrap_or_default();
+            let reason = visit.found.err().map(|error| error.chain()).unwrap_or_default();
             log.tell(about(Some(visit.path), Verdict::WeCannot, None, reason));
         } else {
-            one(tree, visit.node, visit.path, &visit.stat, other, log)?;
+            one(tree, visit.node, visit.path, &visit.found, other, log)?;
         }
         Ok(Enter::Yes)
     })

@@ -519,6 +519,31 @@ impl Tree {
         top: Node,
         visit: &mut dyn FnMut(Visit<'_>) -> Result<Enter>,
     ) -> Result<()> {
+        self.walk_by(path, top, &|node, _| self.stat(node), |stat| stat.kind, visit)
+    }
+
+    /// As [`Tree::walk`], where what a file is suffices: directories that tell it spare the look at each inode.
+    ///
+    /// # Errors
+    /// As [`Tree::walk`].
+    pub fn walk_kinds(
+        &self,
+        path: &[u8],
+        top: Node,
+        visit: &mut dyn FnMut(Visit<'_, FileType>) -> Result<Enter>,
+    ) -> Result<()> {
+        let look = |node, kind: Option<FileType>| kind.map_or_else(|| Ok(self.stat(node)?.kind), Ok);
+        self.walk_by(path, top, &look, |kind| *kind, visit)
+    }
+
+    fn walk_by<T>(
+        &self,
+        path: &[u8],
+        top: Node,
+        look: &dyn Fn(Node, Option<FileType>) -> Result<T>,
+        kind_of: fn(&T) -> FileType,
+        visit: &mut dyn FnMut(Visit<'_, T>) -> Result<Enter>,
+    ) -> Result<()> {
         let mut seen = HashSet::new();
         let mut stack = vec![(path.to_vec(), top)];
         while let Some((path, dir)) = stack.pop() {
@@ -540,7 +565,7 @@ impl Tree {
             let too_much = || Error::limit("more names, or deeper, than memory should hold");
             let listed = if full { listed.and_then(|()| Err(too_much())) } else { listed };
             if let Err(error) = listed {
-                visit(Visit { path: &path, node: dir, stat: Err(error), is_dir_error: true })?;
+                visit(Visit { path: &path, node: dir, found: Err(error), is_dir_error: true })?;
             }
             let mut below = Vec::new();
             let mut waiting = HashSet::new();
@@ -550,11 +575,10 @@ impl Tree {
                     child.push(b'/');
                 }
                 child.extend_from_slice(&name);
-                let stat = self.stat(node);
-                let is_dir =
-                    stat.as_ref().map_or(kind == Some(FileType::Dir), |stat| stat.kind == FileType::Dir);
-                let readable = stat.is_ok();
-                let enter = visit(Visit { path: &child, node, stat, is_dir_error: false })?;
+                let found = look(node, kind);
+                let kind = found.as_ref().map_or(kind, |found| Some(kind_of(found)));
+                let (is_dir, readable) = (kind == Some(FileType::Dir), found.is_ok());
+                let enter = visit(Visit { path: &child, node, found, is_dir_error: false })?;
                 // One directory may stand in another under many names: once is enough.
                 if is_dir && readable && enter == Enter::Yes && !seen.contains(&node) && waiting.insert(node)
                 {
@@ -579,16 +603,16 @@ pub enum Enter {
     No,
 }
 
-/// One file seen by [`Tree::walk`].
+/// One file seen by [`Tree::walk`], or by [`Tree::walk_kinds`] with nothing but its type.
 #[derive(Debug)]
-pub struct Visit<'a> {
+pub struct Visit<'a, T = Stat> {
     /// Its path from the tree's root.
     pub path: &'a [u8],
     /// The file.
     pub node: Node,
     /// What is known about it, or why nothing is.
-    pub stat: Result<Stat>,
-    /// `stat` is an error about listing this directory, which was visited before.
+    pub found: Result<T>,
+    /// `found` is an error about listing this directory, which was visited before.
     pub is_dir_error: bool,
 }
 

@@ -104,7 +104,7 @@ impl Inodes {
     }
 
     /// The number that follows from the file alone, if there is one.
-    fn plain(&self, file: File) -> Option<u64> {
+    pub(super) fn plain(&self, file: File) -> Option<u64> {
         if file == self.root {
             return Some(ROOT);
         }

@@ -2,7 +2,8 @@
 //!
 //! An image does not change, so the kernel may keep every answer for a year: attributes, names (also those that do not
 //! exist), directories, links and file content. Opening a file is nothing to us; the kernel is told so once and asks no
-//! more. What is left are `LOOKUP`, `READDIRPLUS`, `READ`, and now and then `GETATTR` and `GETXATTR`.
+//! more. What is left are `LOOKUP`, `OPENDIR`, `READDIR`, `READDIRPLUS`, `READ`, and now and then `GETATTR` and `GETXATTR`. Whether a
+//! listing carries attributes is told in [`eager`].
 //!
 //! ```text
 //!   fuser thread ─▶ inodes: number → file ─▶ view's own node: a disk, a text
@@ -15,10 +16,11 @@
 use crate::block::Place;
 use crate::counters::COUNTERS;
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::fs::tree::{Node, Tree};
+use crate::fs::tree::{Node, Tree, TreeEntry};
 use crate::fs::{FileType, FsFacts, Stat};
 use crate::num::{narrow, wide};
-use fuser::{Errno, FileAttr, Generation, INodeNo, InitFlags};
+use eager::Eager;
+use fuser::{Errno, FileAttr, FopenFlags, Generation, INodeNo, InitFlags};
 use inodes::{File, Inodes, ROOT};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -31,6 +33,7 @@ use std::time::{Duration, SystemTime};
 use view::Own;
 
 mod attr;
+mod eager;
 mod inodes;
 mod links;
 #[cfg(test)]
@@ -53,6 +56,8 @@ const NOT_AT_ALL: Duration = Duration::ZERO;
 const MAX_BACKGROUND: u16 = 64;
 /// Longest name that Linux's own file systems have, in bytes; limits.h `NAME_MAX`.
 const MAX_NAME: usize = 255;
+/// The two entries in front of every listing: `.` and `..`.
+const DOTS: u64 = 2;
 /// A directory entry's number where the real one is not known; libfuse's `FUSE_UNKNOWN_INO`.
 const UNKNOWN: u64 = 0xffff_ffff;
 
@@ -146,12 +151,24 @@ struct Door {
     troubles: Arc<Troubles>,
     /// Facts of every file system of every tree, for `statfs`.
     facts: Vec<Vec<FsFacts>>,
+    eager: Eager,
+}
+
+/// What the lines of a listing carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// Number and type, where the directory tells it.
+    Bare,
+    /// All attributes: the kernel will hold the file.
+    Full,
 }
 
 /// One line of a directory, ready for the kernel.
 struct Line<'a> {
     attr: FileAttr,
     keep: Duration,
+    /// The kernel's hold on the file was counted.
+    held: bool,
     next: u64,
     name: &'a [u8],
 }
@@ -171,7 +188,7 @@ impl Door {
     fn new(view: Arc<View>, options: Options, troubles: Arc<Troubles>) -> Self {
         let facts = |tree: &Arc<Tree>| tree.mounts().iter().map(|mount| mount.fs.facts()).collect();
         let facts = view.trees().iter().map(facts).collect();
-        Self { inodes: Inodes::new(&view), view, options, troubles, facts }
+        Self { inodes: Inodes::new(&view), view, options, troubles, facts, eager: Eager::default() }
     }
 
     /// Runs a request's work. Whatever goes wrong in it concerns this request alone.
@@ -278,26 +295,30 @@ impl Door {
                 found.map(|(_, target)| self.own_entry(parent, *target)).transpose()
             }
             File::Guest(tree, dir) => {
-                let found = self.tree(tree)?.lookup(dir, name)?;
-                found.map(|node| Ok((self.hand_out(parent, tree, node)?, FOR_EVER))).transpose()
+                let Some(node) = self.tree(tree)?.lookup(dir, name)? else { return Ok(None) };
+                let attr = self.hand_out(parent, tree, node)?;
+                if attr.kind != fuser::FileType::Directory {
+                    self.eager.asked();
+                }
+                Ok(Some((attr, FOR_EVER)))
             }
         }
     }
 
     /// Streams a directory from `offset`: 0 is `.`, 1 is `..`, then what is in it.
-    fn list(&self, number: u64, dir: File, offset: u64, room: &mut Lines<'_>) -> Result<()> {
+    fn list(&self, number: u64, dir: File, offset: u64, detail: Detail, room: &mut Lines<'_>) -> Result<()> {
         let dots: [(&[u8], u64); 2] =
             [(b".", number), (b"..", self.inodes.parent(number).unwrap_or(UNKNOWN))];
         for ((name, ino), next) in dots.into_iter().zip(1_u64..).skip(narrow(offset)) {
             let attr = attr::own(ino, true, 0, 0, self.view.made, self.options.own);
-            if !room(&Line { attr, keep: NOT_AT_ALL, next, name }) {
+            if !room(&Line { attr, keep: NOT_AT_ALL, held: false, next, name }) {
                 return Ok(());
             }
         }
-        let from = offset.saturating_sub(2);
+        let from = offset.saturating_sub(DOTS);
         match dir {
             File::Own(at) => self.list_own(number, at, from, room),
-            File::Guest(tree, dir) => self.list_guest(number, tree, dir, from, room),
+            File::Guest(tree, dir) => self.list_guest(number, (tree, dir), from, detail, room),
         }
     }
 
@@ -305,7 +326,7 @@ impl Door {
         let Some(Own::Dir(entries)) = self.view.own(at) else { return Err(not_a("directory")) };
         for ((name, target), next) in entries.iter().zip(3_u64..).skip(narrow(from)) {
             let (attr, keep) = self.own_entry(number, *target)?;
-            if !room(&Line { attr, keep, next, name }) {
+            if !room(&Line { attr, keep, held: true, next, name }) {
                 self.inodes.forget(attr.ino.0, 1);
                 return Ok(());
             }
@@ -313,23 +334,42 @@ impl Door {
         Ok(())
     }
 
-    fn list_guest(&self, number: u64, at: usize, dir: Node, from: u64, room: &mut Lines<'_>) -> Result<()> {
+    /// A file of which only number and type are told, where both are known without a look at it.
+    fn bare(&self, at: usize, entry: &TreeEntry<'_>) -> Option<FileAttr> {
+        let kind = attr::kind(entry.kind?);
+        let number = self.inodes.plain(File::Guest(at, entry.node))?;
+        Some(FileAttr { kind, ..attr::own(number, false, 0, 0, self.view.made, self.options.own) })
+    }
+
+    fn list_guest(
+        &self,
+        number: u64,
+        (at, dir): (usize, Node),
+        from: u64,
+        detail: Detail,
+        room: &mut Lines<'_>,
+    ) -> Result<()> {
         let mut failed = None;
         self.tree(at)?.readdir(dir, from, &mut |entry| {
             if number == ROOT && self.view.hidden(entry.name).is_some() {
                 return ControlFlow::Continue(());
             }
             // The kernel's offset is signed. A file system whose cookies fill 64 bits cannot be listed any further.
-            let Some(next) = entry.next.checked_add(2).filter(|next| i64::try_from(*next).is_ok()) else {
+            let Some(next) = entry.next.checked_add(DOTS).filter(|next| i64::try_from(*next).is_ok()) else {
                 failed = Some(Error::unsupported("a directory position of more than 63 bits"));
                 return ControlFlow::Break(());
             };
+            let bare = if detail == Detail::Bare { self.bare(at, &entry) } else { None };
+            if let Some(attr) = bare {
+                let line = Line { attr, keep: NOT_AT_ALL, held: false, next, name: entry.name };
+                return if room(&line) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            }
             let line = match self.hand_out(number, at, entry.node) {
-                Ok(attr) => Line { attr, keep: FOR_EVER, next, name: entry.name },
+                Ok(attr) => Line { attr, keep: FOR_EVER, held: true, next, name: entry.name },
                 Err(error) => {
                     self.troubles.note(File::Guest(at, entry.node), "reading its inode", &error);
                     match self.broken(number, at, entry.node, entry.kind) {
-                        Ok(attr) => Line { attr, keep: NOT_AT_ALL, next, name: entry.name },
+                        Ok(attr) => Line { attr, keep: NOT_AT_ALL, held: true, next, name: entry.name },
                         Err(error) => {
                             failed = Some(error);
                             return ControlFlow::Break(());
@@ -435,9 +475,9 @@ impl fuser::Filesystem for Door {
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_NO_OPEN_SUPPORT,
-            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_AUTO_INVAL_DATA,
         ];
@@ -513,7 +553,13 @@ impl fuser::Filesystem for Door {
     }
 
     fn opendir(&self, _: &fuser::Request, _: INodeNo, _: fuser::OpenFlags, reply: fuser::ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        // A listing without attributes is not for the kernel to keep: the next one may want them.
+        let keep = if self.eager.is_on() {
+            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        } else {
+            FopenFlags::empty()
+        };
+        reply.opened(fuser::FileHandle(0), keep);
     }
 
     fn flush(
@@ -576,11 +622,11 @@ impl fuser::Filesystem for Door {
     ) {
         let mut any = false;
         let listed = self.guarded(number, "listing", |dir| {
-            self.list(number.0, dir, offset, &mut |line| {
+            self.list(number.0, dir, offset, Detail::Bare, &mut |line| {
                 let full = reply.add(line.attr.ino, line.next, line.attr.kind, OsStr::from_bytes(line.name));
                 any |= !full;
                 // The kernel holds what readdirplus tells it of, but nothing of what readdir does.
-                if !full && line.next > 2 {
+                if !full && line.held {
                     self.inodes.forget(line.attr.ino.0, 1);
                 }
                 !full
@@ -600,15 +646,19 @@ impl fuser::Filesystem for Door {
         offset: u64,
         mut reply: fuser::ReplyDirectoryPlus,
     ) {
-        let mut any = false;
+        let (mut any, mut told) = (false, 0_u32);
         let listed = self.guarded(number, "listing", |dir| {
-            self.list(number.0, dir, offset, &mut |line| {
+            // Behind a first page of nothing but the two dots the kernel goes on without attributes.
+            let is_short = offset == 0 && matches!(dir, File::Guest(..)) && !self.eager.is_on();
+            self.list(number.0, dir, offset, Detail::Full, &mut |line| {
                 let name = OsStr::from_bytes(line.name);
                 let full = reply.add(line.attr.ino, line.next, name, &line.keep, &line.attr, Generation(0));
                 any |= !full;
-                !full
+                told += u32::from(!full && line.held);
+                !full && !(is_short && line.next == DOTS)
             })
         });
+        self.eager.told(told);
         match listed {
             // What came before the damage is worth showing; the next page starts at it and tells.
             Err(errno) if !any => reply.error(errno),
@@ -732,7 +782,7 @@ mod tests {
     fn names(door: &Door, dir: u64) -> Vec<String> {
         let mut names = Vec::new();
         let file = door.inodes.file(dir).unwrap();
-        door.list(dir, file, 0, &mut |line| {
+        door.list(dir, file, 0, Detail::Full, &mut |line| {
             names.push(String::from_utf8_lossy(line.name).into_owned());
             true
         })

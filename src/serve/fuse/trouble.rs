@@ -118,7 +118,7 @@ fn search(tree: &Tree, wanted: &mut HashMap<Node, String>) {
         missing = missing.saturating_sub(1);
     }
     // The end of the walk is told by an error, which is no trouble here.
-    let _ = tree.walk(b"/", tree.root(), &mut |visit| {
+    let _ = tree.walk_kinds(b"/", tree.root(), &mut |visit| {
         if let Some(path) = wanted.get_mut(&visit.node).filter(|path| path.is_empty()) {
             *path = escape(visit.path).to_string();
             missing = missing.saturating_sub(1);
