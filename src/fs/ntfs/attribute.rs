@@ -52,8 +52,6 @@ const MAX_UNIT: u8 = 8;
 pub(super) struct Attribute {
     /// One of [`kind`].
     pub(super) kind: u32,
-    /// Its number in its record.
-    pub(super) id: u16,
     /// Bits of [`flag`].
     pub(super) flags: u16,
     /// Its name, empty for most.
@@ -202,7 +200,6 @@ impl<'r> Attributes<'r> {
         };
         Some(Attribute {
             kind: get_le32(bytes, 0)?,
-            id: get_le16(bytes, 0xe)?,
             flags,
             name: units_le(name).collect(),
             record: self.record.number,

@@ -16,6 +16,7 @@ use super::volume::Volume;
 use crate::block::{Place, Run};
 use crate::error::{At, Error, Result};
 use crate::num::{narrow, wide};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +26,14 @@ const LZNT1: u16 = 1;
 const MIN_UNIT: u64 = wide(super::lznt1::CHUNK);
 /// The largest unit accepted, in bytes: 16 clusters of 64 KiB. Windows packs with clusters up to 4 KiB.
 const MAX_UNIT: u64 = 1 << 20;
+
+/// What a unit is called in the cache: where all of it lies and how long it is. Of damaged files one may begin where another
+/// does and go on elsewhere.
+fn key(stored: &[Range<u64>], len: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (stored, len).hash(&mut hasher);
+    hasher.finish()
+}
 
 /// What is the same for all units of a value.
 struct Units<'a> {
@@ -96,7 +105,7 @@ impl<'a> Units<'a> {
             let left = self.body.initialized.saturating_sub(number << self.byte_log());
             let len = narrow(left.next_multiple_of(MIN_UNIT).min(size));
             let at = At::new("ntfs", "compression unit").index(number).byte(start);
-            let unit = Unit { key: Some(start), packer: Packer::Lznt1, stored, len, at };
+            let unit = Unit { key: Some(key(&stored, len)), packer: Packer::Lznt1, stored, len, at };
             Piece::Packed(Arc::new(unit)).add_to(pieces);
         } else {
             Piece::Zeros(size).add_to(pieces);

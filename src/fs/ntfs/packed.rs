@@ -121,7 +121,7 @@ impl Fetched {
 /// What was unpacked, in the process's cache.
 #[derive(Debug)]
 pub(super) struct Cached {
-    /// Compression units, by the volume's byte where they begin.
+    /// Compression units, by where they lie.
     pub(super) compressed: Units,
     /// Chunks of WOF, by file and number.
     pub(super) chunks: Units,

@@ -38,7 +38,7 @@ impl Eager {
     /// So many entries were told with attributes.
     pub(super) fn told(&self, entries: u32) {
         if entries > 0 {
-            self.add(-i64::from(entries));
+            self.add(0_i64.saturating_sub(entries.into()));
         }
     }
 

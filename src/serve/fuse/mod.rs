@@ -654,8 +654,8 @@ impl fuser::Filesystem for Door {
                 let name = OsStr::from_bytes(line.name);
                 let full = reply.add(line.attr.ino, line.next, name, &line.keep, &line.attr, Generation(0));
                 any |= !full;
-                told += u32::from(!full && line.held);
-                !full && !(is_short && line.next == DOTS)
+                told = told.saturating_add(u32::from(!full && line.held));
+                !(full || is_short && line.next == DOTS)
             })
         });
         self.eager.told(told);
