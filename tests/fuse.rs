@@ -399,14 +399,18 @@ def listed(top):
 top = sys.argv[1].encode()
 bare = listed(top)
 asked = {path: (TYPES.get(stat.S_IFMT(s.st_mode), 'o'), s.st_ino) for path in bare for s in [os.lstat(path)]}
+# A symbolic link with two names is two files here, for it is shown as each place wants it: what is listed is the guest's number.
+twice = {path for path in bare if bare[path][0] == 'l' and os.lstat(path).st_nlink > 1}
+def once(files): return {path: seen for path, seen in files.items() if path not in twice}
+assert set(bare) == set(asked); bare, every = once(bare), bare; asked = once(asked)
 assert bare == asked, [(p, bare[p], asked[p]) for p in bare if bare[p] != asked[p]][:5]
 full = {}
 for dir, dirs, files in os.walk(top):
     for name in dirs + files:
         path = os.path.join(dir, name); s = os.lstat(path)
         full[path] = (TYPES.get(stat.S_IFMT(s.st_mode), 'o'), s.st_ino)
-assert full == bare and listed(top) == bare and listed(top) == bare
-for path in bare: print(os.path.relpath(path, top), bare[path][0])
+assert set(full) == set(every) and once(full) == bare and once(listed(top)) == bare and once(listed(top)) == bare
+for path in every: print(os.path.relpath(path, top), every[path][0])
 "#;
     let (mount, kernel) = (Mount::new(&["--symlinks", "raw"]), Kernel::mount(disk()));
     let sorted = |text: String| {

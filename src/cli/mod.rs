@@ -133,7 +133,7 @@ pub struct Common {
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,
-    /// What opens what is locked: VOL:file:FILE (as it is; should that not fit, without a newline at its end) or VOL:env:VARIABLE; VOL is disk, or * for anything (repeatable) [default: asked for on a terminal]
+    /// What opens what is locked: VOL:file:FILE (as it is; should that not fit, without a newline at its end) or VOL:env:VARIABLE; VOL is disk, a volume, or * for anything; for BitLocker a password, a recovery password or a .BEK file (repeatable) [default: asked for on a terminal]
     #[arg(long, value_name = "VOL:HOW:NAME", global = true, help_heading = "Image")]
     #[serde(skip)]
     pub key: Vec<String>,
