@@ -406,8 +406,9 @@ fn mutants(rounds: usize) -> usize {
 
 /// A loop mount, undone when dropped. One at a time: loop devices are few.
 struct Mounted {
-    disk: PathBuf,
     at: PathBuf,
+    /// The disk, if it is written to: others may have it mounted too, if not.
+    written: Option<PathBuf>,
     _turn: std::sync::MutexGuard<'static, ()>,
 }
 
@@ -422,7 +423,8 @@ impl Mounted {
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::fs::create_dir_all(&at).unwrap();
         common::sh(&format!("mount -o loop,{options} {} {}", disk.display(), at.display()));
-        Self { disk: disk.to_owned(), at, _turn: turn }
+        let is_read = options.split(',').any(|option| option == "ro");
+        Self { at, written: (!is_read).then(|| disk.to_owned()), _turn: turn }
     }
 }
 
@@ -437,7 +439,7 @@ fn let_go(disk: &Path) -> String {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let (at, gone) = (self.at.display(), let_go(&self.disk));
+        let (at, gone) = (self.at.display(), self.written.as_deref().map_or("true".to_owned(), let_go));
         common::sh(&format!("for n in 1 2 3 4 5; do umount {at} && break; sleep 0.3; done; {gone}"));
     }
 }

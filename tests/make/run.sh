@@ -1,7 +1,6 @@
 #!/bin/bash
 # Runs every test and closes with what matters: how many passed, what failed, what was skipped and why.
-# With arguments they are cargo test's, and it runs by itself; without, three test programs run at a time: the
-# longest wait for disks and for each other's system calls half of their time.
+# With arguments they are cargo test's, and it runs by itself; without, two test programs run at a time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 target=${CARGO_TARGET_DIR:-target}
@@ -40,7 +39,7 @@ else
     status=0
     if "$cargo" test --release --locked --no-run; then
         {
-            programs | xargs -P 3 -L 1 bash -c 'one "$1" "$2" "$0"' "$outputs" || status=1
+            programs | xargs -P 2 -L 1 bash -c 'one "$1" "$2" "$0"' "$outputs" || status=1
             "$cargo" test --release --locked --doc 2>&1 || status=1
             exit "$status"
         } | tee "$log"
