@@ -4,7 +4,7 @@ r"""Makes a disk as Windows lays one out, small: usage: windows.py mbr|gpt DISK 
   mbr   p1 System Reserved (NTFS, boot store), p2 the system, p3 a data volume, which the system has as D:
   gpt   p1 EFI system partition (FAT, boot store), p2 Microsoft reserved, p3 the system, p4 a data volume, p5 recovery
 
-  signature=XXXXXXXX   what the registry and the boot store call the disk; the disk itself has 12345678
+  signature=HEX        what the registry and the boot store call the disk; the disk itself has 12345678
   system=HIVE software=HIVE bcd=HIVE   these files instead of hives made here
   start=BYTES size=BYTES   where the system's partition begins and how long the disk is (mbr)
   second=NAME          another installation in the directory NAME beside the first
