@@ -11,7 +11,7 @@ usage: hive.py [options] TEXT HIVE           TEXT is a file, or - for standard i
   --log old|new    their format: old is one HIVE.LOG1, new is HIVE.LOG2 with the first pages and HIVE.LOG1 with the rest
 
 The text: keys from the hive's root on, each with those above it. In quotes `\\` and `\"` stand for what follows, `\n` and
-`\u` and four digits for what they do in JSON; in names of keys `&#xXXXX;` stands for that unit.
+`\u` and four digits for what they do in JSON; in names of keys `&#x`, hexadecimal digits and `;` stand for that unit.
 
   [ControlSet001\Services\viostor]       [Key] class "text"
   @="default value"                     REG_SZ
