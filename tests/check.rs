@@ -8,7 +8,19 @@
     clippy::as_conversions,
     reason = "a test panics where something is wrong"
 )]
+#[path = "check/access.rs"]
+mod access;
+#[path = "check/boot.rs"]
+mod boot;
 mod common;
+#[path = "check/config.rs"]
+mod config;
+#[path = "check/disk.rs"]
+mod disk;
+#[path = "check/system.rs"]
+mod system;
+#[path = "check/windows.rs"]
+mod windows;
 
 use imgmount::budget::{Budget, Limits};
 use imgmount::fs::tree::Tree;
@@ -155,6 +167,31 @@ fn check(image: &Path, options: &[&str]) -> Checked {
     let json = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(&output), stderr(&output)));
     Checked { output, json }
+}
+
+/// One check alone, with its limits as a profile's TOML would give them: `params = { max = "1 GiB" }`.
+fn rule(image: &Path, check: &str, params: &str, options: &[&str]) -> Checked {
+    let dir = tempdir();
+    let profile = dir.path().join("one.toml");
+    let text = format!(
+        "id = \"one\"\ntitle = \"x\"\ntitle_zh = \"x\"\ndocument = \"x\"\nurl = \"x\"\ndocument_date = \"x\"\n\
+         checked_on = \"x\"\n[[rule]]\ncheck = \"{check}\"\nlevel = \"blocker\"\nwhy = \"x\"\nwhy_zh = \"x\"\n\
+         fix = \"x\"\nfix_zh = \"x\"\nclause = \"x\"\n{params}\n"
+    );
+    std::fs::write(&profile, text).unwrap();
+    let file = profile.to_str().unwrap();
+    let mut args = vec!["check", image.to_str().unwrap(), "--profile-file", file, "--json"];
+    args.extend(options);
+    let output = imgmount(args);
+    let json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(&output), stderr(&output)));
+    Checked { output, json }
+}
+
+/// One check alone on the base guest with a change.
+fn rule_of(change: &str, check: &str, params: &str) -> Checked {
+    let made = guest(change);
+    rule(&made.path("disk.raw"), check, params, &[])
 }
 
 /// Checks the base guest with a change.

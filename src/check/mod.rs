@@ -6,26 +6,29 @@
 //!        └─ profile   TOML: which checks a cloud makes, with limits, its own codes, levels and the document's words
 //!             └─ report   findings, verdict; text or JSON
 //! ```
-//! A new rule is one file in `rules/` and one line in [`CHECKS`]; a new cloud one file in `profiles/` and one line in
-//! [`profile::PROFILES`]. What could not be read makes a rule unknown; unknown never counts as passed.
+//! A new rule is one file in `rules/` and one line in its group's list; a new cloud one file in `profiles/` and one line
+//! in [`profile::PROFILES`]. What could not be read makes a rule unknown; unknown never counts as passed.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::measure::Range;
 use crate::stack::Stack;
-use crate::text::escape;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use survey::Survey;
 
 pub mod profile;
 pub mod report;
 mod rules;
+pub mod settings;
 pub mod survey;
+pub mod words;
 
 pub use crate::guest::Evidence;
-pub use rules::CHECKS;
+pub use rules::GROUPS;
+pub use settings::Settings;
+pub(crate) use words::words;
+pub use words::{Lang, Phrase, Words};
 
 /// One rule. It looks at facts and limits; it knows no cloud.
 pub trait Check: Sync {
@@ -33,7 +36,12 @@ pub trait Check: Sync {
     fn id(&self) -> &'static str;
 
     /// What it asks and how it decides, for people.
-    fn explain(&self) -> &'static str;
+    fn explain(&self) -> Phrase;
+
+    /// The limits that a profile gives it.
+    fn params(&self) -> &'static [Param] {
+        &[]
+    }
 
     /// Decides.
     ///
@@ -52,24 +60,24 @@ pub enum Outcome {
     /// It could not be decided, and why.
     Unknown(Error),
     /// The question does not arise, and why.
-    NotApplicable(String),
+    NotApplicable(Words),
 }
 
 /// What a rule saw.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// One sentence.
-    pub message: String,
+    pub message: Words,
     /// The places that show it.
     pub evidence: Vec<Evidence>,
     /// The next step in this image, where the rule knows a better one than the profile.
-    pub fix: Option<String>,
+    pub fix: Option<Words>,
 }
 
 impl Seen {
     /// A sentence.
     #[must_use]
-    pub fn new(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<Words>) -> Self {
         Self { message: message.into(), ..Self::default() }
     }
 
@@ -89,7 +97,7 @@ impl Seen {
 
     /// Adds the next step.
     #[must_use]
-    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+    pub fn fix(mut self, fix: impl Into<Words>) -> Self {
         self.fix = Some(fix.into());
         self
     }
@@ -105,89 +113,6 @@ impl Seen {
     }
 }
 
-/// Words for yes and no.
-const YES: &[&str] = &["true", "True", "TRUE", "yes", "1"];
-const NO: &[&str] = &["false", "False", "FALSE", "no", "0"];
-
-/// What a user told with `--set`: as the cloud's import call would be told.
-#[derive(Clone, Debug, Default)]
-pub struct Settings(BTreeMap<String, String>);
-
-impl Settings {
-    /// Names that some rule looks at.
-    pub const KNOWN: &[&str] =
-        &["diskFormat", "architecture", "platform", "osVersion", "forceImport", "systemDiskSizeGB"];
-
-    /// Reads `k=v` words.
-    ///
-    /// # Errors
-    /// `Usage` for a word without `=`, a name that no rule looks at, and a value that the name cannot have.
-    pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self> {
-        let mut found = BTreeMap::new();
-        for word in words {
-            let word = word.as_ref();
-            let usage = |what: String| {
-                Error::new(ErrorKind::Usage, what).help(format!("names: {}", Self::KNOWN.join(", ")))
-            };
-            let Some((name, value)) = word.split_once('=') else {
-                return Err(usage(format!("--set {word}: write name=value")));
-            };
-            if !Self::KNOWN.contains(&name) {
-                return Err(usage(format!("--set {word}: no rule looks at '{name}'")));
-            }
-            if let Err(wrong) = Self::judge(name, value) {
-                return Err(Error::new(
-                    ErrorKind::Usage,
-                    format!("--set {}: {wrong}", escape(word.as_bytes())),
-                ));
-            }
-            found.insert(name.to_owned(), value.to_owned());
-        }
-        Ok(Self(found))
-    }
-
-    /// Could the import be told this? What is wrong with it if not.
-    fn judge(name: &str, value: &str) -> std::result::Result<(), String> {
-        match name {
-            "diskFormat" => crate::image::by_name(value).map(|_| ()).map_err(|error| {
-                let help = error.help_text().map(|help| format!(" ({help})")).unwrap_or_default();
-                format!("{error}{help}")
-            }),
-            "systemDiskSizeGB" if Self::gigabytes(value).is_none() => {
-                Err("write a whole number of GB".to_owned())
-            }
-            "forceImport" if !YES.contains(&value) && !NO.contains(&value) => {
-                Err("write true or false".to_owned())
-            }
-            _ if value.is_empty() => Err("the value is empty".to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whole GB, in bytes.
-    fn gigabytes(text: &str) -> Option<u64> {
-        text.parse::<u64>().ok()?.checked_mul(1 << 30)
-    }
-
-    /// A size that was given in GB, in bytes.
-    #[must_use]
-    pub fn size(&self, name: &str) -> Option<u64> {
-        self.get(name).and_then(Self::gigabytes)
-    }
-
-    /// A value.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// Is it set to something that means yes?
-    #[must_use]
-    pub fn is_yes(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| YES.contains(&value))
-    }
-}
-
 /// An image as rules see it, with what several of them need computed once.
 #[derive(Debug)]
 pub struct Subject<'a> {
@@ -198,13 +123,47 @@ pub struct Subject<'a> {
     full_scan: bool,
     size: OnceLock<Result<Range>>,
     survey: OnceLock<Survey>,
+    facts: crate::guest::fact::Facts,
+}
+
+/// Something about the whole image that several rules look at: `subject.fact::<BootCode>()`. As
+/// [`crate::guest::Fact`], which is for what a system says about itself.
+pub trait Fact: Send + Sync + 'static {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    fn read(subject: &Subject<'_>) -> Result<Self>
+    where
+        Self: Sized;
 }
 
 impl<'a> Subject<'a> {
     /// An image to check. With `full_scan` a rule may read the whole disk.
     #[must_use]
     pub fn new(stack: &'a Stack, settings: &'a Settings, full_scan: bool) -> Self {
-        Self { stack, settings, full_scan, size: OnceLock::new(), survey: OnceLock::new() }
+        Self {
+            stack,
+            settings,
+            full_scan,
+            size: OnceLock::new(),
+            survey: OnceLock::new(),
+            facts: crate::guest::fact::Facts::default(),
+        }
+    }
+
+    /// A fact, read when it is first asked for.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn fact<F: Fact>(&self) -> Result<Arc<F>> {
+        self.facts.get(|| F::read(self))
+    }
+
+    /// May a rule read the whole disk?
+    #[must_use]
+    pub const fn may_scan(&self) -> bool {
+        self.full_scan
     }
 
     /// Its size as QCOW2.
@@ -220,47 +179,55 @@ impl<'a> Subject<'a> {
         self.survey.get_or_init(|| Survey::of(self.stack))
     }
 
-    /// The only Linux system, or the outcome of a rule about something that only a Linux has, such as `fstab`: not
-    /// applicable where every system is a Windows.
+    /// The only system, or the outcome of a rule that needs one.
     ///
     /// # Errors
-    /// As [`Subject::linux`].
-    pub fn linux_alone(&self) -> std::result::Result<&'a Guest, Outcome> {
-        let guests = &self.stack.guests;
-        if !guests.is_empty() && guests.iter().all(|guest| guest.windows().is_some()) {
-            return Err(Outcome::NotApplicable("the system is a Windows".to_owned()));
-        }
-        self.linux()
-    }
-
-    /// The only Linux system, or the outcome of a rule about something that a Windows has in its own way, such as
-    /// drivers: unknown there.
-    ///
-    /// # Errors
-    /// The outcome: not applicable when there is surely none, unknown when one may be hidden, there are several, or it
-    /// is a Windows.
-    pub fn linux(&self) -> std::result::Result<&'a Guest, Outcome> {
+    /// The outcome: not applicable when there is surely none, unknown when one may be hidden or there are several.
+    pub fn guest(&self) -> std::result::Result<&'a Guest, Outcome> {
         let unknown = |why: String| Outcome::Unknown(Error::new(ErrorKind::Unsupported, why));
         match self.stack.guests.as_slice() {
-            [one] if one.windows().is_some() => Err(unknown(format!(
-                "the system on {} is a Windows ({}), for which this rule cannot decide yet",
-                one.root,
-                one.product()
-            ))),
             [one] => Ok(one),
             [] => Err(match self.survey().unread.first() {
                 Some(why) => unknown(format!("no operating system was found, but {why}")),
-                None => Outcome::NotApplicable("there is no operating system in this image".to_owned()),
+                None => Outcome::NotApplicable(words!(
+                    "there is no operating system in this image",
+                    "此镜像中没有操作系统"
+                )),
             }),
             several => {
                 let names: Vec<String> =
-                    several.iter().map(|guest| format!("{} ({})", guest.root, guest.product())).collect();
-                Err(unknown(format!(
-                    "several operating systems: {}; which is meant is not known",
-                    names.join(", ")
-                )))
+                    several.iter().map(|guest| format!("{} ({})", guest.place(), guest.name())).collect();
+                let error = Error::new(
+                    ErrorKind::Unsupported,
+                    format!("several operating systems: {}; which is meant is not known", names.join(", ")),
+                );
+                Err(Outcome::Unknown(error.help("choose one: --os N")))
             }
         }
+    }
+
+    /// The only system if it is a Linux.
+    ///
+    /// # Errors
+    /// As [`Subject::guest`]; not applicable where every system is a Windows.
+    pub fn linux(&self) -> std::result::Result<&'a Guest, Outcome> {
+        self.of_kind(false, words!("the system is a Windows", "该系统是 Windows"))
+    }
+
+    /// The only system if it is a Windows.
+    ///
+    /// # Errors
+    /// As [`Subject::guest`]; not applicable where no system is a Windows.
+    pub fn windows(&self) -> std::result::Result<&'a Guest, Outcome> {
+        self.of_kind(true, words!("the system is not a Windows", "该系统不是 Windows"))
+    }
+
+    fn of_kind(&self, windows: bool, otherwise: Words) -> std::result::Result<&'a Guest, Outcome> {
+        let guests = &self.stack.guests;
+        if !guests.is_empty() && guests.iter().all(|guest| guest.windows().is_some() != windows) {
+            return Err(Outcome::NotApplicable(otherwise));
+        }
+        self.guest()
     }
 }
 
@@ -275,7 +242,75 @@ macro_rules! or_outcome {
 }
 pub(crate) use or_outcome;
 
-/// A rule's limits, from the profile.
+/// A limit that a rule takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name in a profile's `params`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: ParamKind,
+    /// Must a profile give it?
+    pub required: bool,
+}
+
+/// What a limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A list of words.
+    Words,
+    /// A size: `"500 GiB"`.
+    Size,
+    /// A whole number.
+    Number,
+    /// Yes or no.
+    Flag,
+}
+
+impl Param {
+    /// One that a profile must give.
+    #[must_use]
+    pub const fn required(name: &'static str, kind: ParamKind) -> Self {
+        Self { name, kind, required: true }
+    }
+
+    /// One that a profile may give.
+    #[must_use]
+    pub const fn optional(name: &'static str, kind: ParamKind) -> Self {
+        Self { name, kind, required: false }
+    }
+
+    /// Does a profile's table give it as it must be? What is wrong if not.
+    fn judge(&self, table: &toml::Table) -> std::result::Result<(), String> {
+        let Some(value) = table.get(self.name) else {
+            return if self.required { Err(format!("params.{} is missing", self.name)) } else { Ok(()) };
+        };
+        let (is_right, wanted) = match self.kind {
+            ParamKind::Words => (words_of(value).is_some(), "a list of words"),
+            ParamKind::Size => (size_of(value).is_some(), "a size such as \"500 GiB\""),
+            ParamKind::Number => (number_of(value).is_some(), "a whole number"),
+            ParamKind::Flag => (value.as_bool().is_some(), "true or false"),
+        };
+        if is_right { Ok(()) } else { Err(format!("params.{} is not {wanted}", self.name)) }
+    }
+}
+
+fn words_of(value: &toml::Value) -> Option<Vec<&str>> {
+    value.as_array()?.iter().map(toml::Value::as_str).collect()
+}
+
+fn size_of(value: &toml::Value) -> Option<u64> {
+    let text = value.as_str()?;
+    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    units
+        .iter()
+        .find_map(|(unit, bytes)| text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(*bytes))
+}
+
+fn number_of(value: &toml::Value) -> Option<u64> {
+    u64::try_from(value.as_integer()?).ok()
+}
+
+/// A rule's limits, from the profile, which was judged by [`Check::params`] when it was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Args<'a> {
     table: &'a toml::Table,
@@ -291,36 +326,53 @@ impl<'a> Args<'a> {
     /// A list of words.
     ///
     /// # Errors
-    /// `Internal` when the profile does not have it: profiles are embedded and tested.
+    /// `Internal` when the profile does not have it.
     pub fn words(&self, name: &str) -> Result<Vec<&'a str>> {
-        let words = self.table.get(name).and_then(toml::Value::as_array);
-        let words =
-            words.and_then(|words| words.iter().map(toml::Value::as_str).collect::<Option<Vec<&str>>>());
-        words.ok_or_else(|| Self::wrong(name, "a list of words"))
+        self.table.get(name).and_then(words_of).ok_or_else(|| Self::wrong(name))
     }
 
-    /// A size: `"500 GiB"`.
+    /// A size.
     ///
     /// # Errors
     /// As [`Args::words`].
     pub fn size(&self, name: &str) -> Result<u64> {
-        let text = self.table.get(name).and_then(toml::Value::as_str).unwrap_or_default();
-        let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-        let size = units.iter().find_map(|(unit, bytes)| {
-            text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(*bytes)
-        });
-        size.ok_or_else(|| Self::wrong(name, "a size such as \"500 GiB\""))
+        self.table.get(name).and_then(size_of).ok_or_else(|| Self::wrong(name))
     }
 
-    fn wrong(name: &str, wanted: &str) -> Error {
-        Error::new(ErrorKind::Internal, format!("the profile's params.{name} is not {wanted}"))
+    /// A number.
+    ///
+    /// # Errors
+    /// As [`Args::words`].
+    pub fn number(&self, name: &str) -> Result<u64> {
+        self.table.get(name).and_then(number_of).ok_or_else(|| Self::wrong(name))
     }
+
+    /// Yes or no; no where the profile says nothing.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.table.get(name).and_then(toml::Value::as_bool).unwrap_or(false)
+    }
+
+    /// Did the profile give this one?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    fn wrong(name: &str) -> Error {
+        Error::new(ErrorKind::Internal, format!("the profile's params.{name} is missing or of a wrong kind"))
+    }
+}
+
+/// Every rule, in the order in which reports list them.
+pub fn checks() -> impl Iterator<Item = &'static dyn Check> {
+    GROUPS.iter().flat_map(|(_, checks)| checks.iter().copied())
 }
 
 /// A rule by its name.
 #[must_use]
 pub fn by_id(id: &str) -> Option<&'static dyn Check> {
-    CHECKS.iter().copied().find(|check| check.id() == id)
+    checks().find(|check| check.id() == id)
 }
 
 impl fmt::Debug for dyn Check {
@@ -360,26 +412,5 @@ mod tests {
             (human(500 << 30), human((3 << 30) + (1 << 29)), human(10)),
             ("500 GiB".into(), "3.5 GiB".into(), "10 bytes".into())
         );
-    }
-
-    #[test]
-    fn a_value_that_a_setting_cannot_have_is_refused() {
-        for word in [
-            "systemDiskSizeGB=abc",
-            "systemDiskSizeGB=-1",
-            "diskFormat=foo",
-            "forceImport=maybe",
-            "platform=",
-        ] {
-            assert_eq!(Settings::parse(&[word]).unwrap_err().kind(), ErrorKind::Usage, "{word}");
-        }
-        let told = Settings::parse(&["systemDiskSizeGB=50", "forceImport=True"]).unwrap();
-        assert_eq!((told.size("systemDiskSizeGB"), told.is_yes("forceImport")), (Some(50 << 30), true));
-    }
-
-    #[test]
-    fn a_setting_that_no_rule_looks_at_is_refused() {
-        assert!(Settings::parse(&["diskFormat=vhd"]).is_ok());
-        assert!(Settings::parse(&["diskformat=vhd"]).is_err() && Settings::parse(&["x"]).is_err());
     }
 }

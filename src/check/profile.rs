@@ -1,9 +1,10 @@
 //! A profile: what one cloud asks, as data. It picks checks and gives each a level, limits, the cloud's own code and
 //! the words of the document it comes from.
 
-use super::{Args, Outcome, Seen, Subject, by_id};
+use super::{Args, Lang, Outcome, Seen, Subject, by_id};
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Every profile: its text, embedded.
 pub const PROFILES: &[&str] = &[include_str!("profiles/tencent.toml")];
@@ -16,6 +17,8 @@ pub struct Profile {
     pub id: String,
     /// The cloud and the way of import.
     pub title: String,
+    /// The same in Chinese.
+    pub title_zh: String,
     /// The document it was read from.
     pub document: String,
     /// Where that is.
@@ -27,6 +30,9 @@ pub struct Profile {
     /// Its rules.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
+    /// What the document asks and no image can tell.
+    #[serde(default)]
+    pub undecidable: Vec<Undecidable>,
 }
 
 /// One rule of a cloud.
@@ -35,6 +41,12 @@ pub struct Profile {
 pub struct Rule {
     /// [`super::Check::id`].
     pub check: String,
+    /// Its name in reports and for `--ignore`, where a profile asks the same check twice; else the check's.
+    #[serde(default)]
+    id: Option<String>,
+    /// The requirements of the document that it stands for, as they are numbered in `docs/requirements.md`: `T9`.
+    #[serde(default)]
+    pub rows: Vec<String>,
     /// What a failure means.
     pub level: Level,
     /// A name for `--set` that makes a blocker a warning.
@@ -46,8 +58,46 @@ pub struct Rule {
     pub params: toml::Table,
     /// Why it matters.
     pub why: String,
+    /// The same in Chinese.
+    pub why_zh: String,
     /// What to do, where the check knows nothing better for this image.
     pub fix: String,
+    /// The same in Chinese.
+    pub fix_zh: String,
+    /// The document's words.
+    pub clause: String,
+    /// The document, where it is not the profile's.
+    pub document: Option<String>,
+    /// Where that is.
+    pub url: Option<String>,
+    /// When that was written.
+    pub document_date: Option<String>,
+}
+
+impl Rule {
+    /// Its name in reports and for `--ignore`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.check)
+    }
+}
+
+/// A requirement that cannot be decided from an image.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undecidable {
+    /// Its numbers, as in [`Rule::rows`].
+    pub rows: Vec<String>,
+    /// The code that the cloud reports.
+    pub code: Option<String>,
+    /// What is asked.
+    pub what: String,
+    /// The same in Chinese.
+    pub what_zh: String,
+    /// Why it cannot be decided, and where to look instead.
+    pub reason: String,
+    /// The same in Chinese.
+    pub reason_zh: String,
     /// The document's words.
     pub clause: String,
 }
@@ -126,19 +176,23 @@ impl Finding {
 
     /// One sentence.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub fn message(&self, lang: Lang) -> String {
         match &self.outcome {
-            Outcome::Pass(seen) | Outcome::Fail(seen) => seen.message.clone(),
+            Outcome::Pass(seen) | Outcome::Fail(seen) => seen.message.get(lang).to_owned(),
             Outcome::Unknown(error) => error.chain(),
-            Outcome::NotApplicable(why) => why.clone(),
+            Outcome::NotApplicable(why) => why.get(lang).to_owned(),
         }
     }
 
     /// The next step; none is needed for what passed.
     #[must_use]
-    pub fn fix(&self) -> Option<&str> {
+    pub fn fix(&self, lang: Lang) -> Option<&str> {
+        let of_profile = || match lang {
+            Lang::En => self.rule.fix.as_str(),
+            Lang::Zh => self.rule.fix_zh.as_str(),
+        };
         match &self.outcome {
-            Outcome::Fail(seen) => Some(seen.fix.as_deref().unwrap_or(&self.rule.fix)),
+            Outcome::Fail(seen) => Some(seen.fix.as_ref().map_or_else(of_profile, |fix| fix.get(lang))),
             Outcome::Unknown(error) => error.help_text(),
             Outcome::Pass(_) | Outcome::NotApplicable(_) => None,
         }
@@ -184,10 +238,36 @@ impl Profile {
     /// Reads one.
     ///
     /// # Errors
-    /// `Internal`: profiles are embedded and tested.
+    /// `Usage` with what is wrong in it.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text)
-            .map_err(|error| Error::new(ErrorKind::Internal, "an embedded profile").caused_by(error))
+        let profile: Self = toml::from_str(text)
+            .map_err(|error| Error::new(ErrorKind::Usage, "not a profile").caused_by(error))?;
+        profile
+            .judge()
+            .map_err(|wrong| Error::new(ErrorKind::Usage, format!("profile {}: {wrong}", profile.id)))?;
+        Ok(profile)
+    }
+
+    /// Is every rule a check that there is, with the limits that it takes, and no name given twice? What is wrong if not.
+    fn judge(&self) -> std::result::Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for rule in &self.rules {
+            let id = rule.id();
+            let check =
+                by_id(&rule.check).ok_or_else(|| format!("rule {id}: there is no check '{}'", rule.check))?;
+            if !seen.insert(id) {
+                return Err(format!("rule {id} stands twice; give one an id of its own"));
+            }
+            for param in check.params() {
+                param.judge(&rule.params).map_err(|wrong| format!("rule {id}: {wrong}"))?;
+            }
+            let unknown =
+                rule.params.keys().find(|name| !check.params().iter().any(|param| param.name == *name));
+            if let Some(unknown) = unknown {
+                return Err(format!("rule {id}: check {} takes no params.{unknown}", rule.check));
+            }
+        }
+        Ok(())
     }
 
     /// Runs every rule. A rule that fails to decide spoils itself only.
@@ -196,19 +276,19 @@ impl Profile {
         self.rules
             .iter()
             .map(|rule| {
-                let outcome = match by_id(&rule.check) {
-                    Some(check) => {
-                        check.run(subject, &Args::new(&rule.params)).unwrap_or_else(Outcome::Unknown)
-                    }
-                    None => Outcome::Unknown(Error::new(ErrorKind::Internal, "no such check")),
-                };
+                let args = Args::new(&rule.params);
+                let check = by_id(&rule.check).expect("profiles are judged when they are read");
+                let outcome = check.run(subject, &args).unwrap_or_else(Outcome::Unknown);
                 let lowered = rule.lowered_by.as_ref().is_some_and(|name| subject.settings.is_yes(name));
                 Finding {
                     level: if lowered { rule.level.min(Level::Warning) } else { rule.level },
-                    ignored: ignored.contains(&rule.check),
+                    ignored: ignored.iter().any(|id| id == rule.id()),
                     source: format!(
                         "{} ({}, {}): {}",
-                        self.document, self.document_date, self.url, rule.clause
+                        rule.document.as_ref().unwrap_or(&self.document),
+                        rule.document_date.as_ref().unwrap_or(&self.document_date),
+                        rule.url.as_ref().unwrap_or(&self.url),
+                        rule.clause
                     ),
                     rule: rule.clone(),
                     outcome,
@@ -248,7 +328,7 @@ pub fn by_names(names: &[String]) -> Result<Vec<Profile>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CHECKS;
+    use super::super::GROUPS;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -256,11 +336,8 @@ mod tests {
     fn every_profile_reads_and_names_checks_that_exist() {
         for profile in all().unwrap() {
             for rule in &profile.rules {
-                assert!(by_id(&rule.check).is_some(), "{}: no check '{}'", profile.id, rule.check);
                 assert!(!rule.clause.is_empty() && !rule.why.is_empty() && !rule.fix.is_empty());
             }
-            let ids: BTreeSet<&String> = profile.rules.iter().map(|rule| &rule.check).collect();
-            assert_eq!(ids.len(), profile.rules.len(), "{}: a check stands twice", profile.id);
         }
     }
 
@@ -268,17 +345,20 @@ mod tests {
     fn every_check_is_in_some_profile_and_ids_are_file_names() {
         let used: BTreeSet<String> =
             all().unwrap().iter().flat_map(|profile| &profile.rules).map(|rule| rule.check.clone()).collect();
-        for check in CHECKS {
-            assert!(used.contains(check.id()), "{} is in no profile", check.id());
-            let file = format!("src/check/rules/{}.rs", check.id().replace('-', "_"));
-            assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+        for (group, checks) in GROUPS {
+            for check in *checks {
+                assert!(used.contains(check.id()), "{} is in no profile", check.id());
+                let file = format!("src/check/rules/{group}/{}.rs", check.id().replace('-', "_"));
+                assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+            }
         }
     }
 
     #[test]
     fn no_cloud_is_named_in_a_rule() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/rules");
-        for entry in std::fs::read_dir(dir).unwrap() {
+        let files = GROUPS.iter().flat_map(|(group, _)| std::fs::read_dir(dir.join(group)).unwrap());
+        for entry in files {
             let text = std::fs::read_to_string(entry.unwrap().path()).unwrap().to_lowercase();
             for cloud in ["tencent", "jdcloud", "huawei", "ucloud", "alibaba", "aliyun", "baidu"] {
                 assert!(!text.contains(cloud), "{cloud}");

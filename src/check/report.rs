@@ -1,7 +1,7 @@
 //! Reports of one or several images against one or several profiles, for people and for programs.
 
 use super::profile::{Finding, Level, Profile, Verdict};
-use super::{Evidence, Outcome, human};
+use super::{Evidence, Lang, Outcome, human};
 use crate::error::Error;
 use crate::stack::Stack;
 use crate::text::{Text, defuse};
@@ -114,14 +114,14 @@ pub fn jsonl(reports: &[Report]) -> String {
 fn finding_json(finding: &Finding) -> Value {
     let evidence = finding.seen().map(|seen| seen.evidence.as_slice()).unwrap_or_default();
     json!({
-        "rule": finding.rule.check,
+        "rule": finding.rule.id(),
         "result": finding.result(),
         "level": finding.level.name(),
         "code": finding.rule.code,
-        "message": finding.message(),
+        "message": finding.message(Lang::En),
         "evidence": evidence.iter().map(evidence_json).collect::<Vec<Value>>(),
         "why": finding.rule.why,
-        "fix": finding.fix(),
+        "fix": finding.fix(Lang::En),
         "source": finding.source,
         "ignored": finding.ignored,
     })
@@ -210,8 +210,8 @@ fn one(out: &mut String, report: &Report, style: Style) {
         putln!(
             out,
             "\nIGNORED   {}: {} ({})",
-            finding.rule.check,
-            defuse(&finding.message()),
+            finding.rule.id(),
+            defuse(&finding.message(Lang::En)),
             finding.result()
         );
     }
@@ -228,12 +228,12 @@ fn one(out: &mut String, report: &Report, style: Style) {
                 out,
                 "{}    {:<22} {}",
                 style.paint(GREEN, "PASSED"),
-                finding.rule.check,
-                defuse(&finding.message())
+                finding.rule.id(),
+                defuse(&finding.message(Lang::En))
             );
         }
         for finding in &idle {
-            putln!(out, "NOT ASKED {:<22} {}", finding.rule.check, defuse(&finding.message()));
+            putln!(out, "NOT ASKED {:<22} {}", finding.rule.id(), defuse(&finding.message(Lang::En)));
         }
     } else {
         putln!(out, "\nPASSED {}   NOT APPLICABLE {}   (--all lists them)", passed.len(), idle.len());
@@ -266,15 +266,15 @@ fn verdict_line(report: &Report, style: Style) -> String {
 
 fn detail(out: &mut String, word: &str, finding: &Finding) {
     let code = finding.rule.code.as_deref().unwrap_or_default();
-    let head = format!("{word} {:<22} {code}", finding.rule.check);
-    putln!(out, "\n{}\n  {}", head.trim_end(), defuse(&finding.message()));
+    let head = format!("{word} {:<22} {code}", finding.rule.id());
+    putln!(out, "\n{}\n  {}", head.trim_end(), defuse(&finding.message(Lang::En)));
     let evidence = finding.seen().map(|seen| seen.evidence.as_slice()).unwrap_or_default();
     for (at, evidence) in evidence.iter().enumerate() {
         let label = if at == 0 { "seen" } else { "" };
         putln!(out, "  {label:<5} {}", defuse(&place(evidence)));
     }
     putln!(out, "  {:<5} {}", "why", finding.rule.why);
-    if let Some(fix) = finding.fix() {
+    if let Some(fix) = finding.fix(Lang::En) {
         putln!(out, "  {:<5} {}", "fix", defuse(fix));
     }
     putln!(out, "  {:<5} {}", "rule", finding.source);
@@ -309,10 +309,10 @@ fn matrix(out: &mut String, reports: &[Report], style: Style) {
         for report in &columns {
             put!(out, "{:<16}", report.verdict().name());
         }
-        for check in super::CHECKS {
+        for check in super::checks() {
             put!(out, "\n{:<24}", check.id());
             for report in &columns {
-                let finding = report.findings().iter().find(|finding| finding.rule.check == check.id());
+                let finding = report.findings().iter().find(|finding| finding.rule.id() == check.id());
                 let word = finding.map_or("-", |finding| match finding.outcome {
                     Outcome::Fail(_) => finding.level.name(),
                     _ => finding.result(),

@@ -3,7 +3,7 @@
 use super::{Common, Exit, out, plan};
 use crate::check::profile::{self, Level, Profile, Verdict};
 use crate::check::report::{self, Report, Style};
-use crate::check::{CHECKS, Settings, Subject, by_id};
+use crate::check::{Settings, Subject, checks};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -14,16 +14,18 @@ pub(super) struct Args {
     /// Images to check
     #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules"])]
     images: Vec<OsString>,
-    /// Clouds to check against, or all
+    /// Clouds to check against, or all [default: all; none beside --profile-file]
     #[arg(
         short,
         long = "profile",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "all",
         env = "IMGMOUNT_PROFILE"
     )]
     profiles: Vec<String>,
+    /// Check against a profile of your own, a file like those of --list-profiles; repeatable
+    #[arg(long, value_name = "FILE")]
+    profile_file: Vec<std::path::PathBuf>,
     /// What the cloud's import call will be told (diskFormat=vhd, platform=CentOS, forceImport=true); repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -76,7 +78,7 @@ enum Form {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
-    let profiles = profile::by_names(&args.profiles)?;
+    let profiles = profiles(args)?;
     if args.list_profiles {
         list_profiles(&profiles, common);
         return Ok(Exit::OK);
@@ -87,8 +89,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     }
     let settings = Settings::parse(&args.set)?;
     let targets = targets(args, common)?;
-    if let Some(unknown) = args.ignore.iter().find(|rule| by_id(rule).is_none()) {
-        let ids: Vec<&str> = CHECKS.iter().map(|check| check.id()).collect();
+    let ids: Vec<&str> =
+        profiles.iter().flat_map(|profile| &profile.rules).map(profile::Rule::id).collect();
+    if let Some(unknown) = args.ignore.iter().find(|rule| !ids.contains(&rule.as_str())) {
         return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
             .help(format!("rules: {}", ids.join(", "))));
     }
@@ -117,6 +120,27 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         write(target, &reports, args.all)?;
     }
     Ok(exit(&reports, &failed, args.images.len(), args.fail_on))
+}
+
+/// Those of `--profile`, then those of `--profile-file`.
+fn profiles(args: &Args) -> Result<Vec<Profile>> {
+    let names = match args.profiles.as_slice() {
+        [] if args.profile_file.is_empty() => &["all".to_owned()][..],
+        names => names,
+    };
+    let mut found = profile::by_names(names)?;
+    for path in &args.profile_file {
+        let shown = plan::shown(path.as_os_str());
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(ErrorKind::Source, format!("{shown}: the profile cannot be read")).caused_by(error)
+        })?;
+        let own = Profile::parse(&text).map_err(|error| error.context(&shown))?;
+        if found.iter().any(|profile| profile.id == own.id) {
+            return Err(Error::new(ErrorKind::Usage, format!("{shown}: a profile '{}' is there already", own.id)));
+        }
+        found.push(own);
+    }
+    Ok(found)
 }
 
 /// `--report` words; `--json` is one of them. Only one can go to stdout.
@@ -221,16 +245,15 @@ fn list_profiles(profiles: &[Profile], common: &Common) {
 
 fn list_rules(common: &Common) {
     if common.json {
-        let list: Vec<_> = CHECKS
-            .iter()
-            .map(|check| serde_json::json!({"id": check.id(), "explain": check.explain()}))
+        let list: Vec<_> = checks()
+            .map(|check| serde_json::json!({"id": check.id(), "explain": check.explain().en}))
             .collect();
         out::json(&serde_json::json!({"schema": "imgmount.rules/1", "rules": list}));
         return;
     }
-    for check in CHECKS {
+    for check in checks() {
         out::data(&format!("{}\n", check.id()));
-        for line in wrap(check.explain(), 96) {
+        for line in wrap(check.explain().en, 96) {
             out::data(&format!("    {line}\n"));
         }
     }

@@ -223,6 +223,8 @@ pub struct FsFacts {
     pub size: u64,
     /// Free bytes, where they are written down. [`FileSystem::free`] counts where they are not.
     pub free: Option<u64>,
+    /// Bytes of the free ones that only root may use.
+    pub reserved: u64,
     /// Inodes, 0 where the notion does not fit.
     pub inodes: u64,
     /// Free inodes.
@@ -300,6 +302,14 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// When it cannot be read.
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.xattrs(ino)?.into_iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value))
+    }
+
+    /// May nobody change it, not even root (`chattr +i`)? `None` where the file system has no such mark.
+    ///
+    /// # Errors
+    /// When the inode cannot be read.
+    fn is_immutable(&self, _ino: Ino) -> Result<Option<bool>> {
+        Ok(None)
     }
 
     /// Where the byte at `offset` of a regular file lies on the volume (file 0 is the volume).

@@ -30,6 +30,7 @@ pub mod boot;
 pub mod cloud_init;
 pub mod elf;
 pub mod evidence;
+pub mod fact;
 pub mod file;
 pub mod fstab;
 mod gpt_auto;
@@ -51,6 +52,7 @@ mod units;
 pub mod windows;
 
 pub use evidence::Evidence;
+pub use fact::Fact;
 
 /// A partition, as Windows knows it again: by its disk's signature and its place, or by its GUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +157,7 @@ pub struct Guest {
     /// As `tree`, but what lies on a volume that is missing is an error.
     facts: Tree,
     windows: Option<Windows>,
+    known: fact::Facts,
     fstab: Result<Fstab>,
     names: Names,
     os: OnceLock<Result<OsRelease>>,
@@ -214,6 +217,7 @@ impl Guest {
             warnings,
             facts: done.facts,
             windows: None,
+            known: fact::Facts::default(),
             fstab,
             names,
             os: OnceLock::new(),
@@ -243,6 +247,7 @@ impl Guest {
             warnings,
             facts,
             windows: Some(windows),
+            known: fact::Facts::default(),
             // Every other fact of a Linux asks for this one first.
             fstab: Err(none()),
             names: Names::default(),
@@ -333,6 +338,20 @@ impl Guest {
             (true, Some(_)) => "Windows".to_owned(),
             (true, None) => "Linux".to_owned(),
         }
+    }
+
+    /// A fact, read when it is first asked for.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub fn fact<F: Fact>(&self) -> Result<Arc<F>> {
+        self.known.get(|| F::read(self))
+    }
+
+    /// The tree to read facts from: as [`Guest::tree`], but what lies on a volume that is missing is an error.
+    #[must_use]
+    pub const fn facts(&self) -> &Tree {
+        &self.facts
     }
 
     /// What it calls itself.

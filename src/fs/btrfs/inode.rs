@@ -11,6 +11,8 @@ use crate::ondisk::{get_le16, get_le64, parse_struct};
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// `flags`: nobody may change it.
+const IMMUTABLE: u64 = 1 << 6;
 /// `flags`: the file's data has no checksums.
 const NO_DATA_SUM: u64 = 1;
 
@@ -92,6 +94,11 @@ impl Inode {
     /// Has its data no checksums?
     pub(super) const fn is_unsummed(&self) -> bool {
         self.raw.flags.get() & NO_DATA_SUM != 0
+    }
+
+    /// May nobody change it?
+    pub(super) const fn is_immutable(&self) -> bool {
+        self.raw.flags.get() & IMMUTABLE != 0
     }
 
     /// What the kernel says of it, in a file system with blocks of `sector` bytes.

@@ -297,6 +297,13 @@ impl FileSystem for Btrfs {
         }
     }
 
+    fn is_immutable(&self, ino: Ino) -> Result<Option<bool>> {
+        match self.target(ino)? {
+            Target::Inode(tree, number) => Ok(Some(self.pool.inode(&tree, number)?.is_immutable())),
+            Target::EmptyIn(..) => Ok(None),
+        }
+    }
+
     fn run_at(&self, ino: Ino, offset: u64) -> Result<Run> {
         let (tree, inode) = self.one(ino, FileType::File)?;
         let left = inode.size.saturating_sub(offset);
@@ -335,6 +342,7 @@ impl FileSystem for Btrfs {
             block_size: sb.sector,
             size: sb.total_bytes,
             free: Some(sb.total_bytes.saturating_sub(sb.bytes_used)),
+            reserved: 0,
             inodes: 0,
             free_inodes: 0,
             state,

@@ -213,6 +213,7 @@ impl FileSystem for Erofs {
             block_size: u32::try_from(sb.block_size()).unwrap_or(u32::MAX),
             size,
             free: Some(0),
+            reserved: 0,
             inodes: sb.inodes,
             free_inodes: 0,
             state: State::Clean,

@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bits of `i_flags`.
 pub(super) mod flag {
+    pub(crate) const IMMUTABLE: u32 = 0x10;
     pub(crate) const ENCRYPT: u32 = 0x800;
     pub(crate) const INDEX: u32 = 0x1000;
     pub(crate) const HUGE_FILE: u32 = 0x4_0000;

@@ -372,6 +372,10 @@ impl FileSystem for Ext {
         self.all_xattrs(&self.named_inode(ino)?)
     }
 
+    fn is_immutable(&self, ino: Ino) -> Result<Option<bool>> {
+        Ok(Some(self.named_inode(ino)?.has(flag::IMMUTABLE)))
+    }
+
     fn run_at(&self, ino: Ino, offset: u64) -> Result<Run> {
         let inode = self.file(ino)?;
         let left = inode.size.saturating_sub(offset);
@@ -418,6 +422,7 @@ impl FileSystem for Ext {
             block_size: u32::try_from(sb.block_size).unwrap_or(u32::MAX),
             size: sb.size(),
             free: Some(sb.free_blocks().saturating_mul(sb.block_size)),
+            reserved: sb.reserved_blocks().saturating_mul(sb.block_size),
             inodes: sb.inodes,
             free_inodes: sb.free_inodes(),
             state: self.state(),

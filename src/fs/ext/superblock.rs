@@ -271,6 +271,16 @@ impl Superblock {
         (u64::from(self.raw.free_blocks_lo.get()) | high).min(self.blocks)
     }
 
+    /// Blocks that only root may fill.
+    pub(super) fn reserved_blocks(&self) -> u64 {
+        let high = if self.features.has(Set::BITS_64) {
+            u64::from(self.raw.reserved_blocks_hi.get()) << 32
+        } else {
+            0
+        };
+        (u64::from(self.raw.reserved_blocks_lo.get()) | high).min(self.blocks)
+    }
+
     /// Free inodes by its own count.
     pub(super) fn free_inodes(&self) -> u64 {
         u64::from(self.raw.free_inodes.get()).min(self.inodes)

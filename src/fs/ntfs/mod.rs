@@ -291,6 +291,7 @@ impl FileSystem for Ntfs {
             uuid: Some(format!("{:016X}", boot.serial)),
             block_size: boot.sector,
             size: boot.size(),
+            reserved: 0,
             inodes: self.volume.mft.records(boot),
             state: health.state,
             features,

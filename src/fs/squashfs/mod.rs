@@ -144,6 +144,7 @@ impl FileSystem for Squashfs {
             block_size: self.sb.block_size,
             size: used,
             free: Some(0),
+            reserved: 0,
             inodes: u64::from(self.sb.inodes),
             free_inodes: 0,
             state: State::Clean,

@@ -383,6 +383,14 @@ impl Tree {
         self.fs(node)?.xattr(node.ino, name)
     }
 
+    /// May nobody change it, not even root? `None` where its file system has no such mark.
+    ///
+    /// # Errors
+    /// When the inode cannot be read.
+    pub fn is_immutable(&self, node: Node) -> Result<Option<bool>> {
+        self.fs(node)?.is_immutable(node.ino)
+    }
+
     /// A whole file of at most `cap` bytes, for parsing.
     ///
     /// # Errors

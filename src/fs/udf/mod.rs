@@ -245,6 +245,7 @@ impl FileSystem for Udf {
             block_size: u32::try_from(self.block).unwrap_or(u32::MAX),
             size: self.names.size,
             free: self.names.free,
+            reserved: 0,
             inodes: self.names.files,
             state: self.names.state,
             features: vec![format!("{major:x}.{minor:02x}")],

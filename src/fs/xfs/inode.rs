@@ -21,6 +21,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// `di_flags`: the data lies on the realtime device.
 const REALTIME: u16 = 1;
+/// `di_flags`: nobody may change it.
+const IMMUTABLE: u16 = 1 << 3;
 /// `di_flags2`: times count nanoseconds from -2^31 seconds on.
 const BIGTIME: u64 = 8;
 /// `di_flags2`: extents are counted in 64 and 32 bits.
@@ -116,6 +118,8 @@ pub(super) struct Inode {
     /// All of it, as stored.
     pub(super) raw: Bytes,
     is_realtime: bool,
+    /// Nobody may change it.
+    pub(super) is_immutable: bool,
     mode: u16,
     links: u32,
     uid: u32,
@@ -205,6 +209,7 @@ impl Inode {
             attributes,
             blocks: core.blocks.get(),
             is_realtime: core.flags.get() & REALTIME != 0,
+            is_immutable: core.flags.get() & IMMUTABLE != 0,
             mode: mode & 0o7777,
             links: if core.version == 1 { u32::from(core.old_links.get()) } else { core.links.get() },
             uid: core.uid.get(),

@@ -186,6 +186,10 @@ impl FileSystem for Xfs {
         self.all_xattrs(&self.inode(ino)?)
     }
 
+    fn is_immutable(&self, ino: Ino) -> Result<Option<bool>> {
+        Ok(Some(self.inode(ino)?.is_immutable))
+    }
+
     fn run_at(&self, ino: Ino, offset: u64) -> Result<Run> {
         let inode = self.file(ino)?;
         let left = inode.size.saturating_sub(offset);
@@ -219,6 +223,7 @@ impl FileSystem for Xfs {
             block_size: u32::try_from(sb.block_size).unwrap_or(u32::MAX),
             size: sb.size(),
             free: Some(free.saturating_mul(sb.block_size)),
+            reserved: 0,
             inodes,
             free_inodes,
             state: self.state,

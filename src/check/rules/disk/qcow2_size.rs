@@ -1,6 +1,6 @@
 //! Is what the image really holds small enough, counted as a QCOW2 file?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject, human};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::check) struct Qcow2Size;
@@ -10,10 +10,17 @@ impl Check for Qcow2Size {
         "qcow2-size"
     }
 
-    fn explain(&self) -> &'static str {
-        "The image must not be larger than the limit (params: max) after conversion to QCOW2. Nothing is converted: \
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The image must not be larger than the limit (params: max) after conversion to QCOW2. Nothing is converted: \
          the map of the image gives the largest possible size, as qemu-img measure does; zeros that are stored make it \
-         smaller. Where that matters, the rule stays undecided until --full-scan reads the disk."
+         smaller. Where that matters, the rule stays undecided until --full-scan reads the disk.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("max", ParamKind::Size)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

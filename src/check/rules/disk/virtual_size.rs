@@ -1,6 +1,6 @@
 //! Is the virtual disk small enough?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject, human};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human};
 use crate::error::Result;
 
 pub(in crate::check) struct VirtualSize;
@@ -10,9 +10,16 @@ impl Check for VirtualSize {
         "virtual-size"
     }
 
-    fn explain(&self) -> &'static str {
-        "The virtual disk must not be larger than the limit (params: max). This is the size that the guest sees, the \
-         line 'virtual size' of imgmount info. With --set systemDiskSizeGB=N it must also fit into that disk."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The virtual disk must not be larger than the limit (params: max). This is the size that the guest sees, the \
+         line 'virtual size' of imgmount info. With --set systemDiskSizeGB=N it must also fit into that disk.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("max", ParamKind::Size)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

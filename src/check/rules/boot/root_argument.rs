@@ -1,6 +1,6 @@
 //! Does the kernel's `root=` name the volume that the system is on?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::names::Found;
 use crate::guest::spec::Spec;
@@ -16,19 +16,22 @@ impl Check for RootArgument {
         "root-argument"
     }
 
-    fn explain(&self) -> &'static str {
-        "The root= of the default entry of the boot menu must name the volume that holds the root of the system."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The root= of the default entry of the boot menu must name the volume that holds the root of the system.",
+"",
+)
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux_alone());
+        let guest = or_outcome!(subject.linux());
         let entry =
             guest.boot()?.and_then(|boot| boot.default_entry()).filter(|entry| !entry.kernel.is_empty());
         let Some(entry) = entry else {
             return Err(Error::new(ErrorKind::Unsupported, "the default boot entry is not known"));
         };
         let Some(root) = entry.arg("root") else {
-            return Ok(Outcome::NotApplicable("the kernel's line has no root=".to_owned()));
+            return Ok(Outcome::NotApplicable("the kernel's line has no root=".into()));
         };
         let fix = "write root=UUID=… of the root file system into the boot menu (update-grub does)";
         let seen = |message: String| Seen::new(message).at(entry.evidence.clone());

@@ -1,6 +1,6 @@
 //! Is the guest made for a machine that is offered?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::check) struct Architecture;
@@ -10,9 +10,16 @@ impl Check for Architecture {
         "architecture"
     }
 
-    fn explain(&self) -> &'static str {
-        "The guest's programs must be for a machine that is offered (params: machines), read from the ELF header of \
-         its shell. With --set architecture=A it must also be the one that the import will be told."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The guest's programs must be for a machine that is offered (params: machines), read from the ELF header of \
+         its shell. With --set architecture=A it must also be the one that the import will be told.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("machines", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

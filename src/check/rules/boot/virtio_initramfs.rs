@@ -1,6 +1,6 @@
 //! Will the default kernel find a virtio disk, and have a virtio network?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::{BootFile, Guest};
 use crate::text::escape;
@@ -13,14 +13,21 @@ impl Check for VirtioInitramfs {
         "virtio-initramfs"
     }
 
-    fn explain(&self) -> &'static str {
-        "The kernel that boots by default must find its disk on the target: a disk driver (params: disk, any one) and \
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The kernel that boots by default must find its disk on the target: a disk driver (params: disk, any one) and \
          its transport (params: transport, all), each with all that it depends on, must be built into the kernel or be \
          in the initramfs. A network driver (params: network, any one) must be built in or be a module of that kernel. \
          Modules are matched by their exact name: an initramfs that lists virtio.ko and nd_virtio.ko, but not \
          virtio_blk.ko, does not boot from a virtio disk, although 'lsinitrd | grep virtio' shows lines. What is \
          built in is read from modules.builtin and the kernel's config; without both, nothing counts as missing and the \
-         rule is undecided."
+         rule is undecided.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("disk", ParamKind::Words), Param::required("transport", ParamKind::Words), Param::required("network", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

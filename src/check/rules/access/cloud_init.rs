@@ -1,6 +1,6 @@
 //! Is cloud-init installed, and will it run?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome};
 use crate::error::Result;
 
 pub(in crate::check) struct CloudInit;
@@ -10,9 +10,12 @@ impl Check for CloudInit {
         "cloud-init"
     }
 
-    fn explain(&self) -> &'static str {
-        "cloud-init must be installed (as a package or as a Python module), start at boot, and not be disabled by its \
-         marker file or the kernel's argument. Configuration files left behind by a removed package do not count."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"cloud-init must be installed (as a package or as a Python module), start at boot, and not be disabled by its \
+         marker file or the kernel's argument. Configuration files left behind by a removed package do not count.",
+"",
+)
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {

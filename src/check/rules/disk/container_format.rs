@@ -1,6 +1,6 @@
 //! Is the container of a format that is taken, and the one that the import will be told?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject};
 use crate::error::Result;
 
 pub(in crate::check) struct ContainerFormat;
@@ -10,9 +10,16 @@ impl Check for ContainerFormat {
         "container-format"
     }
 
-    fn explain(&self) -> &'static str {
-        "The image file must be of one of the formats that the import takes (params: formats). The format is read from \
-         the file's signature, never from its name. With --set diskFormat=F it must also be that one."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The image file must be of one of the formats that the import takes (params: formats). The format is read from \
+         the file's signature, never from its name. With --set diskFormat=F it must also be that one.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("formats", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

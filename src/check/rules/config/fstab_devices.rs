@@ -1,6 +1,6 @@
 //! Is every device there that `fstab` needs at boot?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::names::Found;
 use crate::text::escape;
@@ -12,14 +12,17 @@ impl Check for FstabDevices {
         "fstab-devices"
     }
 
-    fn explain(&self) -> &'static str {
-        "Every device of /etc/fstab that is mounted at boot must be in the image: an absent one without nofail leaves \
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"Every device of /etc/fstab that is mounted at boot must be in the image: an absent one without nofail leaves \
          the guest in emergency mode. Not counted: nofail, noauto, automounts, network and kernel file systems, and \
-         swap, which only delays the boot."
+         swap, which only delays the boot.",
+"",
+)
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux_alone());
+        let guest = or_outcome!(subject.linux());
         let fstab = guest.fstab()?;
         let (mut absent, mut unsure, mut present) = (Vec::new(), Vec::new(), 0_u32);
         for line in fstab.lines.iter().filter(|line| line.is_needed_at_boot() && !line.is_swap()) {

@@ -1,6 +1,6 @@
 //! Does cloud-init ask a data source that the cloud has?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::Result;
 
 pub(in crate::check) struct CloudInitDatasource;
@@ -10,16 +10,23 @@ impl Check for CloudInitDatasource {
         "cloud-init-datasource"
     }
 
-    fn explain(&self) -> &'static str {
-        "The datasource_list of cloud-init, the last one of /etc/cloud/cloud.cfg and cloud.cfg.d, must have one of the \
-         cloud's sources (params: any_of). Without a list cloud-init asks all that it knows."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The datasource_list of cloud-init, the last one of /etc/cloud/cloud.cfg and cloud.cfg.d, must have one of the \
+         cloud's sources (params: any_of). Without a list cloud-init asks all that it knows.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("any_of", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
         let guest = or_outcome!(subject.linux());
         let found = guest.cloud_init()?;
         if found.installed.is_none() {
-            return Ok(Outcome::NotApplicable("cloud-init is not installed".to_owned()));
+            return Ok(Outcome::NotApplicable("cloud-init is not installed".into()));
         }
         let wanted = args.words("any_of")?;
         let Some(sources) = &found.datasources else {

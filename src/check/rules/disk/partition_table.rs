@@ -1,6 +1,6 @@
 //! Is the partition table of a kind that is taken?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject};
 use crate::error::Result;
 use crate::volume::TableKind;
 
@@ -11,9 +11,16 @@ impl Check for PartitionTable {
         "partition-table"
     }
 
-    fn explain(&self) -> &'static str {
-        "The partition table must be of one of the kinds that are taken (params: kinds). A disk without one is the \
-         matter of boot-partition. A hybrid MBR counts as GPT, which it is."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The partition table must be of one of the kinds that are taken (params: kinds). A disk without one is the \
+         matter of boot-partition. A hybrid MBR counts as GPT, which it is.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("kinds", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
@@ -21,7 +28,7 @@ impl Check for PartitionTable {
         let (kind, kinds) = (table.kind.name(), args.words("kinds")?);
         let byte = match table.kind {
             TableKind::None => {
-                return Ok(Outcome::NotApplicable("the disk has no partition table".to_owned()));
+                return Ok(Outcome::NotApplicable("the disk has no partition table".into()));
             }
             TableKind::Mbr => 0x1be,
             // The header stands in the second sector.

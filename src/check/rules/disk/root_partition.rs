@@ -1,7 +1,7 @@
 //! Is there an operating system, and if not, what was uploaded instead?
 
 use crate::check::survey::Survey;
-use crate::check::{Args, Check, Outcome, Seen, Subject};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::role::Purpose;
 
@@ -12,10 +12,13 @@ impl Check for RootPartition {
         "root-partition"
     }
 
-    fn explain(&self) -> &'static str {
-        "The image must hold the root of an operating system, found by what is in it. If there is none, the rule says \
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The image must hold the root of an operating system, found by what is in it. If there is none, the rule says \
          what the image looks like instead: an installation medium, a boot partition, a data disk, or a wrong file. It \
-         fails only when every volume was readable; otherwise it is undecided and names the volume."
+         fails only when every volume was readable; otherwise it is undecided and names the volume.",
+"",
+)
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {

@@ -1,6 +1,6 @@
 //! Are the kernel and the initramfs there that the boot menu starts?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::escape;
 
@@ -11,9 +11,12 @@ impl Check for BootFiles {
         "boot-files"
     }
 
-    fn explain(&self) -> &'static str {
-        "The kernel and the initramfs files named by the default entry of the boot menu must be there and not empty. \
-         The menu's script is not run; if only running it would tell the default, the rule is undecided."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The kernel and the initramfs files named by the default entry of the boot menu must be there and not empty. \
+         The menu's script is not run; if only running it would tell the default, the rule is undecided.",
+"",
+)
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {

@@ -1,6 +1,6 @@
 //! Is this a whole disk that can be booted: a partition table, partitions, a boot loader?
 
-use crate::check::{Args, Check, Evidence, Outcome, Seen, Subject};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::volume::TableKind;
 
@@ -14,10 +14,17 @@ impl Check for BootPartition {
         "boot-partition"
     }
 
-    fn explain(&self) -> &'static str {
-        "The image must be of a whole disk: with a partition table, at least one partition, and where there is a \
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The image must be of a whole disk: with a partition table, at least one partition, and where there is a \
          system also the boot loader that starts it, for a firmware that is offered (params: firmware). An image of a \
-         file system alone has no partition table."
+         file system alone has no partition table.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("firmware", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
@@ -48,7 +55,7 @@ impl Check for BootPartition {
         if stack.guests.is_empty() {
             return Ok(Outcome::NotApplicable(format!(
                 "the disk has {count}, and no operating system for which a boot loader would be needed"
-            )));
+            ).into()));
         }
         let firmware: &[&str] = stack.guests.first().map_or(&[], |guest| &guest.firmware);
         if !firmware.iter().any(|firmware| offered.contains(firmware)) {

@@ -1,6 +1,6 @@
 //! Is the distribution among those that are listed, and the one that the import will be told?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::check) struct Distribution;
@@ -10,9 +10,16 @@ impl Check for Distribution {
         "distribution"
     }
 
-    fn explain(&self) -> &'static str {
-        "The distribution should be one of those that are listed (params: ids, as ID or ID_LIKE of os-release). With \
-         --set platform=P and --set osVersion=V it must also be what the import will be told."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"The distribution should be one of those that are listed (params: ids, as ID or ID_LIKE of os-release). With \
+         --set platform=P and --set osVersion=V it must also be what the import will be told.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("ids", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {

@@ -1,6 +1,6 @@
 //! Does the guest name its disks by names that another machine gives differently?
 
-use crate::check::{Args, Check, Outcome, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::Result;
 use crate::guest::spec::Spec;
 use crate::text::escape;
@@ -12,13 +12,20 @@ impl Check for DeviceNames {
         "device-names"
     }
 
-    fn explain(&self) -> &'static str {
-        "/etc/fstab and root= should not use the kernel's names for disks, such as /dev/sda1: on a virtio disk it \
-         becomes /dev/vda1. Names with the prefix that the target has (params: prefixes) and UUIDs stay."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+"/etc/fstab and root= should not use the kernel's names for disks, such as /dev/sda1: on a virtio disk it \
+         becomes /dev/vda1. Names with the prefix that the target has (params: prefixes) and UUIDs stay.",
+"",
+)
+    }
+
+    fn params(&self) -> &'static [Param] {
+        const { &[Param::required("prefixes", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
-        let guest = or_outcome!(subject.linux_alone());
+        let guest = or_outcome!(subject.linux());
         let prefixes = args.words("prefixes")?;
         let changes = |spec: &[u8]| {
             matches!(Spec::parse(spec), Spec::Kernel { .. })
