@@ -46,6 +46,15 @@ impl Facts {
         // The lock is let go: reading one fact may ask for another.
         cell.get_or_init(|| read().map(Arc::new)).clone()
     }
+
+    /// The fact of this type if somebody asked for it already and it could be read.
+    pub fn known<F: Send + Sync + 'static>(&self) -> Option<Arc<F>> {
+        let cell = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.get(&TypeId::of::<F>())?)
+        };
+        cell.downcast_ref::<Cell<F>>()?.get()?.clone().ok()
+    }
 }
 
 impl fmt::Debug for Facts {

@@ -133,6 +133,8 @@ pub struct Input<'a> {
     node: Node,
     /// Where the next chunk starts.
     next: u64,
+    /// Where the part that is read ends.
+    end: u64,
     buffer: Vec<u8>,
     taken: usize,
     /// What a read failed with; `std::io` cannot carry it.
@@ -143,7 +145,14 @@ impl<'a> Input<'a> {
     /// From the first byte of a file on.
     #[must_use]
     pub fn new(tree: &'a Tree, node: Node) -> Self {
-        Self { tree, node, next: 0, buffer: Vec::new(), taken: 0, failed: None }
+        Self::within(tree, node, 0, u64::MAX)
+    }
+
+    /// Of a part of a file alone.
+    #[must_use]
+    pub fn within(tree: &'a Tree, node: Node, start: u64, len: u64) -> Self {
+        let end = start.saturating_add(len);
+        Self { tree, node, next: start, end, buffer: Vec::new(), taken: 0, failed: None }
     }
 
     /// Up to `want` bytes ahead; fewer only at the end of the file.
@@ -181,7 +190,8 @@ impl<'a> Input<'a> {
 
     /// One more chunk; `false` at the end of the file.
     fn fetch(&mut self) -> Result<bool> {
-        let mut chunk = vec![0; CHUNK];
+        let left = usize::try_from(self.end.saturating_sub(self.next)).unwrap_or(usize::MAX);
+        let mut chunk = vec![0; CHUNK.min(left)];
         let read = self.tree.read_at(self.node, &mut chunk, self.next)?;
         chunk.truncate(read);
         self.next = self.next.saturating_add(wide(read));

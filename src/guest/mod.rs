@@ -43,6 +43,7 @@ pub mod names;
 pub mod os_release;
 mod ostree;
 pub mod packages;
+pub mod pe;
 pub mod registry;
 pub mod role;
 mod roots;
@@ -463,11 +464,19 @@ impl Guest {
         Ok(Some(BootFile { path, name, volume, size, node }))
     }
 
-    /// What is in an initramfs.
+    /// What is in an initramfs, as far as it must be read to see every module of `wanted`.
     ///
     /// # Errors
     /// When it cannot be read, unpacked or understood.
     pub fn initramfs(&self, file: &BootFile, wanted: &BTreeSet<String>) -> Result<initramfs::Listing> {
+        // What was read to its end for another question is not read again.
+        let whole = self.known.known::<initramfs::DefaultInitramfs>();
+        let is_it = |loaded: &&initramfs::Loaded| loaded.file.node == file.node;
+        if let Some(loaded) = whole.as_ref().and_then(|whole| whole.files.iter().find(is_it))
+            && matches!(loaded.listing.end, initramfs::End::Whole)
+        {
+            return Ok(loaded.listing.clone());
+        }
         initramfs::walk(&self.facts, file.node, wanted, &Budget::new(INITRAMFS))
             .map_err(|error| error.context(crate::text::escape(&file.path)))
     }

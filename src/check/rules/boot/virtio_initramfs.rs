@@ -2,6 +2,7 @@
 
 use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guest::initramfs::End;
 use crate::guest::{BootFile, Guest};
 use crate::text::escape;
 use std::collections::BTreeSet;
@@ -157,14 +158,15 @@ fn judge(guest: &Guest, release: &[u8], initrds: &[Vec<u8>], wants: &Wants<'_>) 
             let listing = guest.initramfs(&file, &rest)?;
             let virtio: Vec<&str> =
                 listing.modules.iter().map(String::as_str).filter(|name| name.contains("virtio")).collect();
-            let entries = if listing.cut_short { "read until found" } else { "read to its end" };
+            let is_cut = matches!(listing.end, End::CutShort);
+            let entries = if is_cut { "read until found" } else { "read to its end" };
             judged.evidence.push(file.evidence(format!(
                 "{}, {} entries {entries}; of virtio: {}",
                 listing.packing.join(" + "),
                 listing.entries,
                 if virtio.is_empty() { "nothing".to_owned() } else { list(&virtio) }
             )));
-            loaded.extend(listing.modules);
+            loaded.extend(rest.into_iter().filter(|module| listing.loads(module)));
         }
     }
     let lacks = |needed: &BTreeSet<String>| needed.difference(&loaded).cloned().collect::<Vec<String>>();

@@ -10,12 +10,20 @@
 
 use super::file::Input;
 use super::kernel::module_name;
+use super::pe;
 use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::tree::{Node, Tree};
 use crate::num::{narrow, wide};
+use lz4::Lz4Legacy;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+
+mod default;
+mod lz4;
+mod script;
+
+pub use default::{DefaultInitramfs, Loaded};
 
 /// Unpacked bytes of all segments together; the largest seen in the field is under 300 MiB.
 const MAX_UNPACKED: u64 = 512 << 20;
@@ -25,15 +33,15 @@ const MAX_ENTRIES: u64 = 100_000;
 const MAX_WINDOW: u64 = 128 << 20;
 /// Longest name in a cpio entry: `PATH_MAX`.
 const MAX_NAME: u64 = 4096;
-/// Largest block of an lz4 legacy frame, unpacked (lz4 frame format, "Legacy frame").
-const LZ4_BLOCK: usize = 8 << 20;
-/// Largest such block, packed: what `LZ4_compressBound` says of 8 MiB.
-const LZ4_PACKED: u32 = 8_421_520;
+/// The longest file whose content is kept.
+const MAX_KEPT: u64 = 256 << 10;
+/// Rules of network interfaces that are kept; a system has one such file.
+const MAX_NET_RULES: usize = 16;
 /// The size of a newc header.
 const HEADER: usize = 110;
 
 /// What was found in an archive.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Names of the kernel modules, `-` written as `_`. All of them, if the walk was not cut short.
     pub modules: BTreeSet<String>,
@@ -41,22 +49,93 @@ pub struct Listing {
     pub entries: u64,
     /// How the segments are packed, in order.
     pub packing: Vec<&'static str>,
-    /// The walk ended early, because everything wanted was there.
-    pub cut_short: bool,
+    /// udev's rules in it that name network interfaces by their addresses.
+    pub net_rules: Vec<Packed>,
+    /// Of an `init` of nash (RHEL 5 and older): the modules that it loads. Nothing else loads any there.
+    pub insmod: Option<BTreeSet<String>>,
+    /// How the walk ended.
+    pub end: End,
 }
 
-/// Walks an archive until every module of `wanted` was seen, or to its end.
+/// How a walk ended.
+#[derive(Clone, Debug, Default)]
+pub enum End {
+    /// At the end of the file.
+    #[default]
+    Whole,
+    /// Early, because everything wanted was there.
+    CutShort,
+    /// Where the archive is cut off or damaged; what stands behind that nobody can unpack.
+    Damaged(Error),
+}
+
+/// A small file in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Its path there.
+    pub path: Vec<u8>,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl Listing {
+    /// Would the kernel have this module from here? In an archive with a script that loads modules one by one, only if
+    /// the script names it.
+    #[must_use]
+    pub fn loads(&self, module: &str) -> bool {
+        self.modules.contains(module) && self.insmod.as_ref().is_none_or(|named| named.contains(module))
+    }
+
+    /// Is everything of `wanted` in it?
+    #[must_use]
+    pub fn has_all(&self, wanted: &BTreeSet<String>) -> bool {
+        wanted.is_subset(&self.modules)
+    }
+}
+
+/// Walks an archive until every module of `wanted` was seen, or to its end. In a unified kernel image it is the one
+/// inside.
 ///
 /// # Errors
-/// When it cannot be read, unpacked or understood, or is larger than the bounds.
+/// When it cannot be read or is damaged, is packed in a way that is not known, or is larger than the bounds.
 pub fn walk(tree: &Tree, node: Node, wanted: &BTreeSet<String>, budget: &Budget) -> Result<Listing> {
-    let mut walk = Walk { listing: Listing::default(), wanted, unpacked: 0, budget };
-    let mut input = Input::new(tree, node);
-    if input.peek(1)?.is_empty() {
-        return Err(at(0).because("is empty"));
+    let listing = look(tree, node, wanted, budget)?;
+    match listing.end {
+        End::Damaged(error) => Err(error),
+        End::Whole | End::CutShort => Ok(listing),
     }
-    while walk.segment(&mut input)? == Next::Segment {}
-    Ok(walk.listing)
+}
+
+/// As [`walk`], but damage in the archive itself is no error: it is where the walk ends.
+///
+/// # Errors
+/// When the file cannot be read, is packed in a way that is not known, or is larger than the bounds.
+pub fn look(tree: &Tree, node: Node, wanted: &BTreeSet<String>, budget: &Budget) -> Result<Listing> {
+    let mut walk = Walk { listing: Listing::default(), wanted, has_flat: false, unpacked: 0, budget };
+    let mut input = match pe::section(tree, node, b".initrd")? {
+        Some(section) => Input::within(tree, node, section.offset, section.size),
+        None => Input::new(tree, node),
+    };
+    if input.peek(1)?.is_empty() {
+        walk.listing.end = End::Damaged(at(0).because("is empty"));
+        return Ok(walk.listing);
+    }
+    loop {
+        match walk.segment(&mut input) {
+            Ok(Next::Segment) => {}
+            Ok(Next::Stop) => return Ok(walk.listing),
+            Err(error) => {
+                if let Some(error) = input.take_error() {
+                    return Err(error);
+                }
+                if error.kind() != ErrorKind::Corrupt {
+                    return Err(error);
+                }
+                walk.listing.end = End::Damaged(error);
+                return Ok(walk.listing);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +147,8 @@ enum Next {
 struct Walk<'a> {
     listing: Listing,
     wanted: &'a BTreeSet<String>,
+    /// A module stands in `lib` itself, so an `init` of nash may say which are loaded.
+    has_flat: bool,
     unpacked: u64,
     budget: &'a Budget,
 }
@@ -90,17 +171,20 @@ impl Walk<'_> {
             return Ok(Next::Stop);
         }
         let Some(packing) = packing(head) else {
-            return Err(at(start).because("neither a newc archive nor packed in a known way"));
+            let why = "neither a newc archive nor packed in a known way";
+            // Behind a good segment the kernel reports it and starts with what it has.
+            let error = if self.listing.entries == 0 {
+                at(start)
+            } else {
+                at(start).with_kind(ErrorKind::Unsupported)
+            };
+            return Err(error.because(why));
         };
         self.listing.packing.push(packing);
-        let done = self.decode(packing, input);
-        match input.take_error() {
-            Some(error) => Err(error),
-            None => done.map_err(|error| match error.kind() {
-                ErrorKind::Limit => error,
-                _ => error.at(At::new("initramfs", packing).byte(start)),
-            }),
-        }
+        self.decode(packing, input).map_err(|error| match error.kind() {
+            ErrorKind::Limit => error,
+            _ => error.at(At::new("initramfs", packing).byte(start)),
+        })
     }
 
     fn decode(&mut self, packing: &'static str, input: &mut Input<'_>) -> Result<Next> {
@@ -178,14 +262,35 @@ impl Walk<'_> {
             if self.listing.entries > MAX_ENTRIES {
                 return Err(Error::limit(format!("initramfs: more than {MAX_ENTRIES} entries")));
             }
+            let size = entry.size.saturating_add(pad(entry.size));
             if let Some(module) = module_name(name) {
+                self.has_flat |= is_flat(name);
                 self.listing.modules.insert(module);
-                if !self.wanted.is_empty() && self.wanted.is_subset(&self.listing.modules) {
-                    self.listing.cut_short = true;
+                if !self.has_flat && !self.wanted.is_empty() && self.listing.has_all(self.wanted) {
+                    self.listing.end = End::CutShort;
                     return Ok(Next::Stop);
                 }
+            } else if let Some(kind) = Kept::of(name).filter(|_| (1..=MAX_KEPT).contains(&entry.size)) {
+                let mut bytes = vec![0; narrow(entry.size)];
+                if fill(stream, &mut bytes)? != bytes.len() {
+                    return Err(cpio("the data of an entry is cut off"));
+                }
+                self.spend(entry.size)?;
+                self.keep(kind, name, bytes);
+                self.skip(stream, pad(entry.size))?;
+                continue;
             }
-            self.skip(stream, entry.size.saturating_add(pad(entry.size)))?;
+            self.skip(stream, size)?;
+        }
+    }
+
+    fn keep(&mut self, kind: Kept, name: &[u8], bytes: Vec<u8>) {
+        match kind {
+            Kept::Init => self.listing.insmod = script::insmod(&bytes),
+            Kept::NetRules if self.listing.net_rules.len() < MAX_NET_RULES => {
+                self.listing.net_rules.push(Packed { path: name.to_vec(), bytes });
+            }
+            Kept::NetRules => {}
         }
     }
 
@@ -212,6 +317,34 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// A file whose content is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// What the kernel starts.
+    Init,
+    /// udev's rules that name network interfaces: `70-persistent-net.rules`.
+    NetRules,
+}
+
+impl Kept {
+    fn of(name: &[u8]) -> Option<Self> {
+        let path = name.strip_prefix(b"./").or_else(|| name.strip_prefix(b"/")).unwrap_or(name);
+        if path == b"init" {
+            return Some(Self::Init);
+        }
+        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let mut pairs = file.windows(b"persistent-net".len());
+        let is_net = file.ends_with(b".rules") && pairs.any(|part| part == b"persistent-net");
+        is_net.then_some(Self::NetRules)
+    }
+}
+
+/// `lib/virtio_blk.ko`, as mkinitrd of RHEL 5 puts modules.
+fn is_flat(name: &[u8]) -> bool {
+    let path = name.strip_prefix(b"./").or_else(|| name.strip_prefix(b"/")).unwrap_or(name);
+    path.strip_prefix(b"lib/").is_some_and(|rest| !rest.contains(&b'/'))
 }
 
 fn cpio(why: &str) -> Error {
@@ -277,66 +410,5 @@ impl Header {
             return Err(cpio("an entry's name has an impossible length"));
         }
         Ok(Self { size, name_len })
-    }
-}
-
-/// The LEGACY frame of lz4, which the kernel wants: blocks of 8 MiB, each behind its packed length.
-struct Lz4Legacy<'a, 'b> {
-    input: &'a mut Input<'b>,
-    started: bool,
-    block: Vec<u8>,
-    taken: usize,
-}
-
-impl<'a, 'b> Lz4Legacy<'a, 'b> {
-    fn new(input: &'a mut Input<'b>) -> Self {
-        Self { input, started: false, block: Vec::new(), taken: 0 }
-    }
-
-    /// Unpacks the next block; `false` when what follows is none.
-    fn next_block(&mut self) -> Result<bool> {
-        const MAGIC: u32 = 0x184c_2102;
-        loop {
-            let ahead = self.input.peek(4)?;
-            let Some(length) = ahead.first_chunk().copied().map(u32::from_le_bytes) else { return Ok(false) };
-            if length == MAGIC {
-                // A second frame may follow directly; the kernel goes on with it.
-                io::BufRead::consume(self.input, 4);
-                self.started = true;
-                continue;
-            }
-            if !self.started || length == 0 || length > LZ4_PACKED {
-                return Ok(false);
-            }
-            let want = narrow(u64::from(length)).saturating_add(4);
-            let packed = self.input.peek(want)?;
-            let packed = packed.get(4..).filter(|packed| packed.len().saturating_add(4) == want);
-            let packed = packed.ok_or_else(|| cpio("an lz4 block is cut off"))?;
-            let block = lz4_flex::block::decompress(packed, LZ4_BLOCK).map_err(|error| {
-                Error::corrupt(At::new("initramfs", "lz4 block")).because(error.to_string())
-            })?;
-            io::BufRead::consume(self.input, want);
-            (self.block, self.taken) = (block, 0);
-            return Ok(true);
-        }
-    }
-}
-
-impl Read for Lz4Legacy<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let rest = self.block.get(self.taken..).unwrap_or_default();
-            let count = rest.len().min(buf.len());
-            if count > 0 {
-                if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
-                    to.copy_from_slice(from);
-                }
-                self.taken = self.taken.saturating_add(count);
-                return Ok(count);
-            }
-            if !self.next_block().map_err(|error| io::Error::other(error.chain()))? {
-                return Ok(0);
-            }
-        }
     }
 }
