@@ -113,7 +113,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/check/rules/config/mod.rs",
         list: "const CHECKS:",
         end: "\n}",
-        helpers: &[],
+        helpers: &["lines"],
     },
     Registry {
         folder: "src/check/rules/access",

@@ -28,6 +28,7 @@ use windows::{Product, Windows};
 mod assemble;
 pub mod boot;
 pub mod cloud_init;
+pub mod crypttab;
 pub mod elf;
 pub mod evidence;
 pub mod fact;
@@ -49,7 +50,7 @@ pub mod role;
 mod roots;
 pub mod services;
 pub mod spec;
-mod units;
+pub mod units;
 pub mod windows;
 
 pub use evidence::Evidence;
@@ -197,10 +198,12 @@ impl Guest {
             or_none(error);
             Names::default()
         });
-        let mut lines = units::read(&own).unwrap_or_else(|error| {
+        let units = units::read(&own).unwrap_or_else(|error| {
             or_none(error);
             Vec::new()
         });
+        let units = units.into_iter().filter_map(Result::ok).map(|unit| unit.line);
+        let mut lines: Vec<_> = units.filter(|line| !line.is_swap()).collect();
         match &fstab {
             Ok(fstab) => {
                 lines.extend(fstab.lines.iter().cloned());

@@ -1,13 +1,14 @@
 //! Which volume a name means to a guest: by what stands on the volumes, and by what the guest's own files say of names.
 
 use super::Device;
+use super::crypttab;
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::spec::Spec;
 use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::text::escape;
 
-/// Entries of `crypttab` or `mdadm.conf` that are used; a machine has a handful.
+/// Entries of `mdadm.conf` that are used; a machine has a handful.
 const MAX_ENTRIES: usize = 1024;
 
 /// What a name means in one image.
@@ -56,7 +57,7 @@ impl Names {
         Ok(Self {
             root: root.volume.clone(),
             own,
-            crypttab: file("/etc/crypttab")?.map(|file| crypttab(&file)).unwrap_or_default(),
+            crypttab: file("/etc/crypttab")?.map(|file| opened(&file)).unwrap_or_default(),
             arrays: mdadm.map(|file| arrays(&file)).unwrap_or_default(),
         })
     }
@@ -298,14 +299,9 @@ fn volume_of(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     more.is_none().then_some((vg, lv))
 }
 
-/// `NAME DEVICE …` on each line (crypttab(5)).
-fn crypttab(file: &GuestFile) -> Vec<(Vec<u8>, Spec)> {
-    let pair = |text: &[u8]| {
-        let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let name = words.next().filter(|name| !name.starts_with(b"#"))?;
-        Some((name.to_vec(), Spec::parse(words.next()?)))
-    };
-    file.lines().filter_map(|(_, text)| pair(text)).take(MAX_ENTRIES).collect()
+/// What `crypttab` opens under which name.
+fn opened(file: &GuestFile) -> Vec<(Vec<u8>, Spec)> {
+    crypttab::parse(file).into_iter().map(|line| (line.name.clone(), line.spec())).collect()
 }
 
 /// `ARRAY DEVICE … UUID=…` (mdadm.conf(5)); a line that begins with a blank goes on with the one before.

@@ -1,11 +1,15 @@
-//! Mount units of systemd (systemd.mount(5)) that are enabled in `/etc/systemd/system`, as lines of an `fstab`.
+//! Units of systemd for mounts and swap (systemd.mount(5), systemd.swap(5)) that are enabled in `/etc/systemd/system`, as
+//! lines of an `fstab`.
 
+use super::Guest;
+use super::fact::Fact;
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::fstab::Line;
 use crate::error::Result;
+use crate::fs::FileType;
 use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Where the administrator's units are, and the links that enable any.
 const DIR: &str = "/etc/systemd/system";
@@ -15,34 +19,92 @@ const DIRS: [&str; 4] =
 /// Units that are looked at; a guest has a handful.
 const MAX_UNITS: usize = 512;
 
-/// Every enabled mount unit: one that, or whose automount, some target wants. A package's own unit that was enabled leaves
-/// nothing in `/etc` but the link of the target.
+/// An enabled unit that mounts something or swaps on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its file's name: `srv-data.mount`.
+    pub name: Text,
+    /// What it does, as a line of an `fstab`.
+    pub line: Line,
+    /// Does `local-fs.target` or `swap.target` require it, so that the boot stops without it? One that is only wanted
+    /// is waited for, and then left out.
+    pub is_required: bool,
+    /// Is it mounted when it is first used, not at boot?
+    pub is_automatic: bool,
+}
+
+/// The enabled units of a guest that mount something or swap on it.
+#[derive(Clone, Debug, Default)]
+pub struct Units {
+    /// In the order of their names.
+    pub units: Vec<Unit>,
+}
+
+impl Fact for Units {
+    fn read(guest: &Guest) -> Result<Self> {
+        guest.fstab()?;
+        Ok(Self { units: read(guest.facts())?.into_iter().collect::<Result<_>>()? })
+    }
+}
+
+/// How a unit is asked for.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    by_itself: bool,
+    is_required: bool,
+}
+
+/// Every enabled unit of mounts and swap: one that, or whose automount, some target wants. A package's own unit that was
+/// enabled leaves nothing in `/etc` but the link of the target.
 ///
 /// # Errors
-/// When a directory cannot be read.
-pub(super) fn read(tree: &Tree) -> Result<Vec<Line>> {
-    let mut wanted = BTreeSet::new();
-    let dirs = file::names(tree, DIR)?;
-    for dir in dirs.iter().filter(|name| name.ends_with(b".wants") || name.ends_with(b".requires")) {
-        for name in file::names(tree, [DIR.as_bytes(), b"/", dir].concat())? {
-            let stem = name.strip_suffix(b".mount").or_else(|| name.strip_suffix(b".automount"));
-            wanted.extend(stem.map(<[u8]>::to_vec));
+/// When a directory cannot be read; each unit's own error stands in its place.
+pub(super) fn read(tree: &Tree) -> Result<Vec<Result<Unit>>> {
+    let mut asked: BTreeMap<Vec<u8>, Asked> = BTreeMap::new();
+    for dir in file::names(tree, DIR)? {
+        let is_required = dir.ends_with(b".requires");
+        if !is_required && !dir.ends_with(b".wants") {
+            continue;
+        }
+        let is_early = dir.starts_with(b"local-fs.target.") || dir.starts_with(b"swap.target.");
+        for name in file::names(tree, [DIR.as_bytes(), b"/", &dir].concat())? {
+            let stem = name.strip_suffix(b".automount").map(|stem| [stem, b".mount"].concat());
+            let by_itself = stem.is_none();
+            let unit = stem.unwrap_or(name);
+            if unit.ends_with(b".mount") || unit.ends_with(b".swap") {
+                let known = asked.entry(unit).or_default();
+                known.by_itself |= by_itself;
+                known.is_required |= by_itself && is_required && is_early;
+            }
         }
     }
-    let found = |stem: &Vec<u8>| unit(tree, stem).and_then(|file| parse(&file, stem));
-    Ok(wanted.iter().take(MAX_UNITS).filter_map(found).collect())
+    let mut found = Vec::new();
+    for (name, asked) in asked.into_iter().take(MAX_UNITS) {
+        let line = unit(tree, &name).map(|file| file.and_then(|file| parse(&file, &name)));
+        let (is_required, is_automatic) = (asked.is_required, !asked.by_itself);
+        let name = Text::new(name);
+        found
+            .extend(line.map(|line| Some(Unit { name, line: line?, is_required, is_automatic })).transpose());
+    }
+    Ok(found)
 }
 
 /// The file of a unit, in the first directory that has one.
-fn unit(tree: &Tree, stem: &[u8]) -> Option<GuestFile> {
-    let paths = DIRS.map(|dir| [dir.as_bytes(), b"/", stem, b".mount"].concat());
-    let path = paths.iter().find(|path| file::entry(tree, path).is_ok_and(|entry| entry.is_some()))?;
-    // A link that leads to nothing, or to /dev/null, switches the unit off.
-    file::read(tree, path, MAX_CONFIG).ok().flatten()
+fn unit(tree: &Tree, name: &[u8]) -> Result<Option<GuestFile>> {
+    for dir in DIRS {
+        let path = [dir.as_bytes(), b"/", name].concat();
+        let Some(entry) = file::entry(tree, &path)? else { continue };
+        // A link to /dev/null switches the unit off, and so does one that leads to nothing.
+        let is_off = tree.stat(entry)?.kind == FileType::Symlink && tree.readlink(entry)? == b"/dev/null";
+        return if is_off { Ok(None) } else { file::read(tree, &path, MAX_CONFIG) };
+    }
+    Ok(None)
 }
 
 /// The line that a unit stands for. Its name must be that of the place, or systemd refuses it.
-fn parse(file: &GuestFile, stem: &[u8]) -> Option<Line> {
+fn parse(file: &GuestFile, name: &[u8]) -> Option<Line> {
+    let swap = name.strip_suffix(b".swap");
+    let stem = swap.or_else(|| name.strip_suffix(b".mount"))?;
     let (mut what, mut place, mut kind, mut options) = (None, None, b"auto".to_vec(), Vec::new());
     let mut section = Vec::new();
     for (_, text) in file.lines() {
@@ -54,7 +116,10 @@ fn parse(file: &GuestFile, stem: &[u8]) -> Option<Line> {
             section = text.to_vec();
             continue;
         }
-        let Some(equals) = text.iter().position(|byte| *byte == b'=').filter(|_| section == b"[Mount]")
+        let Some(equals) = text
+            .iter()
+            .position(|byte| *byte == b'=')
+            .filter(|_| section == b"[Mount]" || section == b"[Swap]")
         else {
             continue;
         };
@@ -68,8 +133,12 @@ fn parse(file: &GuestFile, stem: &[u8]) -> Option<Line> {
             _ => {}
         }
     }
-    let (spec, dir) = (what?, place?);
-    (name_of(&dir) == stem).then(|| Line {
+    let spec = what?;
+    if swap.is_some() {
+        kind = b"swap".to_vec();
+    }
+    let dir = if swap.is_some() { b"none".to_vec() } else { place? };
+    (swap.is_some() || name_of(&dir) == stem).then(|| Line {
         options: options.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect(),
         evidence: file.evidence(format!("mounts {} on {}", escape(&spec), Text::new(dir.clone()))),
         spec,
@@ -102,7 +171,26 @@ mod tests {
         "[Unit]\nDescription=x\n[Mount]\nWhat=LABEL=data\nWhere=/srv/my data\nOptions=ro,subvol=x\n";
 
     fn units(files: &[(&str, &str)]) -> Vec<Line> {
-        read(&MemoryFs::tree(files)).unwrap()
+        read(&MemoryFs::tree(files)).unwrap().into_iter().map(|unit| unit.unwrap().line).collect()
+    }
+
+    /// systemd.unit(5), "Requires=", "Wants=": who only wants a unit goes on without it.
+    #[test]
+    fn what_is_required_is_not_what_is_wanted() {
+        let swap = "[Swap]\nWhat=UUID=x\n";
+        let found = read(&MemoryFs::tree(&[
+            (&format!("{DIR}/swap.target.requires/a.swap"), swap),
+            (&format!("{DIR}/multi-user.target.wants/b.swap"), swap),
+            (&format!("{DIR}/a.swap"), swap),
+            (&format!("{DIR}/b.swap"), swap),
+        ]));
+        let found: Vec<_> = found
+            .unwrap()
+            .into_iter()
+            .map(Result::unwrap)
+            .map(|unit| (unit.is_required, unit.line.is_swap()))
+            .collect();
+        assert_eq!(found, [(true, true), (false, true)]);
     }
 
     #[test]

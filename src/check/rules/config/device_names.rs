@@ -1,6 +1,6 @@
 //! Does the guest name its disks by names that another machine gives differently?
 
-use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
+use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
 use crate::guest::spec::Spec;
 use crate::text::escape;
@@ -14,10 +14,11 @@ impl Check for DeviceNames {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-"/etc/fstab and root= should not use the kernel's names for disks, such as /dev/sda1: on a virtio disk it \
-         becomes /dev/vda1. Names with the prefix that the target has (params: prefixes) and UUIDs stay.",
-"",
-)
+            "/etc/fstab and root= should not use the kernel's names for disks, such as /dev/sda1: on a virtio disk it \
+             becomes /dev/vda1. Names with the prefix that the target has (params: prefixes) and UUIDs stay.",
+            "/etc/fstab 和 root= 不应使用 /dev/sda1 这样的内核设备名：在 virtio 磁盘上它会变成 /dev/vda1。\
+             目标环境中不变的前缀（params: prefixes）和 UUID 不受影响。",
+        )
     }
 
     fn params(&self) -> &'static [Param] {
@@ -45,11 +46,19 @@ impl Check for DeviceNames {
             evidence.push(entry.evidence.clone());
         }
         if names.is_empty() {
-            return Seen::new("No disk is named in a way that changes with the machine.").pass();
+            return Seen::new(words!(
+                "No disk is named in a way that changes with the machine.",
+                "没有使用会随机器改变的磁盘设备名。"
+            ))
+            .pass();
         }
-        Seen::new(format!("Disks have other names on the target: {}.", names.join(", ")))
-            .all(evidence)
-            .fix("write UUID=… instead; blkid shows it")
-            .fail()
+        let names = names.join(", ");
+        Seen::new(words!(
+            "Disks have other names on the target: {names}.",
+            "这些磁盘设备名在目标环境中会改变：{names}。"
+        ))
+        .all(evidence)
+        .fix(words!("write UUID=… instead; blkid shows it", "改写为 UUID=…（用 blkid 查看）"))
+        .fail()
     }
 }

@@ -2,9 +2,16 @@
 
 use crate::check::Check;
 
+mod lines;
+
 registry! {
     /// In the order in which reports list them.
     pub(in crate::check) const CHECKS: &[&dyn Check];
     pub(in crate::check) mod fstab_devices => FstabDevices;
+    pub(in crate::check) mod fstab_swap => FstabSwap;
+    pub(in crate::check) mod fstab_data_disks => FstabDataDisks;
+    pub(in crate::check) mod fstab_identifiers => FstabIdentifiers;
     pub(in crate::check) mod device_names => DeviceNames;
+    pub(in crate::check) mod crypttab => Crypttab;
+    pub(in crate::check) mod mount_units => MountUnits;
 }
