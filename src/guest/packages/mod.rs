@@ -1,12 +1,14 @@
 //! The packages installed in a guest, as its own package manager would list them.
 
 use super::evidence::Evidence;
-use super::file;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::text::Text;
 
+mod apk;
 mod dpkg;
+mod pacman;
+mod rpm;
 
 /// What is installed.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +24,23 @@ pub struct Packages {
 pub struct Package {
     /// Its name.
     pub name: Text,
-    /// Its version.
+    /// Its version, whole: `1:2.3-4`.
     pub version: Text,
     /// Its architecture.
     pub arch: Text,
+    /// Who made it: rpm's vendor, the maintainer or packager elsewhere. Empty when it does not say.
+    pub maker: Text,
     /// Where the database says that it is installed.
     pub evidence: Evidence,
+}
+
+/// The package that a file belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The package.
+    pub package: Package,
+    /// The sum that the file had when it was brought, in hexadecimal digits, where the database keeps one.
+    pub digest: Option<String>,
 }
 
 impl Packages {
@@ -36,31 +49,41 @@ impl Packages {
     pub fn get(&self, name: &str) -> Option<&Package> {
         self.installed.iter().find(|package| package.name.as_bytes() == name.as_bytes())
     }
-}
 
-/// Databases of other managers: a directory or file that has one, and its name.
-const UNREAD: &[(&str, &str)] = &[
-    ("/var/lib/rpm/rpmdb.sqlite", "rpm"),
-    ("/usr/lib/sysimage/rpm/rpmdb.sqlite", "rpm"),
-    ("/var/lib/rpm/Packages.db", "rpm"),
-    ("/usr/lib/sysimage/rpm/Packages.db", "rpm"),
-    ("/var/lib/rpm/Packages", "rpm"),
-    ("/lib/apk/db/installed", "apk"),
-    ("/var/lib/pacman/local", "pacman"),
-];
-
-/// Reads a guest's package database; empty, without a manager, when it has none.
-///
-/// # Errors
-/// When it is there but cannot be read, or is of a kind that is not read.
-pub fn read(tree: &Tree) -> Result<Packages> {
-    if let Some(packages) = dpkg::read(tree)? {
-        return Ok(packages);
-    }
-    for (path, manager) in UNREAD {
-        if file::exists(tree, path)? {
-            return Err(Error::unsupported(format!("{path}: the package database of {manager}")));
+    /// The package that brought a file, of those whose names are `wanted`. The whole list is slow to ask: each package's
+    /// own list of files is read.
+    ///
+    /// # Errors
+    /// When the lists of files cannot be read.
+    pub fn owner(&self, tree: &Tree, path: &[u8], wanted: &dyn Fn(&Text) -> bool) -> Result<Option<Owner>> {
+        match self.manager {
+            Some("dpkg") => dpkg::owner(tree, self, path, wanted),
+            Some("rpm") => rpm::owner(tree, path, wanted),
+            Some("apk") => apk::owner(tree, path, wanted),
+            Some("pacman") => pacman::owner(tree, self, path, wanted),
+            _ => Ok(None),
         }
     }
-    Ok(Packages::default())
+}
+
+/// One manager's reader; `None` when its database is not there.
+type Reader = fn(&Tree) -> Result<Option<Packages>>;
+
+/// In this order: a Debian may have an empty database of rpm, for the tools.
+const READERS: &[Reader] = &[dpkg::read, rpm::read, apk::read, pacman::read];
+
+/// Reads a guest's package database; empty, without a manager, when it has none. Of several the first that lists
+/// anything is the system's own.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub fn read(tree: &Tree) -> Result<Packages> {
+    let mut empty = None;
+    for read in READERS {
+        match read(tree)? {
+            Some(packages) if !packages.installed.is_empty() => return Ok(packages),
+            packages => empty = empty.or(packages),
+        }
+    }
+    Ok(empty.unwrap_or_default())
 }
