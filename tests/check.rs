@@ -160,8 +160,11 @@ impl Checked {
     }
 }
 
+/// The profile that these tests check against; see there.
+const BASIC: &str = concat!("--profile-file=", env!("CARGO_MANIFEST_DIR"), "/tests/check/basic.toml");
+
 fn check(image: &Path, options: &[&str]) -> Checked {
-    let mut args = vec!["check", image.to_str().unwrap(), "-p", "tencent", "--json"];
+    let mut args = vec!["check", image.to_str().unwrap(), BASIC, "--json"];
     args.extend(options);
     let output = imgmount(args);
     let json = serde_json::from_slice(&output.stdout)
@@ -841,7 +844,7 @@ fn real_package_lists_are_read() {
 #[test]
 fn an_image_that_cannot_be_opened_is_never_not_importable() {
     let made = made(": > empty.raw");
-    let absent = imgmount(["check", "/nonexistent.vmdk", "--json"]);
+    let absent = imgmount(["check", "/nonexistent.vmdk", BASIC, "--json"]);
     assert_eq!(absent.status.code(), Some(4));
     let json: Value = serde_json::from_slice(&absent.stdout).unwrap();
     assert_eq!(json["results"][0]["verdict"], "undecided");
@@ -861,7 +864,7 @@ fn of_several_images_the_worst_decides_and_all_are_reported() {
     let made = guest("");
     let (good, bad) = (made.path("disk.raw"), made.path("part.img"));
     let run = |images: &[&Path]| {
-        let mut args = vec!["check".into()];
+        let mut args = vec!["check".into(), BASIC.into()];
         args.extend(images.iter().map(|image| image.as_os_str().to_owned()));
         args.push("--report=jsonl".into());
         let output = imgmount(args);
@@ -878,8 +881,16 @@ fn reports_go_to_files_and_fail_on_decides_only_the_exit() {
     let made = guest("");
     let (image, file) = (made.path("part.img"), made.path("r.json"));
     let report = format!("--report=json={}", file.display());
-    let output =
-        imgmount(["check", image.to_str().unwrap(), &report, "--report", "text", "--fail-on", "never"]);
+    let output = imgmount([
+        "check",
+        image.to_str().unwrap(),
+        BASIC,
+        &report,
+        "--report",
+        "text",
+        "--fail-on",
+        "never",
+    ]);
     assert_eq!(output.status.code(), Some(0));
     let json: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(json["results"][0]["verdict"], "not-importable");
@@ -905,7 +916,8 @@ fn a_terminal_gets_colours_unless_it_wants_none() {
     requires!("script", "sfdisk");
     let made = made("truncate -s 8M disk.raw; printf 'label: dos\n' | sfdisk -q disk.raw");
     let run = |env: &str| {
-        let command = format!("{env} {} check '{}'", common::IMGMOUNT, made.path("disk.raw").display());
+        let command =
+            format!("{env} {} check '{}' {BASIC}", common::IMGMOUNT, made.path("disk.raw").display());
         // `script` gives it a terminal; the check itself ends with 1.
         sh(&format!("script -qc \"{command}\" /dev/null"))
     };

@@ -6,8 +6,18 @@ use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Every profile: its text, embedded.
-pub const PROFILES: &[&str] = &[include_str!("profiles/tencent.toml")];
+/// Every profile: its name and its text, embedded, in the order in which they are listed.
+pub const PROFILES: &[(&str, &str)] = &[
+    ("tencent", include_str!("profiles/tencent.toml")),
+    ("jdcloud", include_str!("profiles/jdcloud.toml")),
+    ("huawei", include_str!("profiles/huawei.toml")),
+    ("huawei-2018", include_str!("profiles/huawei-2018.toml")),
+    ("ucloudstack", include_str!("profiles/ucloudstack.toml")),
+    ("ucloud", include_str!("profiles/ucloud.toml")),
+    ("generic-kvm", include_str!("profiles/generic-kvm.toml")),
+    ("alibaba", include_str!("profiles/alibaba.toml")),
+    ("baidu", include_str!("profiles/baidu.toml")),
+];
 
 /// What one cloud asks.
 #[derive(Clone, Debug, Deserialize)]
@@ -303,7 +313,7 @@ impl Profile {
 /// # Errors
 /// As [`Profile::parse`].
 pub fn all() -> Result<Vec<Profile>> {
-    PROFILES.iter().map(|text| Profile::parse(text)).collect()
+    PROFILES.iter().map(|(_, text)| Profile::parse(text)).collect()
 }
 
 /// The profiles a user named; `all` for every one.
@@ -311,17 +321,17 @@ pub fn all() -> Result<Vec<Profile>> {
 /// # Errors
 /// `Usage` with the names there are.
 pub fn by_names(names: &[String]) -> Result<Vec<Profile>> {
-    let every = all()?;
     if names.iter().any(|name| name == "all") {
-        return Ok(every);
+        return all();
     }
-    let find = |name: &String| {
-        every.iter().find(|profile| profile.id == *name).cloned().ok_or_else(|| {
-            let ids: Vec<&str> = every.iter().map(|profile| profile.id.as_str()).collect();
+    let find = |name: &String| match PROFILES.iter().find(|(id, _)| id == name) {
+        Some((_, text)) => Profile::parse(text),
+        None => {
+            let ids: Vec<&str> = PROFILES.iter().map(|(id, _)| *id).collect();
             let name = crate::text::escape(name.as_bytes());
-            Error::new(ErrorKind::Usage, format!("no profile '{name}'"))
-                .help(format!("one of: {}, all", ids.join(", ")))
-        })
+            Err(Error::new(ErrorKind::Usage, format!("no profile '{name}'"))
+                .help(format!("one of: {}, all", ids.join(", "))))
+        }
     };
     names.iter().map(find).collect()
 }
@@ -330,7 +340,7 @@ pub fn by_names(names: &[String]) -> Result<Vec<Profile>> {
 mod tests {
     use super::super::GROUPS;
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn every_profile_reads_and_names_checks_that_exist() {
@@ -350,6 +360,60 @@ mod tests {
                 assert!(used.contains(check.id()), "{} is in no profile", check.id());
                 let file = format!("src/check/rules/{group}/{}.rs", check.id().replace('-', "_"));
                 assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+            }
+        }
+    }
+
+    /// The rows of a section of `docs/requirements.md`, each with its last column.
+    fn documented(profile: &str) -> BTreeMap<String, String> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let sections = text.split("\n## ").skip(1);
+        let section = sections.into_iter().find(|section| section.lines().next() == Some(profile));
+        let rows = section.unwrap_or_else(|| panic!("no section {profile}")).lines().filter_map(|line| {
+            let columns: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+            let [row, _, decided] = *columns.as_slice() else { panic!("not three columns: {line}") };
+            (row != "row").then(|| (row.to_owned(), decided.to_owned()))
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn requirements_and_profiles_agree() {
+        let mut seen = BTreeSet::new();
+        for profile in all().unwrap() {
+            let mut rows: BTreeMap<String, String> = BTreeMap::new();
+            for rule in &profile.rules {
+                for row in &rule.rows {
+                    let cell = rows.entry(row.clone()).or_default();
+                    let comma = if cell.is_empty() { "" } else { ", " };
+                    *cell += &format!("{comma}`{}` ({})", rule.id(), rule.level.name());
+                }
+            }
+            for known in &profile.undecidable {
+                for row in &known.rows {
+                    let other = rows.insert(row.clone(), format!("not decidable: {}", known.reason));
+                    assert_eq!(other, None, "{row} is decided, too");
+                }
+            }
+            for row in rows.keys() {
+                assert!(seen.insert(row.clone()), "{row} stands in two profiles");
+            }
+            assert_eq!(documented(&profile.id), rows, "{}", profile.id);
+        }
+    }
+
+    #[test]
+    fn profiles_speak_both_languages() {
+        let is_chinese = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+        for profile in all().unwrap() {
+            assert!(is_chinese(&profile.title_zh) && !is_chinese(&profile.title), "{}", profile.id);
+            for rule in &profile.rules {
+                assert!(!is_chinese(&rule.why) && !is_chinese(&rule.fix), "{} {}", profile.id, rule.id());
+                assert!(is_chinese(&rule.why_zh), "{} {}", profile.id, rule.id());
+            }
+            for known in &profile.undecidable {
+                assert!(is_chinese(&known.reason_zh) && !is_chinese(&known.reason), "{}", known.what);
             }
         }
     }

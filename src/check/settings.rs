@@ -64,6 +64,15 @@ impl Settings {
             "systemDiskSizeGB" if Self::gigabytes(value).is_none() => {
                 Err("write a whole number of GB".to_owned())
             }
+            "bootMode" if !super::rules::is_boot_mode(value) => {
+                Err("write BIOS, Legacy, UEFI or UEFI-Preferred".to_owned())
+            }
+            "osType" if !["linux", "windows"].iter().any(|kind| kind.eq_ignore_ascii_case(value)) => {
+                Err("write linux or windows".to_owned())
+            }
+            "sha256" if value.len() != 64 || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Err("write 64 hexadecimal digits".to_owned())
+            }
             "forceImport" if !YES.contains(&value) && !NO.contains(&value) => {
                 Err("write true or false".to_owned())
             }
@@ -108,6 +117,9 @@ mod tests {
             "diskFormat=foo",
             "forceImport=maybe",
             "platform=",
+            "bootMode=coreboot",
+            "osType=macos",
+            "sha256=12",
         ] {
             assert_eq!(Settings::parse(&[word]).unwrap_err().kind(), ErrorKind::Usage, "{word}");
         }
@@ -117,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_no_rule_looks_at_is_refused() {
-        assert!(Settings::parse(&["diskFormat=vhd"]).is_ok());
+        assert!(Settings::parse(&["diskFormat=vhd", "bootMode=uefi-preferred", "osType=Linux"]).is_ok());
         assert!(Settings::parse(&["diskformat=vhd"]).is_err() && Settings::parse(&["x"]).is_err());
     }
 }

@@ -48,3 +48,38 @@ fn a_module_that_the_script_of_nash_does_not_load_is_not_loaded() {
         listing.loads("virtio") && listing.modules.contains("virtio_blk") && !listing.loads("virtio_blk")
     );
 }
+
+// --- the boot mode that the import is told ---
+
+#[test]
+fn the_boot_mode_that_is_told_is_compared() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "mkfs.vfat", "mcopy");
+    let made = guest("");
+    let bios = made.path("disk.raw");
+    // The same system behind an EFI system partition, with no boot code in front.
+    sh(&format!(
+        "cd '{}'; truncate -s 100M uefi.raw
+         printf 'label: gpt\nstart=2048, size=65536, type=U\nstart=67584, size=98304, type=L\n' | sfdisk -q uefi.raw
+         truncate -s 32M esp.img; mkfs.vfat -F 32 esp.img > /dev/null; printf 'MZ' > loader
+         mmd -i esp.img ::EFI ::EFI/BOOT; mcopy -i esp.img loader ::EFI/BOOT/BOOTX64.EFI
+         dd if=esp.img of=uefi.raw bs=512 seek=2048 conv=notrunc,sparse status=none
+         dd if=part.img of=uefi.raw bs=512 seek=67584 conv=notrunc,sparse status=none",
+        bios.parent().unwrap().display()
+    ));
+    let uefi = made.path("uefi.raw");
+    let told = |image: &Path, mode: &str| {
+        let checked = rule(image, "declared-boot-mode", "", &["--set", &format!("bootMode={mode}")]);
+        checked.result("declared-boot-mode").to_owned()
+    };
+    for (image, mode, result) in [
+        (&bios, "BIOS", "pass"),
+        (&bios, "Legacy", "pass"),
+        (&bios, "UEFI", "fail"),
+        (&bios, "UEFI-Preferred", "fail"),
+        (&uefi, "uefi", "pass"),
+        (&uefi, "Legacy BIOS", "fail"),
+    ] {
+        assert_eq!(told(image, mode), result, "{} {mode}", image.display());
+    }
+    assert_eq!(rule(&bios, "declared-boot-mode", "", &[]).result("declared-boot-mode"), "not-applicable");
+}

@@ -9,6 +9,8 @@ mod disk;
 mod system;
 mod windows;
 
+pub(in crate::check) use boot::declared_boot_mode::is_mode as is_boot_mode;
+
 /// Every rule, by group.
 pub const GROUPS: &[(&str, &[&dyn Check])] = &[
     ("disk", disk::CHECKS),

@@ -9,4 +9,5 @@ registry! {
     pub(in crate::check) mod boot_files => BootFiles;
     pub(in crate::check) mod root_argument => RootArgument;
     pub(in crate::check) mod virtio_initramfs => VirtioInitramfs;
+    pub(in crate::check) mod declared_boot_mode => DeclaredBootMode;
 }
