@@ -60,7 +60,7 @@ fn the_boot_mode_that_is_told_is_compared() {
     sh(&format!(
         "cd '{}'; truncate -s 100M uefi.raw
          printf 'label: gpt\nstart=2048, size=65536, type=U\nstart=67584, size=98304, type=L\n' | sfdisk -q uefi.raw
-         truncate -s 32M esp.img; mkfs.vfat -F 32 esp.img > /dev/null; printf 'MZ' > loader
+         truncate -s 32M esp.img; mkfs.vfat -F 16 esp.img > /dev/null; printf 'MZ' > loader
          mmd -i esp.img ::EFI ::EFI/BOOT; mcopy -i esp.img loader ::EFI/BOOT/BOOTX64.EFI
          dd if=esp.img of=uefi.raw bs=512 seek=2048 conv=notrunc,sparse status=none
          dd if=part.img of=uefi.raw bs=512 seek=67584 conv=notrunc,sparse status=none",
