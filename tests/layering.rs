@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
         ],
     ),
-    ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget"]),
+    ("check", &["measure", "stack", "guest", "volume", "image", "fs", "block", "budget", "ondisk"]),
     (
         "verify",
         &["serve", "stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"],

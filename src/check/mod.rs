@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use survey::Survey;
 
+mod firmware;
 pub mod profile;
 pub mod report;
 mod rules;

@@ -83,3 +83,187 @@ fn the_boot_mode_that_is_told_is_compared() {
     }
     assert_eq!(rule(&bios, "declared-boot-mode", "", &[]).result("declared-boot-mode"), "not-applicable");
 }
+
+// --- the boot loader ---
+
+const BIOS: &str = "params = { firmware = [\"bios\"] }";
+const UEFI: &str = "params = { firmware = [\"uefi\"] }";
+const BOOT_IMG: &str = "/usr/lib/grub/i386-pc/boot.img";
+const EFI: &str = "/usr/lib/grub/x86_64-efi";
+
+/// Writes GRUB into `disk.raw` as `grub-bios-setup` does: the first sector's code, and its core image at sector `$1`, with
+/// the run of the rest behind it.
+const GRUB: &str = r#"
+grub() {
+    local at=$1
+    [ -e core.img ] || grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o core.img biosdisk part_msdos ext2
+    dd if=/usr/lib/grub/i386-pc/boot.img of=disk.raw bs=440 count=1 conv=notrunc status=none
+    number $at | dd of=disk.raw bs=1 seek=$((0x5c)) conv=notrunc status=none
+    number $((at + 1)) | dd of=core.img bs=1 seek=500 conv=notrunc status=none
+    dd if=core.img of=disk.raw bs=512 seek=$at conv=notrunc status=none
+}
+number() { python3 -c "import sys; sys.stdout.buffer.write(($1).to_bytes(8, 'little'))"; }
+"#;
+
+/// The base guest, its disk changed by a line of shell.
+fn disk(change: &str) -> Made {
+    let made = guest("");
+    sh(&format!("cd '{}'\n{GRUB}\n{change}", made.dir.path().display()));
+    made
+}
+
+/// What `boot-loader` says of it.
+fn loader(change: &str, params: &str) -> Checked {
+    rule(&disk(change).path("disk.raw"), "boot-loader", params, &[])
+}
+
+#[test]
+fn the_core_image_of_grub_is_followed() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "grub-mkimage", BOOT_IMG, "/usr/bin/python3");
+    let made = disk("grub 1");
+    let path = made.path("disk.raw");
+    let again = |change: &str| {
+        sh(&format!("cd '{}'\n{GRUB}\n{change}", made.dir.path().display()));
+        let checked = rule(&path, "boot-loader", BIOS, &[]);
+        (checked.result("boot-loader").to_owned(), checked.message("boot-loader").to_owned())
+    };
+    assert_eq!(again(":"), ("pass".to_owned(), "BIOS finds a boot loader: GRUB 2.".to_owned()));
+    let (result, message) =
+        again("dd if=/dev/zero of=disk.raw bs=512 seek=20 count=1 conv=notrunc status=none");
+    assert_eq!((result.as_str(), message.contains("sector 20 is all zero")), ("fail", true), "{message}");
+    let (result, message) =
+        again("grub 1; dd if=/dev/zero of=disk.raw bs=512 seek=1 count=1 conv=notrunc status=none");
+    assert_eq!(
+        (result.as_str(), message.contains("from sector 1, which is all zero")),
+        ("fail", true),
+        "{message}"
+    );
+    let (result, message) =
+        again("grub 1; number 200000 | dd of=disk.raw bs=1 seek=1012 conv=notrunc status=none");
+    assert_eq!(
+        (result.as_str(), message.contains("continues at sector 200000")),
+        ("fail", true),
+        "{message}"
+    );
+    // In a partition, as grub-install --force does it, and behind the end of the disk.
+    assert_eq!(again("grub 90000").0, "pass");
+    let (result, message) =
+        again("grub 90000; number 300000 | dd of=disk.raw bs=1 seek=92 conv=notrunc status=none");
+    assert_eq!(
+        (result.as_str(), message.contains("loads its core image from sector 300000")),
+        ("fail", true)
+    );
+    let (result, message) =
+        again("grub 1; printf '\\x81' | dd of=disk.raw bs=1 seek=100 conv=notrunc status=none");
+    assert_eq!((result.as_str(), message.contains("0x81")), ("fail", true), "{message}");
+}
+
+#[test]
+fn a_disk_converted_to_gpt_has_lost_its_core_image() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "sgdisk", "grub-mkimage", BOOT_IMG, "/usr/bin/python3");
+    let convert = "truncate -s +2M disk.raw; sgdisk -g disk.raw > /dev/null";
+    let checked = loader(&format!("grub 1; {convert}"), BIOS);
+    assert_eq!(checked.result("boot-loader"), "fail", "{:#}", checked.json);
+    assert!(checked.message("boot-loader").contains("header of the GPT"));
+    assert!(checked.finding("boot-loader")["fix"].as_str().unwrap().contains("ef02"));
+    // With a BIOS boot partition behind the root, and the core image in it.
+    let checked =
+        loader(&format!("{convert}; sgdisk -n 2:0:+1M -t 2:ef02 disk.raw > /dev/null; grub 104448"), BIOS);
+    assert_eq!(checked.result("boot-loader"), "pass", "{:#}", checked.json);
+}
+
+#[test]
+fn code_that_starts_the_active_partition_needs_one_that_starts() {
+    requires!(
+        "mkfs.ext4",
+        "sfdisk",
+        "cpio",
+        "zstd",
+        "mkntfs",
+        "root",
+        "loop",
+        "extlinux",
+        "/usr/lib/EXTLINUX/mbr.bin"
+    );
+    let mbr = "dd if=/usr/lib/EXTLINUX/mbr.bin of=disk.raw bs=440 count=1 conv=notrunc status=none";
+    let no_code = loader(mbr, BIOS);
+    assert_eq!(no_code.result("boot-loader"), "fail");
+    assert!(no_code.message("boot-loader").contains("starts p1, whose first sector holds no boot code"));
+    let none_active = loader(&format!("{mbr}; sfdisk -q --activate disk.raw -"), BIOS);
+    assert!(none_active.message("boot-loader").contains("none is marked active"), "{:#}", none_active.json);
+    let sound = loader(
+        &format!(
+            "{mbr}; mkdir m; mount -o loop,offset=1048576 disk.raw m; trap 'umount m' EXIT; mkdir -p m/boot/extlinux
+             extlinux --install m/boot/extlinux > /dev/null 2>&1"
+        ),
+        BIOS,
+    );
+    assert_eq!(sound.message("boot-loader"), "BIOS finds a boot loader: syslinux.", "{:#}", sound.json);
+    // A file system of Windows that was never made bootable.
+    let ntfs = loader(
+        &format!(
+            "{mbr}; truncate -s 80M disk.raw; echo 'start=106496, type=7' | sfdisk -q -a disk.raw
+             sfdisk -q --activate disk.raw 2; truncate -s 20M n.img; mkntfs -qFf n.img > /dev/null 2>&1
+             dd if=n.img of=disk.raw bs=512 seek=106496 conv=notrunc,sparse status=none"
+        ),
+        BIOS,
+    );
+    assert!(ntfs.message("boot-loader").contains("only says that it is not bootable"), "{:#}", ntfs.json);
+}
+
+#[test]
+fn what_the_code_loads_is_not_guessed() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let strange = "head -c 440 /dev/zero | tr '\\0' '\\220' | dd of=disk.raw conv=notrunc status=none";
+    assert_eq!(loader(strange, BIOS).result("boot-loader"), "undecided");
+    let none = "dd if=/dev/zero of=disk.raw bs=440 count=1 conv=notrunc status=none";
+    assert_eq!(loader(none, BIOS).result("boot-loader"), "fail");
+}
+
+/// A GPT with an EFI system partition in front of the root, filled by lines of mtools on `$E`.
+fn with_esp(fill: &str) -> Made {
+    disk(&format!(
+        "rm disk.raw; truncate -s 90M disk.raw
+         sgdisk -n 1:2048:+34M -t 1:ef00 -n 2:0:0 -t 2:8300 disk.raw > /dev/null
+         truncate -s 34M esp.img; mkfs.vfat -F 32 esp.img > /dev/null; export MTOOLS_SKIP_CHECK=1
+         grub-mkimage -O x86_64-efi -p /EFI/debian -o grubx64.efi fat part_gpt
+         E='-i esp.img'; mmd $E ::EFI ::EFI/debian; {fill}
+         dd if=esp.img of=disk.raw bs=1M seek=1 conv=notrunc,sparse status=none
+         dd if=part.img of=disk.raw bs=1M seek=35 conv=notrunc,sparse status=none"
+    ))
+}
+
+#[test]
+fn a_uefi_firmware_needs_a_loader_for_its_machine() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "sgdisk", "mkfs.vfat", "mcopy", "grub-mkimage", EFI);
+    let says = |made: &Made, check: &str, params: &str| {
+        let checked = rule(&made.path("disk.raw"), check, params, &[]);
+        (checked.result(check).to_owned(), checked.message(check).to_owned())
+    };
+    let named = with_esp("mcopy $E grubx64.efi ::EFI/debian/");
+    assert_eq!(says(&named, "boot-loader", UEFI).0, "pass");
+    let (result, message) = says(&named, "uefi-fallback-path", "");
+    assert_eq!((result.as_str(), message.contains("BOOTX64.EFI")), ("fail", true));
+    // The disk boots by UEFI alone.
+    assert_eq!(says(&named, "boot-loader", BIOS).0, "fail");
+    assert_eq!(says(&named, "boot-partition", BIOS).0, "fail");
+
+    let removable = with_esp("mmd $E ::EFI/BOOT; mcopy $E grubx64.efi ::EFI/BOOT/BOOTX64.EFI");
+    assert_eq!(says(&removable, "uefi-fallback-path", "").0, "pass");
+    let lost = with_esp(
+        "mcopy $E grubx64.efi ::EFI/debian/
+         printf 'search.fs_uuid 99999999-2222-3333-4444-555555555555 root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n' > g
+         mcopy $E g ::EFI/debian/grub.cfg",
+    );
+    let (result, message) = says(&lost, "boot-loader", UEFI);
+    assert_eq!((result.as_str(), message.contains("99999999-2222")), ("fail", true), "{message}");
+    let empty = with_esp(":");
+    assert!(says(&empty, "boot-loader", UEFI).1.contains("holds no loader"));
+    let other = with_esp(
+        "printf '\\x64\\xaa' | dd of=grubx64.efi bs=1 seek=132 conv=notrunc status=none; mcopy $E grubx64.efi ::EFI/debian/",
+    );
+    let (result, message) = says(&other, "boot-loader", UEFI);
+    assert_eq!((result.as_str(), message.contains("is for aarch64")), ("fail", true), "{message}");
+    let mbr = disk(":");
+    assert_eq!(says(&mbr, "uefi-fallback-path", "").0, "not-applicable");
+}

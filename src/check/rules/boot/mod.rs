@@ -6,6 +6,8 @@ registry! {
     /// In the order in which reports list them.
     pub(in crate::check) const CHECKS: &[&dyn Check];
     pub(in crate::check) mod boot_partition => BootPartition;
+    pub(in crate::check) mod boot_loader => BootLoader;
+    pub(in crate::check) mod uefi_fallback_path => UefiFallbackPath;
     pub(in crate::check) mod boot_files => BootFiles;
     pub(in crate::check) mod root_argument => RootArgument;
     pub(in crate::check) mod virtio_initramfs => VirtioInitramfs;
