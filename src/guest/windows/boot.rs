@@ -2,6 +2,7 @@
 
 use super::bcd::{Entry, Store, Target};
 use super::place::{Found, Place};
+use crate::error::Error;
 use crate::guest::{Device, Evidence};
 use crate::text::{Text, escape};
 
@@ -16,10 +17,53 @@ pub struct BootEntry {
     pub volume: Option<String>,
     /// The system's directory there, as a path.
     pub directory: Vec<u8>,
+    /// The program that loads the system, as a path on its volume; empty where the store names none.
+    pub loader: Vec<u8>,
     /// Is it started without being asked?
     pub is_default: bool,
     /// The store.
     pub evidence: Evidence,
+}
+
+/// A boot store that was read.
+#[derive(Clone, Debug)]
+pub struct StoreSeen {
+    /// The firmware that starts its boot manager: `bios`, `uefi`.
+    pub firmware: &'static str,
+    /// The volume that it lies on.
+    pub volume: String,
+    /// Its path there.
+    pub path: Text,
+}
+
+impl StoreSeen {
+    /// The store as evidence.
+    #[must_use]
+    pub fn seen(&self, what: impl Into<String>) -> Evidence {
+        Evidence::new(what).on(&self.volume).path(self.path.as_bytes())
+    }
+}
+
+/// What starts the Windows systems of an image.
+#[derive(Debug, Default)]
+pub struct Starters {
+    /// The stores.
+    pub stores: Vec<StoreSeen>,
+    /// Why others could not be read.
+    pub unread: Vec<Error>,
+    /// Where their default entries and the image do not fit together, one line each.
+    pub faults: Vec<String>,
+}
+
+impl Starters {
+    pub(super) fn new(stores: &[Store], unread: Vec<Error>, boots: &Boots) -> Self {
+        let seen = |store: &Store| StoreSeen {
+            firmware: store.firmware,
+            volume: store.volume.clone(),
+            path: store.path.clone(),
+        };
+        Self { stores: stores.iter().map(seen).collect(), unread, faults: boots.warnings.clone() }
+    }
 }
 
 /// What the stores of an image start.
@@ -53,6 +97,7 @@ impl Boots {
                     name: entry.name.clone(),
                     volume,
                     directory: entry.directory.clone(),
+                    loader: entry.loader.clone(),
                     is_default,
                     evidence: Evidence::new(format!("the entry {entry}"))
                         .on(&store.volume)

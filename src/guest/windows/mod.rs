@@ -11,13 +11,25 @@
 
 mod bcd;
 mod boot;
+pub mod cloudbase;
+pub mod drivers;
 mod drives;
+pub mod firewall;
 mod install;
+pub mod keys;
+pub mod license;
+pub mod network;
+pub mod paths;
 mod pe;
 mod place;
+pub mod power;
 mod product;
+pub mod programs;
+pub mod services;
+pub mod setup;
+pub mod updates;
 
-pub use boot::BootEntry;
+pub use boot::{BootEntry, Starters, StoreSeen};
 pub use drives::Drive;
 pub(super) use install::role;
 pub use product::{Computer, Product};
@@ -44,6 +56,8 @@ pub struct Windows {
     pub drives: Vec<Drive>,
     /// The boot entries that start it.
     pub entries: Vec<BootEntry>,
+    /// The boot stores of the image.
+    pub starters: Arc<Starters>,
     /// The system that an upgrade put aside: `/Windows.old`.
     pub earlier: Option<Vec<u8>>,
     /// The tree of each drive, the others reachable from it by their letters.
@@ -51,6 +65,7 @@ pub struct Windows {
     volume: String,
     system: Result<Arc<Hive>>,
     software: OnceLock<Result<Arc<Hive>>>,
+    drivers: OnceLock<Result<Option<Hive>>>,
     product: OnceLock<Result<Product>>,
     computer: OnceLock<Result<Computer>>,
 }
@@ -71,12 +86,15 @@ const MAX_NAMED: usize = 16;
 /// The Windows systems on all devices. What boot stores say of systems that are not there is in `warnings`, if no other
 /// system is there to say it.
 pub(super) fn find(devices: &[Device], warnings: &mut Vec<String>) -> Vec<Candidate> {
-    let (mut stores, mut bad) = (Vec::new(), Vec::new());
+    let (mut stores, mut bad, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for (device, fs) in readable(devices) {
         for store in bcd::stores(&device.volume, &Tree::new(&device.volume, Arc::clone(fs))) {
             match store {
                 Ok(store) => stores.push(store),
-                Err(error) => bad.push(error.chain()),
+                Err(error) => {
+                    bad.push(error.chain());
+                    unread.push(error);
+                }
             }
         }
     }
@@ -102,8 +120,11 @@ pub(super) fn find(devices: &[Device], warnings: &mut Vec<String>) -> Vec<Candid
                 .to_owned(),
         );
     }
-    let mut found: Vec<Candidate> =
-        systems.into_iter().map(|(device, fs, one)| open((device, fs), one, devices, &boots)).collect();
+    let starters = Arc::new(Starters::new(&stores, unread, &boots));
+    let mut found: Vec<Candidate> = systems
+        .into_iter()
+        .map(|(device, fs, one)| open((device, fs), one, devices, (&boots, &starters)))
+        .collect();
     found.sort_by_key(|one| std::cmp::Reverse(one.is_started));
     // What is odd about the stores is said once, with the system that comes first.
     let said = found.first_mut().map_or(warnings, |first| &mut first.guest.warnings);
@@ -137,7 +158,7 @@ fn open(
     (device, fs): (&Device, &Arc<dyn FileSystem>),
     one: Installation,
     devices: &[Device],
-    boots: &Boots,
+    (boots, starters): (&Boots, &Arc<Starters>),
 ) -> Candidate {
     let own = Tree::new(&device.volume, Arc::clone(fs));
     let mut warnings = Vec::new();
@@ -182,11 +203,13 @@ fn open(
         directory: one.directory,
         drives: drives.drives,
         entries,
+        starters: Arc::clone(starters),
         earlier,
         trees,
         volume: device.volume.clone(),
         system,
         software: OnceLock::new(),
+        drivers: OnceLock::new(),
         product: OnceLock::new(),
         computer: OnceLock::new(),
     };

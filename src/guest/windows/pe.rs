@@ -27,3 +27,26 @@ pub(super) fn read(tree: &Tree, directory: &[u8]) -> Result<Option<Machine>> {
     }
     Ok(None)
 }
+
+/// A driver's file, or another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum File {
+    /// It is not there.
+    Absent,
+    /// It is something else than a program.
+    Other,
+    /// It is for this machine.
+    For(String),
+}
+
+/// The machine that one program or driver is for.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub(super) fn of_file(tree: &Tree, path: &[u8]) -> Result<File> {
+    let read = || -> Result<File> {
+        let Some(node) = tree.find(path)? else { return Ok(File::Absent) };
+        Ok(Program::read(tree, node)?.map_or(File::Other, |program| File::For(program.machine)))
+    };
+    read().map_err(|error| error.context(escape(path)))
+}
