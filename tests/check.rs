@@ -17,8 +17,6 @@ mod common;
 mod config;
 #[path = "check/disk.rs"]
 mod disk;
-#[path = "check/report.rs"]
-mod report;
 #[path = "check/system.rs"]
 mod system;
 #[path = "check/windows.rs"]
