@@ -13,7 +13,7 @@ import time
 import urllib.request
 
 BINARY, GUEST = sys.argv[1], sys.argv[2]
-WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "remote", "files", "tree"]
+WANTED = sys.argv[3:] or ["first-byte", "library", "nbd", "remote", "files", "tree", "check"]
 RUNS = int(os.environ.get("RUNS", "5"))
 HZ = os.sysconf("SC_CLK_TCK")
 FORMATS = ["disk.raw", "disk.qcow2", "disk-zlib.qcow2", "disk-zstd.qcow2", "disk.vmdk", "disk-stream.vmdk", "disk.vhd"]
@@ -214,12 +214,12 @@ def nbd():
 
 @contextlib.contextmanager
 def far_away():
-    """A web server of the guest's images that waits 50 ms before each answer: its URL, and how many requests it had."""
+    """A web server of the guest's images that waits 50 ms before each answer: its URL, and what tells its counts."""
     argv = [sys.executable, os.path.join(os.path.dirname(__file__), "http_server.py"), GUEST, "50"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     try:
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        yield url, lambda: int(urllib.request.urlopen(f"{url}/requests").read())
+        yield url, lambda what="requests": int(urllib.request.urlopen(f"{url}/{what}").read())
     finally:
         process.terminate()
         process.wait()
@@ -415,6 +415,35 @@ def tree(only=None):
             os.unlink(disk)
 
 
+def check():
+    """The import check, beside a script that gets the same files out with debugfs and judges nothing; and over HTTP."""
+    warm("disk.raw", "disk.qcow2")
+    script = os.path.join(os.path.dirname(__file__), "by_hand.sh")
+    who = ["check -p tencent", "debugfs script", "check -p all"]
+    table = Table("The import check of a real guest", who, "s")
+    for _ in range(RUNS):
+        for name in ["disk.raw", "disk.qcow2", "disk-stream.vmdk"]:
+            for label, profile in [(who[0], "tencent"), (who[2], "all")]:
+                start = time.perf_counter()
+                subprocess.run([BINARY, "check", image(name), "-p", profile], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                table.add(name, label, time.perf_counter() - start)
+            if name == "disk.raw":
+                table.add(name, who[1], spent([script, image(name), str(PARTITION)])[0])
+    table.show()
+    far = [Table("HTTP, 50 ms a request: the import check", ["tencent", "all"], unit) for unit in ("s", "requests", "MiB")]
+    with far_away() as (url, count):
+        for _ in range(RUNS):
+            for name in ["disk.raw", "disk.qcow2", "disk-stream.vmdk"]:
+                for profile in ["tencent", "all"]:
+                    before, start = (count(), count("bytes")), time.perf_counter()
+                    subprocess.run([BINARY, "check", f"{url}/{name}", "-p", profile], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    values = time.perf_counter() - start, count() - before[0], (count("bytes") - before[1]) / (1 << 20)
+                    for one, value in zip(far, values):
+                        one.add(name, profile, value)
+    for one in far:
+        one.show()
+
+
 for wanted in WANTED:
     section, *of = wanted.split("=")
     {
@@ -424,4 +453,5 @@ for wanted in WANTED:
         "remote": remote,
         "files": files,
         "tree": tree,
+        "check": check,
     }[section](*of)

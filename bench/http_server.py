@@ -1,6 +1,7 @@
 """A web server of files with ranges that waits a while before it answers each request, as one far away would.
 
-    http_server.py DIRECTORY MILLISECONDS     prints its port; GET /requests tells how many others there were
+    http_server.py DIRECTORY MILLISECONDS     prints its port; GET /requests tells how many others there were, GET /bytes
+                                              how many bytes they were answered with
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import threading
 import time
 
 ROOT, DELAY = sys.argv[1], float(sys.argv[2]) / 1000
-COUNT, LOCK = [0], threading.Lock()
+COUNT, BYTES, LOCK = [0], [0], threading.Lock()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,6 +24,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = os.path.basename(self.path.split("?")[0])
         if name == "requests":
             return self.answer(200, [], str(COUNT[0]).encode())
+        if name == "bytes":
+            return self.answer(200, [], str(BYTES[0]).encode())
         with LOCK:
             COUNT[0] += 1
         time.sleep(DELAY)
@@ -39,6 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 first, end = int(asked[1]), min(int(asked[2] or end) + 1, end)
                 headers.append(("Content-Range", f"bytes {first}-{end - 1}/{stat.st_size}"))
             self.answer(206 if asked else 200, headers, None, end - first)
+            with LOCK:
+                BYTES[0] += end - first
             while first < end:
                 first += os.sendfile(self.connection.fileno(), file.fileno(), first, end - first)
 

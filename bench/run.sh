@@ -1,5 +1,5 @@
 #!/bin/bash
-# Our figures beside those of others, taken in turn in one run: bench/run.sh BINARY [first-byte|library|nbd|remote|files|tree|tree=ntfs ...]
+# Our figures beside those of others, taken in turn in one run: bench/run.sh BINARY [first-byte|library|nbd|remote|files|tree|tree=ntfs|check ...]
 # Needs root (kernel mounts to compare with) and the guest of `make guest`. Figures of a busy machine mean little: the ratios
 # of CPU seconds bear it best, wall times worst.
 set -euo pipefail
@@ -10,7 +10,7 @@ guest=${IMGMOUNT_GUEST:-target/guest}
 lacks=()
 need() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || lacks+=("$2"); }
 need qemu-nbd qemu-utils; need nbdcopy libnbd-bin; need debugfs e2fsprogs; need python3 python3; need losetup mount
-need curl curl
+need curl curl; need lsinitramfs initramfs-tools-core
 [ ${#lacks[@]} = 0 ] || { echo "bench: lacks ${lacks[*]}; get them with: apt-get install -y ${lacks[*]}" >&2; exit 1; }
 [ -s "$guest/stamp" ] || { echo "bench: no guest to read; make it with: sudo make guest" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "bench: needs root, for the kernel's own mounts: sudo make bench" >&2; exit 1; }

@@ -68,6 +68,8 @@ impl Default for Options {
 pub struct Stack {
     /// What was opened, escaped and redacted.
     pub name: String,
+    /// The file that was named, as it lies; `None` where only the disk in it was handed over.
+    pub file: Option<Arc<dyn BlockSource>>,
     /// The container.
     pub image: Opened,
     /// Partitions and volumes of its disk; of a machine with several, of the first.
@@ -157,8 +159,9 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
 /// When the source or the image cannot be opened. Trouble above the disk becomes a warning.
 pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
     let name = given.name();
-    let image = open_image(given, options)?;
-    above(name, image, options).choose(options)
+    let file = source::open(&given, &options.source_cx())?;
+    let image = open_source(Arc::clone(&file), given, options)?;
+    Stack { file: Some(file), ..above(name, image, options) }.choose(options)
 }
 
 /// Everything above an opened disk.
@@ -228,7 +231,19 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
         guest.firmware.clone_from(&firmware);
     }
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
-    Stack { name, image, discovery, others, joined, contents, devices, guests, only: None, warnings }
+    Stack {
+        name,
+        file: None,
+        image,
+        discovery,
+        others,
+        joined,
+        contents,
+        devices,
+        guests,
+        only: None,
+        warnings,
+    }
 }
 
 fn discover(disks: &[Arc<dyn BlockSource>], options: &Options) -> Machine {

@@ -17,12 +17,17 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use survey::Survey;
 
+mod cause;
+mod container;
+pub mod diagnose;
+mod disks;
 mod firmware;
 pub mod profile;
 pub mod report;
 mod rules;
 pub mod settings;
 pub mod survey;
+mod table;
 pub mod words;
 
 pub use crate::guest::Evidence;
@@ -172,7 +177,9 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// When the disk's map, or with a full scan the disk, cannot be read.
     pub fn qcow2_size(&self) -> Result<Range> {
-        self.size.get_or_init(|| crate::measure::qcow2_size(&**self.stack.disk(), self.full_scan)).clone()
+        self.size
+            .get_or_init(|| crate::measure::qcow2_size(&*self.system_disk().image.disk, self.full_scan))
+            .clone()
     }
 
     /// What each volume is for.

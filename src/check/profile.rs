@@ -134,6 +134,12 @@ impl Level {
             Self::Blocker => "blocker",
         }
     }
+
+    /// By its word in reports.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Blocker].into_iter().find(|level| level.name() == name)
+    }
 }
 
 /// What became of one rule.
@@ -229,6 +235,14 @@ impl Verdict {
             Self::NotImportable => "not-importable",
             Self::Undecided => "undecided",
         }
+    }
+
+    /// By its word in reports.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Importable, Self::NotImportable, Self::Undecided]
+            .into_iter()
+            .find(|verdict| verdict.name() == name)
     }
 
     /// Of findings.

@@ -13,6 +13,16 @@ pub enum Lang {
     Zh,
 }
 
+impl Lang {
+    /// By the names of a locale: the first that is set decides, as for C programs (POSIX.1-2017, XBD 8.2).
+    pub fn of_locale<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        match names.into_iter().find(|name| !name.is_empty()) {
+            Some(name) if name.starts_with("zh") => Self::Zh,
+            _ => Self::En,
+        }
+    }
+}
+
 /// A sentence in every language.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -30,6 +40,12 @@ impl Words {
             Lang::En => &self.en,
             Lang::Zh => &self.zh,
         }
+    }
+
+    /// Adds what goes on behind it.
+    pub fn add(&mut self, more: &Self) {
+        self.en.push_str(&more.en);
+        self.zh.push_str(&more.zh);
     }
 }
 
@@ -86,3 +102,15 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_of_a_locale_decides() {
+        assert_eq!(Lang::of_locale(["", "zh_CN.UTF-8"]), Lang::Zh);
+        assert_eq!(Lang::of_locale(["C.UTF-8", "zh_CN.UTF-8"]), Lang::En);
+        assert_eq!(Lang::of_locale([]), Lang::En);
+    }
+}

@@ -2,11 +2,13 @@
 
 use super::{Common, Exit, out, plan};
 use crate::check::profile::{self, Level, Profile, Verdict};
-use crate::check::report::{self, Report, Style};
+use crate::check::report::{About, Report};
 use crate::check::{Settings, Subject, checks};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+mod targets;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -36,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RULE")]
     ignore: Vec<String>,
     /// Write a report, to stdout or to FILE; repeatable
-    #[arg(long, value_name = "text|json|jsonl[=FILE]")]
+    #[arg(long, value_name = "text|json|jsonl|sarif|junit|md|html[=FILE]")]
     report: Vec<String>,
     /// Read the whole disk where that decides a rule
     #[arg(long)]
@@ -63,18 +65,14 @@ enum FailOn {
     Never,
 }
 
-/// A form of report, and the file it goes to.
-#[derive(Clone, Debug)]
-struct Target {
-    form: Form,
-    file: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Text,
-    Json,
-    Jsonl,
+impl FailOn {
+    const fn level(self) -> Option<Level> {
+        match self {
+            Self::Blocker => Some(Level::Blocker),
+            Self::Warning => Some(Level::Warning),
+            Self::Never => None,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
@@ -88,15 +86,18 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         return Ok(Exit::OK);
     }
     let settings = Settings::parse(&args.set)?;
-    let targets = targets(args, common)?;
+    let mut targets = targets::open(&args.report, args.all, args.fail_on.level(), common)?;
     let ids: Vec<&str> =
         profiles.iter().flat_map(|profile| &profile.rules).map(profile::Rule::id).collect();
     if let Some(unknown) = args.ignore.iter().find(|rule| !ids.contains(&rule.as_str())) {
         return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
             .help(format!("rules: {}", ids.join(", "))));
     }
+    // Only the picture of a page is worth counting the free space for.
+    let counts = targets.iter().any(|target| target.form.name == "html");
     let mut reports = Vec::new();
     let mut failed: Vec<Exit> = Vec::new();
+    let profiles: Vec<Arc<Profile>> = profiles.into_iter().map(Arc::new).collect();
     for image in &args.images {
         let opened = plan::open(image, common);
         if let Err(error) = &opened {
@@ -105,19 +106,27 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             out::report(error, &Common { json: false, ..common.clone() });
         }
         let name = plan::shown(image);
+        let about = opened.as_ref().ok().map(|stack| Arc::new(About::of(stack, counts)));
         for profile in &profiles {
-            let (about, findings) = match &opened {
+            let findings = match &opened {
                 Ok(stack) => {
                     let subject = Subject::new(stack, &settings, args.full_scan);
-                    (report::about(stack), Ok(profile.run(&subject, &args.ignore)))
+                    Ok(profile.run(&subject, &args.ignore))
                 }
-                Err(error) => (String::new(), Err(error.clone())),
+                Err(error) => Err(error.clone()),
             };
-            reports.push(Report { image: name.clone(), about, profile: profile.clone(), findings });
+            reports.push(Report {
+                image: name.clone(),
+                version: None,
+                about: about.clone(),
+                profile: Arc::clone(profile),
+                findings,
+            });
         }
     }
-    for target in &targets {
-        write(target, &reports, args.all)?;
+    for target in &mut targets {
+        target.each(&reports)?;
+        target.whole(&reports)?;
     }
     Ok(exit(&reports, &failed, args.images.len(), args.fail_on))
 }
@@ -143,56 +152,6 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
     Ok(found)
 }
 
-/// `--report` words; `--json` is one of them. Only one can go to stdout.
-fn targets(args: &Args, common: &Common) -> Result<Vec<Target>> {
-    let mut found = Vec::new();
-    for word in &args.report {
-        let (form, file) = match word.split_once('=') {
-            Some((form, file)) => (form, Some(file.to_owned())),
-            None => (word.as_str(), None),
-        };
-        let form = match form {
-            "text" => Form::Text,
-            "json" => Form::Json,
-            "jsonl" => Form::Jsonl,
-            _ => {
-                return Err(Error::new(ErrorKind::Usage, format!("--report {word}: no such report"))
-                    .help("one of: text, json, jsonl; each may have =FILE"));
-            }
-        };
-        found.push(Target { form, file });
-    }
-    let to_stdout = found.iter().filter(|target| target.file.is_none()).count();
-    if to_stdout > 1 {
-        return Err(Error::new(ErrorKind::Usage, "several reports to stdout")
-            .help("give all but one a file: --report json=FILE"));
-    }
-    if to_stdout == 0 {
-        found.push(Target { form: if common.json { Form::Json } else { Form::Text }, file: None });
-    }
-    Ok(found)
-}
-
-fn write(target: &Target, reports: &[Report], all: bool) -> Result<()> {
-    let colour = target.file.is_none()
-        && std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let text = match target.form {
-        Form::Text => report::text(reports, Style { all, colour }),
-        Form::Json => crate::text::json_safe(&format!("{:#}\n", report::json(reports))).into_owned(),
-        Form::Jsonl => crate::text::json_safe(&report::jsonl(reports)).into_owned(),
-    };
-    match &target.file {
-        Some(file) => std::fs::write(file, text).map_err(|error| {
-            Error::new(ErrorKind::Host, format!("the report cannot be written to {file}")).caused_by(error)
-        }),
-        None => {
-            out::data(&text);
-            Ok(())
-        }
-    }
-}
-
 /// 1 wins over everything but a run in which nothing could be opened; undecided wins over 0.
 fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> Exit {
     if failed.len() == images
@@ -200,10 +159,8 @@ fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> 
     {
         return *exit;
     }
-    let level = match fail_on {
-        FailOn::Blocker => Level::Blocker,
-        FailOn::Warning => Level::Warning,
-        FailOn::Never => return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL },
+    let Some(level) = fail_on.level() else {
+        return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL };
     };
     let findings = || reports.iter().filter_map(|report| report.findings.as_ref().ok()).flatten();
     if findings().any(|finding| finding.fails_at(level)) {

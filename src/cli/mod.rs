@@ -1,5 +1,6 @@
 //! The command line: one file a verb. `main` parses, runs the verb, and turns its end into an exit code.
 
+use crate::check::Lang;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Keys;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -182,6 +183,17 @@ pub struct Common {
     /// Answer in JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
+    /// The language of reports; auto asks $LC_ALL, $LC_MESSAGES and $LANG
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LANG",
+        global = true,
+        default_value_t,
+        env = "IMGMOUNT_LANG",
+        help_heading = "Output"
+    )]
+    pub lang: Tongue,
     /// Say more on stderr (-vv: debug)
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
     pub verbose: u8,
@@ -208,6 +220,35 @@ impl From<Journal> for crate::fs::Journal {
         match journal {
             Journal::Replay => Self::Replay,
             Journal::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// `--lang`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Tongue {
+    /// What the locale says
+    #[default]
+    Auto,
+    /// English
+    En,
+    /// Chinese
+    Zh,
+}
+
+impl From<Tongue> for Lang {
+    fn from(tongue: Tongue) -> Self {
+        match tongue {
+            Tongue::En => Self::En,
+            Tongue::Zh => Self::Zh,
+            Tongue::Auto => {
+                let names =
+                    ["LC_ALL", "LC_MESSAGES", "LANG"].map(|name| std::env::var(name).unwrap_or_default());
+                Self::of_locale(names.iter().map(String::as_str))
+            }
         }
     }
 }

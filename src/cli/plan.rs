@@ -209,10 +209,23 @@ fn spool_dir(named: &OsStr, common: &Common) -> PathBuf {
 /// # Errors
 /// When the source or the image cannot be opened.
 pub fn open(image: &OsStr, common: &Common) -> Result<Stack> {
-    let given = given(image, common)?;
+    open_or_tell(image, common).map_err(|(error, _)| error)
+}
+
+/// As [`open`]; where that fails, with the file as it lies, if that could be opened: it may show what it is instead.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_or_tell(image: &OsStr, common: &Common) -> Result<Stack, (Error, Option<Arc<dyn BlockSource>>)> {
     let options = options(common);
-    let (_, opened) = open_image(image, &given, &options, common)?;
-    crate::stack::above(given.name(), opened, &options).choose(&options)
+    let given = given(image, common).map_err(|error| (error, None))?;
+    let own = source::open(&given, &options.source_cx()).map_err(|error| (error, None))?;
+    let stack = || {
+        let opened = open_own(image, &own, &given, &options, common)?;
+        let above = crate::stack::above(given.name(), opened, &options);
+        Stack { file: Some(Arc::clone(&own)), ..above }.choose(&options)
+    };
+    stack().map_err(|error| (error, Some(own)))
 }
 
 /// Opens an image and nothing above its disk; also the file as it lies. That is opened once, however often a person
@@ -227,11 +240,22 @@ pub fn open_image(
     common: &Common,
 ) -> Result<(Arc<dyn BlockSource>, Opened)> {
     let own = source::open(given, &options.source_cx())?;
-    let opened = unlock::with_keys(image, common, |keys| {
-        let options = Options { keys: Arc::clone(keys), ..options.clone() };
-        crate::stack::open_source(Arc::clone(&own), Arc::clone(given), &options)
-    })?;
+    let opened = open_own(image, &own, given, options, common)?;
     Ok((own, opened))
+}
+
+/// The image in a file that is open.
+fn open_own(
+    image: &OsStr,
+    own: &Arc<dyn BlockSource>,
+    given: &Arc<Given>,
+    options: &Options,
+    common: &Common,
+) -> Result<Opened> {
+    unlock::with_keys(image, common, |keys| {
+        let options = Options { keys: Arc::clone(keys), ..options.clone() };
+        crate::stack::open_source(Arc::clone(own), Arc::clone(given), &options)
+    })
 }
 
 /// `IMAGE:PATH`, `IMAGE:VOLUME:PATH`, or `IMAGE` alone, taken apart.

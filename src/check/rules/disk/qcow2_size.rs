@@ -1,6 +1,6 @@
 //! Is what the image really holds small enough, counted as a QCOW2 file?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human};
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human, words};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::check) struct Qcow2Size;
@@ -12,11 +12,12 @@ impl Check for Qcow2Size {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-"The image must not be larger than the limit (params: max) after conversion to QCOW2. Nothing is converted: \
-         the map of the image gives the largest possible size, as qemu-img measure does; zeros that are stored make it \
-         smaller. Where that matters, the rule stays undecided until --full-scan reads the disk.",
-"",
-)
+            "The image must not be larger than the limit (params: max) after conversion to QCOW2. Nothing is converted: \
+             the map of the image gives the largest possible size, as qemu-img measure does; zeros that are stored make it \
+             smaller. Where that matters, the rule stays undecided until --full-scan reads the disk.",
+            "镜像转换为 QCOW2 后不得大于上限（参数：max）。并不实际转换：镜像的映射表给出可能的最大值（与 qemu-img measure 相同），\
+             其中存储的全零数据会使实际值更小。若因此无法判定，则为未定，需用 --full-scan 读取整个磁盘。",
+        )
     }
 
     fn params(&self) -> &'static [Param] {
@@ -25,26 +26,29 @@ impl Check for Qcow2Size {
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
         let (size, max) = (subject.qcow2_size()?, args.size("max")?);
-        let seen = |message: String| {
-            let range = format!("size as QCOW2: {} to {} bytes", size.min, size.max);
-            Seen::new(message).at(Evidence::new(range))
-        };
-        let fix = "zero what is free and convert it: fstrim in the guest, or virt-sparsify; then look again";
+        let evidence = Evidence::new(format!("size as QCOW2: {} to {} bytes", size.min, size.max));
+        let (least, most, limit) = (human(size.min), human(size.max), human(max));
         if size.max <= max {
-            return seen(format!("As QCOW2 it has at most {}, of at most {}.", human(size.max), human(max)))
-                .pass();
+            return Seen::new(words!(
+                "As QCOW2 it has at most {most}, of at most {limit}.",
+                "转换为 QCOW2 后最多 {most}，上限 {limit}。"
+            ))
+            .at(evidence)
+            .pass();
         }
         if size.min > max {
-            return seen(format!("As QCOW2 it has at least {}, more than {}.", human(size.min), human(max)))
-                .fix(fix)
-                .fail();
+            return Seen::new(words!(
+                "As QCOW2 it has at least {least}, more than {limit}.",
+                "转换为 QCOW2 后至少 {least}，超过上限 {limit}。"
+            ))
+            .at(evidence)
+            .fix(words!(
+                "zero what is free and convert it: fstrim in the guest, or virt-sparsify; then look again",
+                "清零空闲空间后再转换：在客户机内执行 fstrim，或使用 virt-sparsify，然后重新检查"
+            ))
+            .fail();
         }
-        let why = format!(
-            "as QCOW2 it has between {} and {}, and the limit is {}",
-            human(size.min),
-            human(size.max),
-            human(max)
-        );
+        let why = format!("as QCOW2 it has between {least} and {most}, and the limit is {limit}");
         Ok(Outcome::Unknown(
             Error::new(ErrorKind::Limit, why).help("--full-scan reads the disk and decides it"),
         ))

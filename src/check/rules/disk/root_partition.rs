@@ -1,8 +1,8 @@
 //! Is there an operating system, and if not, what was uploaded instead?
 
-use crate::check::survey::Survey;
-use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject};
-use crate::error::{Error, ErrorKind, Result};
+use crate::check::cause::no_system;
+use crate::check::{Args, Check, Evidence, Outcome, Phrase, Seen, Subject, words};
+use crate::error::Result;
 use crate::guest::role::Purpose;
 
 pub(in crate::check) struct RootPartition;
@@ -14,73 +14,48 @@ impl Check for RootPartition {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-"The image must hold the root of an operating system, found by what is in it. If there is none, the rule says \
-         what the image looks like instead: an installation medium, a boot partition, a data disk, or a wrong file. It \
-         fails only when every volume was readable; otherwise it is undecided and names the volume.",
-"",
-)
+            "The image must hold the root of an operating system, found by what is in it. If there is none, the rule follows \
+             the chain from the disk over its table to each volume, shows it, and says what the image looks like instead: an \
+             installation medium or a package, a boot partition, a data disk, or a wrong file. It fails only when every volume \
+             was readable; otherwise it is undecided and names the volume.",
+            "镜像必须包含操作系统的根分区，依据其中的内容判断。若没有，则从磁盘、分区表到每个卷逐级列出所见，并说明镜像看起来是什么：\
+             安装介质或安装包、引导分区、数据盘，还是错误的文件。只有所有卷都可读时才判为失败；否则为未定，并指出无法读取的卷。",
+        )
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
         let survey = subject.survey();
-        let roots: Vec<_> = survey.roles.iter().filter(|(_, role)| is_system(role.purpose)).collect();
-        if !roots.is_empty() {
-            let names: Vec<String> = subject
-                .stack
-                .guests
-                .iter()
-                .map(|guest| format!("{} on {}", guest.product(), guest.root))
-                .collect();
-            let evidence = roots.iter().flat_map(|(_, role)| role.evidence.iter().take(2).cloned());
-            return Seen::new(format!("The root of a system is there: {}.", names.join(", ")))
-                .all(evidence)
-                .pass();
+        let roots: Vec<_> = survey
+            .roles()
+            .filter(|(_, role)| matches!(role.purpose, Purpose::Root | Purpose::Windows))
+            .collect();
+        if roots.is_empty() {
+            return no_system(subject, &words!("No root partition was found.", "未找到根分区。"));
         }
-        if let Some(why) = survey.unread.first() {
-            return Ok(Outcome::Unknown(Error::new(
-                ErrorKind::Unsupported,
-                format!("no operating system was found, but {why}"),
-            )));
-        }
-        let (looks, fix) = looks_like(survey);
-        Seen::new(format!("No root partition was found. {looks}")).all(survey.evidence()).fix(fix).fail()
+        let guests = &subject.stack.guests;
+        let names: Vec<String> =
+            guests.iter().map(|guest| format!("{} on {}", guest.product(), guest.root)).collect();
+        let names_zh: Vec<String> =
+            guests.iter().map(|guest| format!("{}（{}）", guest.product(), guest.root)).collect();
+        let (all, all_zh) = (names.join(", "), names_zh.join("、"));
+        let evidence = roots.iter().flat_map(|(_, role)| role.evidence.iter().take(2).cloned());
+        let disk = subject.system_disk();
+        let message = if subject.stack.others.is_empty() || guests.is_empty() {
+            words!("The root of a system is there: {all}.", "找到系统的根分区：{all_zh}。")
+        } else {
+            let count = subject.stack.others.len().saturating_add(1);
+            let number = disk.number.saturating_add(1);
+            let name = disk.image.member.clone().unwrap_or_else(|| disk.id.to_owned());
+            words!(
+                "The root of a system is there: {all}; of {count} disks, disk {number} ({name}) is the system disk.",
+                "找到系统的根分区：{all_zh}；共 {count} 块磁盘，系统盘是第 {number} 块（{name}）。"
+            )
+        };
+        let further = subject.stack.others.iter().filter(|other| other.number != disk.number);
+        let further = further.map(|other| {
+            Evidence::new(format!("a further disk of the machine, {} bytes: import it as a data disk", other.image.disk.len()))
+                .on(&other.id)
+        });
+        Seen::new(message).all(evidence).all(further).pass()
     }
-}
-
-const fn is_system(purpose: Purpose) -> bool {
-    matches!(purpose, Purpose::Root | Purpose::Windows)
-}
-
-/// Which of the documented causes it looks like.
-fn looks_like(survey: &Survey) -> (&'static str, &'static str) {
-    let is = |purpose: Purpose| survey.roles.iter().any(|(_, role)| role.purpose == purpose);
-    let disk = "image the disk that the system boots from";
-    if is(Purpose::Installer) || survey.others.iter().any(|(_, kind)| *kind == "iso9660") {
-        return (
-            "This looks like an installation medium.",
-            "install the system on a disk, and image that disk",
-        );
-    }
-    if is(Purpose::Boot) {
-        return (
-            "This looks like a boot partition alone.",
-            "image the whole disk (/dev/sda), not its boot partition",
-        );
-    }
-    if is(Purpose::Recovery) && !is(Purpose::Data) {
-        return (
-            "This looks like a recovery partition alone.",
-            "image the whole disk, not its recovery partition",
-        );
-    }
-    if is(Purpose::Data) || is(Purpose::Part) {
-        return ("This looks like a data disk.", disk);
-    }
-    if survey.is_blank && survey.roles.is_empty() {
-        return ("The disk is empty: a wrong file, or a disk that was never written.", disk);
-    }
-    if survey.is_no_disk {
-        return ("This looks like a wrong file: nothing in it is a partition table or a file system.", disk);
-    }
-    ("Its file systems are empty, as on a new data disk.", disk)
 }
