@@ -1,11 +1,12 @@
 //! cloud-init in a guest, as four facts: installed, enabled, disabled, and the data sources it asks.
 
 use super::boot::BootConfig;
-use super::evidence::Evidence;
+use super::evidence::{Evidence, excerpt};
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::packages::Packages;
 use super::services::Services;
 use crate::error::Result;
+use crate::fs::FileType;
 use crate::fs::tree::Tree;
 use crate::text::Text;
 
@@ -21,6 +22,16 @@ pub struct CloudInit {
     pub disabled: Option<Evidence>,
     /// `datasource_list`, the last one that counts; `None` when no file sets it.
     pub datasources: Option<Datasources>,
+    /// What it left behind when it last ran: the state of one instance.
+    pub stale: Option<Evidence>,
+}
+
+impl CloudInit {
+    /// Does it run at boot?
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        self.installed.is_some() && self.enabled.is_some() && self.disabled.is_none()
+    }
 }
 
 /// The data sources that are asked, in order.
@@ -78,7 +89,25 @@ pub fn read(
         found => found?,
     };
     found.datasources = datasources(tree)?;
+    found.stale = stale(tree)?;
     Ok(found)
+}
+
+/// The link to the instance that it ran for, or the directory of one. `cloud-init clean` removes both.
+fn stale(tree: &Tree) -> Result<Option<Evidence>> {
+    let link = "/var/lib/cloud/instance";
+    if let Some(node) = file::entry(tree, link)? {
+        let evidence = Evidence::new("state of an instance").on(tree.volume(node)).path(link.as_bytes());
+        let target =
+            if tree.stat(node)?.kind == FileType::Symlink { tree.readlink(node)? } else { Vec::new() };
+        return Ok(Some(Evidence { excerpt: (!target.is_empty()).then(|| excerpt(&target)), ..evidence }));
+    }
+    let dir = "/var/lib/cloud/instances";
+    let names = file::names(tree, dir)?;
+    let Some(name) = names.first() else { return Ok(None) };
+    let path = [dir.as_bytes(), b"/", name].concat();
+    let volume = tree.find(&path)?.map(|node| tree.volume(node).to_owned()).unwrap_or_default();
+    Ok(Some(Evidence::new("state of an instance").on(volume).path(&path)))
 }
 
 fn python_module(tree: &Tree) -> Result<Option<Evidence>> {
@@ -255,6 +284,24 @@ mod tests {
         assert!(cloud_init(&files).unwrap().enabled.is_some());
         let menu = [("/boot/grub/grub.cfg", "!")];
         assert!(cloud_init(&[&files[..], &menu].concat()).is_err());
+    }
+
+    #[test]
+    fn an_older_init_system_starts_it_too() {
+        let runs =
+            |path: &str| cloud_init(&[INSTALLED, PROGRAM_FILE, (path, "start on x\n")]).unwrap().runs();
+        assert!(runs("/etc/rc3.d/S50cloud-init") && runs("/etc/init/cloud-init.conf"));
+        assert!(!runs("/etc/rc3.d/K50cloud-init"));
+    }
+
+    #[test]
+    fn an_instance_that_it_ran_for_is_left_behind() {
+        let stale =
+            |files: &[(&str, &str)]| cloud_init(&[&[INSTALLED, PROGRAM_FILE], files].concat()).unwrap().stale;
+        let found = stale(&[("/var/lib/cloud/instance", "-> /var/lib/cloud/instances/i-1")]).unwrap();
+        assert_eq!(found.excerpt.unwrap().as_bytes(), b"/var/lib/cloud/instances/i-1");
+        assert!(stale(&[("/var/lib/cloud/instances/i-1/x", "")]).is_some());
+        assert!(stale(&[("/var/lib/cloud/instances/", ""), ("/var/lib/cloud/seed/x", "")]).is_none());
     }
 
     #[test]

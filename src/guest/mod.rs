@@ -25,6 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use windows::{Product, Windows};
 
+pub mod accounts;
+pub mod admin;
 mod assemble;
 pub mod boot;
 pub mod cloud_init;
@@ -34,7 +36,9 @@ pub mod evidence;
 pub mod fact;
 pub mod file;
 pub mod fstab;
+pub mod glob;
 mod gpt_auto;
+pub mod hostname;
 pub mod initramfs;
 pub mod kernel;
 #[cfg(test)]
@@ -45,11 +49,13 @@ pub mod os_release;
 mod ostree;
 pub mod packages;
 pub mod pe;
+pub mod program;
 pub mod registry;
 pub mod role;
 mod roots;
 pub mod services;
 pub mod spec;
+pub mod sshd;
 pub mod units;
 pub mod windows;
 
