@@ -148,7 +148,7 @@ x
 mkdir -p %{buildroot}/boot %{buildroot}/etc %{buildroot}/lib/modules/6.1.0-9.el9
 echo kernel > %{buildroot}/boot/vmlinuz-6.1.0-9.el9
 echo hello > %{buildroot}/etc/issue
-cd %{buildroot}/lib/modules/6.1.0-9.el9; touch module-{1..700}.ko
+cd %{buildroot}/lib/modules/6.1.0-9.el9; seq -f module-%%g.ko 700 | xargs touch
 %files
 /boot/vmlinuz-6.1.0-9.el9
 /lib/modules/6.1.0-9.el9
