@@ -1013,7 +1013,7 @@ fn the_real_debian_without_cloud_init() {
 
 // --- hostile bytes ---
 
-/// A file system of one file, inode 1, called `f`.
+/// A file system of one file, inode 1, called `/f` and `/etc/os-release`.
 #[derive(Debug)]
 struct OneFile(Vec<u8>);
 
@@ -1023,12 +1023,16 @@ impl FileSystem for OneFile {
     }
 
     fn lookup(&self, _dir: Ino, name: &[u8]) -> imgmount::error::Result<Option<Ino>> {
-        Ok((name == b"f").then_some(Ino(1)))
+        Ok(match name {
+            b"f" | b"os-release" => Some(Ino(1)),
+            b"etc" => Some(Ino(2)),
+            _ => None,
+        })
     }
 
     fn stat(&self, ino: Ino) -> imgmount::error::Result<Stat> {
         let (kind, size) =
-            if ino.0 == 0 { (FileType::Dir, 0) } else { (FileType::File, self.0.len() as u64) };
+            if ino.0 == 1 { (FileType::File, self.0.len() as u64) } else { (FileType::Dir, 0) };
         let (time, rdev) = (Time::default(), (0, 0));
         let (atime, mtime, ctime, btime) = (time, time, time, None);
         Ok(Stat {

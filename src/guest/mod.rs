@@ -57,6 +57,7 @@ pub mod services;
 pub mod spec;
 pub mod sshd;
 pub mod units;
+pub mod version;
 pub mod windows;
 
 pub use evidence::Evidence;

@@ -14,7 +14,7 @@ const MAX: u64 = 64 << 20;
 
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
     let Some(file) = file::read_first(tree, PATHS, MAX)? else { return Ok(None) };
-    let mut found = Packages { manager: Some("apk"), installed: Vec::new() };
+    let mut found = Packages { manager: Some("apk"), ..Packages::default() };
     walk(&file, &mut |package, line| {
         if line.is_none() && !package.name.is_empty() {
             found.installed.push(package.clone());

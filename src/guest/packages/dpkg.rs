@@ -15,16 +15,16 @@ const STATUS_D: &str = "/var/lib/dpkg/status.d";
 const MAX: u64 = 64 << 20;
 
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
-    let mut found = Packages { manager: Some("dpkg"), installed: Vec::new() };
+    let mut found = Packages { manager: Some("dpkg"), ..Packages::default() };
     let status = file::read(tree, STATUS, MAX)?;
     let has_status = status.is_some();
     if let Some(file) = status {
-        parse(&file, true, &mut found.installed);
+        parse(&file, true, &mut found);
     }
     let names = file::names(tree, STATUS_D)?;
     for name in names.iter().filter(|name| !name.ends_with(b".md5sums")) {
         if let Some(file) = file::read(tree, [STATUS_D.as_bytes(), b"/", name].concat(), MAX)? {
-            parse(&file, false, &mut found.installed);
+            parse(&file, false, &mut found);
         }
     }
     Ok((has_status || !names.is_empty()).then_some(found))
@@ -72,8 +72,32 @@ fn digest(tree: &Tree, package: &[u8], path: &[u8]) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// What became of a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Installed,
+    /// Begun and not ended: nobody knows whether its files are there.
+    Unfinished,
+    Gone,
+}
+
+impl State {
+    /// Want, flag, state: "install ok installed". "deinstall ok config-files" is not installed. What only waits for a
+    /// trigger is.
+    fn of(status: &[u8]) -> Self {
+        let words: Vec<&[u8]> = status.split(u8::is_ascii_whitespace).collect();
+        match words.as_slice() {
+            [_, b"ok", b"installed" | b"triggers-pending" | b"triggers-awaited"] => Self::Installed,
+            [_, b"reinstreq", _] | [_, _, b"half-installed" | b"half-configured" | b"unpacked"] => {
+                Self::Unfinished
+            }
+            _ => Self::Gone,
+        }
+    }
+}
+
 /// Adds every installed package. A stanza of `status.d` needs no `Status` field: that it stands there says it.
-fn parse(file: &GuestFile, needs_status: bool, found: &mut Vec<Package>) {
+fn parse(file: &GuestFile, needs_status: bool, found: &mut Packages) {
     let new = || Package {
         name: Text::default(),
         version: Text::default(),
@@ -82,16 +106,19 @@ fn parse(file: &GuestFile, needs_status: bool, found: &mut Vec<Package>) {
         evidence: file.evidence("installed package"),
     };
     let mut package = new();
-    let mut installed = !needs_status;
-    let mut finish = |package: &mut Package, installed: &mut bool| {
+    let usual = if needs_status { State::Gone } else { State::Installed };
+    let mut state = usual;
+    let mut finish = |package: &mut Package, state: &mut State| {
         let done = std::mem::replace(package, new());
-        if std::mem::replace(installed, !needs_status) && !done.name.is_empty() {
-            found.push(done);
+        let state = std::mem::replace(state, usual);
+        if done.name.is_empty() || state == State::Gone {
+            return;
         }
+        if state == State::Installed { found.installed.push(done) } else { found.unfinished.push(done) }
     };
     for (number, line) in file.lines() {
         if line.trim_ascii().is_empty() {
-            finish(&mut package, &mut installed);
+            finish(&mut package, &mut state);
             continue;
         }
         // A line that starts with white space goes on with the field before it.
@@ -106,15 +133,11 @@ fn parse(file: &GuestFile, needs_status: bool, found: &mut Vec<Package>) {
             b"Version" => package.version = Text::from(value),
             b"Maintainer" => package.maker = Text::from(value),
             b"Architecture" => package.arch = Text::from(value),
-            // Want, flag, state: "install ok installed". "deinstall ok config-files" is not installed.
-            b"Status" if needs_status => {
-                let words: Vec<&[u8]> = value.split(u8::is_ascii_whitespace).collect();
-                installed = matches!(words.as_slice(), [_, b"ok", b"installed"]);
-            }
+            b"Status" if needs_status => state = State::of(value),
             _ => {}
         }
     }
-    finish(&mut package, &mut installed);
+    finish(&mut package, &mut state);
 }
 
 #[cfg(test)]
@@ -130,6 +153,32 @@ mod tests {
         let names: Vec<String> = packages.installed.iter().map(|package| package.name.to_string()).collect();
         assert_eq!(names, ["a", "c"]);
         assert_eq!(packages.get("a").unwrap().evidence.line, Some(1));
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_neither() {
+        let text = "Package: a\nStatus: install ok half-configured\n\nPackage: b\nStatus: install reinstreq half-installed\n\n\
+                    Package: c\nStatus: install ok triggers-pending\n\nPackage: d\nStatus: install ok not-installed\n";
+        let packages = read(&MemoryFs::tree(&[(STATUS, text)])).unwrap().unwrap();
+        let names =
+            |list: &[Package]| list.iter().map(|package| package.name.to_string()).collect::<String>();
+        assert_eq!((names(&packages.installed), names(&packages.unfinished)), ("c".into(), "ab".into()));
+    }
+
+    #[test]
+    fn a_configuration_file_has_the_sum_it_came_with() {
+        let tree = MemoryFs::tree(&[
+            (
+                STATUS,
+                "Package: base-files\nStatus: install ok installed\nConffiles:\n /etc/issue 0123\n /etc/x 45\nVersion: 1\n",
+            ),
+            ("/var/lib/dpkg/info/base-files.list", "/.\n/etc\n/etc/issue\n"),
+        ]);
+        let owner = owner(&tree, &read(&tree).unwrap().unwrap(), b"/etc/issue", &|_| true).unwrap().unwrap();
+        assert_eq!(
+            (owner.package.name.to_string(), owner.digest.as_deref()),
+            ("base-files".into(), Some("0123"))
+        );
     }
 
     #[test]

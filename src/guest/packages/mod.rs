@@ -6,9 +6,12 @@ use crate::fs::tree::Tree;
 use crate::text::Text;
 
 mod apk;
+mod command;
 mod dpkg;
 mod pacman;
 mod rpm;
+
+pub use command::{install, remove};
 
 /// What is installed.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,8 @@ pub struct Packages {
     pub manager: Option<&'static str>,
     /// Every installed package, in the database's order.
     pub installed: Vec<Package>,
+    /// Packages whose installation or removal was begun and not ended, as far as the manager notes that.
+    pub unfinished: Vec<Package>,
 }
 
 /// One package.

@@ -21,7 +21,7 @@ pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
     if names.len() > MAX_PACKAGES {
         return Err(Error::limit(format!("{LOCAL}: more than {MAX_PACKAGES} packages")));
     }
-    let mut found = Packages { manager: Some("pacman"), installed: Vec::new() };
+    let mut found = Packages { manager: Some("pacman"), ..Packages::default() };
     // Besides the packages there is a file ALPM_DB_VERSION.
     for name in names {
         let path = [LOCAL.as_bytes(), b"/", &name, b"/desc"].concat();

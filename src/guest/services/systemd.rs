@@ -66,7 +66,7 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
                     }
                 }
                 Some(_) => {}
-                None => define(tree, dir, path, entry, found)?,
+                None => define(tree, dir, &path, entry, found)?,
             }
         }
     }
@@ -86,7 +86,7 @@ fn is_at_boot(target: &[u8]) -> bool {
 }
 
 /// Adds a unit's file, unless a directory that comes first has one of its name.
-fn define(tree: &Tree, dir: &[u8], path: Vec<u8>, entry: Entry, found: &mut Services) -> Result<()> {
+fn define(tree: &Tree, dir: &[u8], path: &[u8], entry: Entry, found: &mut Services) -> Result<()> {
     let name = Text::new(entry.name);
     if entry.kind == FileType::Dir || found.units.contains_key(&name) {
         return Ok(());
@@ -104,7 +104,7 @@ fn define(tree: &Tree, dir: &[u8], path: Vec<u8>, entry: Entry, found: &mut Serv
         _ => false,
     };
     if is_masked {
-        let evidence = Evidence::new("masked").on(tree.volume(entry.node)).path(&path);
+        let evidence = Evidence::new("masked").on(tree.volume(entry.node)).path(path);
         found.masked.insert(name.clone(), evidence);
         other = None;
     }

@@ -2,7 +2,7 @@
 //! 15.4, Berkeley DB everywhere before. Only what is asked for is read of each header.
 
 use super::{Owner, Package, Packages};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::fs::tree::Tree;
 use crate::text::{Text, escape};
 use blob::Blob;
@@ -33,7 +33,7 @@ const MAX_PACKAGES: usize = 200_000;
 
 /// Reads the list; `None` when there is no database.
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
-    let mut found = Packages { manager: Some("rpm"), installed: Vec::new() };
+    let mut found = Packages { manager: Some("rpm"), ..Packages::default() };
     let is_there = each(tree, &mut |store, blob| {
         if found.installed.len() >= MAX_PACKAGES {
             return Err(Error::limit(format!("more than {MAX_PACKAGES} packages")));
@@ -109,10 +109,10 @@ fn refuse_hot_journal(tree: &Tree, path: &str) -> Result<()> {
     let Some(journal) = Store::open(tree, &format!("{path}-journal"))? else { return Ok(()) };
     let start = journal.read(0, crate::num::narrow(journal.size().min(8)), "journal")?;
     if start == MAGIC {
-        return Err(Error::unsupported(
-            "half of a transaction is in it, and its journal would take that back",
-        )
-        .help("run rpm once in the guest"));
+        let why = "half of a transaction is in the database, and its journal would take that back";
+        return Err(Error::corrupt(At::new(LAYER, "journal"))
+            .because(why)
+            .help("run rpm -qa once in the guest"));
     }
     Ok(())
 }
