@@ -99,7 +99,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/check/rules/boot/mod.rs",
         list: "const CHECKS:",
         end: "\n}",
-        helpers: &[],
+        helpers: &["early", "entry"],
     },
     Registry {
         folder: "src/check/rules/system",

@@ -42,7 +42,7 @@ pub(super) fn read(tree: &Tree) -> Result<Option<Machine>> {
 }
 
 /// `e_machine` (System V ABI, "ELF Header"): byte 4 is the class, byte 5 the order, byte 18 the machine.
-fn machine(head: &[u8]) -> Option<String> {
+pub(super) fn machine(head: &[u8]) -> Option<String> {
     if !head.starts_with(b"\x7fELF") {
         return None;
     }

@@ -41,6 +41,7 @@ mod gpt_auto;
 pub mod hostname;
 pub mod initramfs;
 pub mod kernel;
+pub mod kernel_image;
 #[cfg(test)]
 mod memory;
 mod missing;
@@ -413,6 +414,15 @@ impl Guest {
             }
         }
         Ok(kernel::release_inside(&self.facts, file.node)?.or(named))
+    }
+
+    /// What a kernel's file is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn kernel_image(&self, file: &BootFile) -> Result<kernel_image::KernelImage> {
+        let image = kernel_image::KernelImage::read(&self.facts, file.node);
+        image.map_err(|error| error.context(crate::text::escape(&file.path)))
     }
 
     /// Its boot loader's configuration; `None` when there is none that we know.

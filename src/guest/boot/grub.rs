@@ -29,7 +29,7 @@ pub(super) fn read(tree: &Tree) -> Result<Option<BootConfig>> {
         }
         let (default, why) = default(&script, &environment);
         let evidence = Some(file.evidence(why.clone()));
-        return Ok(Some(BootConfig { entries: script.entries, default, why, evidence }));
+        return Ok(Some(BootConfig { loader: "GRUB 2", entries: script.entries, default, why, evidence }));
     }
     Ok(file::read_first(tree, LEGACY, MAX_CONFIG)?.map(|file| legacy(&file)))
 }

@@ -15,6 +15,8 @@ pub(super) use bls::compare as version_order;
 /// The entries of a boot loader.
 #[derive(Clone, Debug, Default)]
 pub struct BootConfig {
+    /// The loader whose menu it is: `GRUB 2`.
+    pub loader: &'static str,
     /// In the order of the menu.
     pub entries: Vec<Entry>,
     /// Which one boots if nobody chooses: an index into `entries`.
@@ -40,6 +42,8 @@ pub struct Entry {
     pub args: Vec<Vec<u8>>,
     /// The initramfs files as written, without a device in front.
     pub initrds: Vec<Vec<u8>>,
+    /// The hypervisor that is started under the kernel, if one is: `/xen.gz`.
+    pub hypervisor: Option<Vec<u8>>,
     /// Where the kernel's line stands.
     pub evidence: Evidence,
 }

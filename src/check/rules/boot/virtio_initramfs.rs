@@ -1,8 +1,9 @@
 //! Will the default kernel find a virtio disk, and have a virtio network?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome};
-use crate::error::{Error, ErrorKind, Result};
-use crate::guest::initramfs::End;
+use super::early::{Early, list, not_there};
+use super::entry::make_initramfs;
+use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words};
+use crate::error::{Error, Result};
 use crate::guest::{BootFile, Guest};
 use crate::text::escape;
 use std::collections::BTreeSet;
@@ -16,19 +17,29 @@ impl Check for VirtioInitramfs {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-"The kernel that boots by default must find its disk on the target: a disk driver (params: disk, any one) and \
-         its transport (params: transport, all), each with all that it depends on, must be built into the kernel or be \
-         in the initramfs. A network driver (params: network, any one) must be built in or be a module of that kernel. \
-         Modules are matched by their exact name: an initramfs that lists virtio.ko and nd_virtio.ko, but not \
-         virtio_blk.ko, does not boot from a virtio disk, although 'lsinitrd | grep virtio' shows lines. What is \
-         built in is read from modules.builtin and the kernel's config; without both, nothing counts as missing and the \
-         rule is undecided.",
-"",
-)
+            "The kernel that boots by default must find its disk on the target: a disk driver (params: disk, any one) and \
+             its transport (params: transport, all), each with all that it depends on, must be built into the kernel or be \
+             in the initramfs. A network driver (params: network, any one) must be built in or be a module of that kernel. \
+             Modules are matched by their exact name: an initramfs that lists virtio.ko and nd_virtio.ko, but not \
+             virtio_blk.ko, does not boot from a virtio disk, although 'lsinitrd | grep virtio' shows lines. What is \
+             built in is read from modules.builtin and the kernel's config; without both, nothing counts as missing and the \
+             rule is undecided.",
+            "默认启动的内核必须能在目标平台上找到磁盘：磁盘驱动（参数 disk，任一即可）及其传输层驱动（参数 transport，全部），\
+             连同各自的依赖，必须内置于内核或包含在 initramfs 中。网卡驱动（参数 network，任一即可）必须内置于内核，\
+             或是该内核的模块。模块按准确名称匹配：只有 virtio.ko 和 nd_virtio.ko 而没有 virtio_blk.ko 的 initramfs \
+             无法从 virtio 磁盘启动，尽管 lsinitrd | grep virtio 会有输出。内核内置的驱动从 modules.builtin 和内核配置读取；\
+             两者都没有时不判定为缺失，结果为无法判定。",
+        )
     }
 
     fn params(&self) -> &'static [Param] {
-        const { &[Param::required("disk", ParamKind::Words), Param::required("transport", ParamKind::Words), Param::required("network", ParamKind::Words)] }
+        const {
+            &[
+                Param::required("disk", ParamKind::Words),
+                Param::required("transport", ParamKind::Words),
+                Param::required("network", ParamKind::Words),
+            ]
+        }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
@@ -83,7 +94,7 @@ fn every_kernel(guest: &Guest, wants: &Wants<'_>, why: &str) -> Result<Outcome> 
         let release = release(guest, &file)?;
         let judged = judge(guest, &release, &initrds, wants)?;
         if initrds.is_empty() && !judged.missing.is_empty() {
-            return Err(unsure(format!(
+            return Err(Error::unsupported(format!(
                 "which initramfs kernel {} loads is not known: {why}",
                 escape(&release)
             )));
@@ -96,17 +107,14 @@ fn every_kernel(guest: &Guest, wants: &Wants<'_>, why: &str) -> Result<Outcome> 
     {
         return Ok(judged.outcome(guest, &release, wants));
     }
-    Err(unsure(format!("which kernel boots is not known: {why}")))
+    Err(Error::unsupported(format!("which kernel boots is not known: {why}")))
 }
 
 /// The release of a kernel's image, by which its modules are found.
 fn release(guest: &Guest, file: &BootFile) -> Result<Vec<u8>> {
-    let release = guest.release(file)?;
-    release.ok_or_else(|| unsure(format!("the release of kernel {} is not known", escape(&file.path))))
-}
-
-fn unsure(why: String) -> Error {
-    Error::new(ErrorKind::Unsupported, why)
+    let unknown =
+        || Error::unsupported(format!("the release of kernel {} is not known", escape(&file.path)));
+    guest.release(file)?.ok_or_else(unknown)
 }
 
 struct Wants<'a> {
@@ -119,140 +127,89 @@ struct Wants<'a> {
 #[derive(Default)]
 struct Judged {
     /// What is missing, one phrase each; nothing if the kernel is fit.
-    missing: Vec<String>,
+    missing: Vec<Words>,
     /// How it is fit.
-    found: Vec<String>,
+    found: Vec<Words>,
     evidence: Vec<Evidence>,
-}
-
-fn not_there(path: &[u8]) -> Error {
-    if path.contains(&b'$') {
-        return unsure(format!("{} has a variable of the menu's script in it", escape(path)));
-    }
-    Error::new(ErrorKind::NotFound, format!("{}, which the boot menu starts, is not there", escape(path)))
 }
 
 fn judge(guest: &Guest, release: &[u8], initrds: &[Vec<u8>], wants: &Wants<'_>) -> Result<Judged> {
     let mut judged = Judged::default();
-    let drivers = guest.drivers(release)?;
-    if !drivers.is_known() {
-        return Err(unsure(format!(
-            "nothing in the guest says what kernel {} can drive: no modules.dep, modules.builtin or config of it",
-            escape(release)
-        )));
-    }
-    let transport: BTreeSet<String> = wants.transport.iter().flat_map(|name| drivers.closure(name)).collect();
-    let disks: Vec<(&str, BTreeSet<String>)> =
-        wants.disk.iter().map(|name| (*name, drivers.closure(name))).collect();
-    let wanted: BTreeSet<String> =
-        disks.iter().flat_map(|(_, needed)| needed).chain(&transport).cloned().collect();
-
-    let mut loaded = BTreeSet::new();
-    if !wanted.is_empty() {
-        for named in initrds {
-            let Some(file) = guest.boot_file(named)? else { return Err(not_there(named)) };
-            let rest: BTreeSet<String> = wanted.difference(&loaded).cloned().collect();
-            if rest.is_empty() {
-                break;
-            }
-            let listing = guest.initramfs(&file, &rest)?;
-            let virtio: Vec<&str> =
-                listing.modules.iter().map(String::as_str).filter(|name| name.contains("virtio")).collect();
-            let is_cut = matches!(listing.end, End::CutShort);
-            let entries = if is_cut { "read until found" } else { "read to its end" };
-            judged.evidence.push(file.evidence(format!(
-                "{}, {} entries {entries}; of virtio: {}",
-                listing.packing.join(" + "),
-                listing.entries,
-                if virtio.is_empty() { "nothing".to_owned() } else { list(&virtio) }
-            )));
-            loaded.extend(rest.into_iter().filter(|module| listing.loads(module)));
+    let all: Vec<&str> = wants.transport.iter().chain(&wants.disk).copied().collect();
+    let early = Early::of(guest, release, initrds, &all)?;
+    let disk = wants.disk.iter().find(|name| early.lacks(name).is_empty());
+    match disk {
+        Some(name) if early.is_built_in(name) => {
+            judged.found.push(words!("{name} is built in", "{name} 已内置"));
         }
-    }
-    let lacks = |needed: &BTreeSet<String>| needed.difference(&loaded).cloned().collect::<Vec<String>>();
-    let holder = if initrds.is_empty() {
-        "no initramfs is loaded, and the kernel lacks"
-    } else {
-        "the initramfs lacks"
-    };
-    match disks.iter().find(|(_, needed)| lacks(needed).is_empty()) {
-        Some((name, needed)) if needed.is_empty() => judged.found.push(format!("{name} is built in")),
-        Some((name, _)) => judged.found.push(format!("{name} is in the initramfs")),
+        Some(name) => judged.found.push(words!("{name} is in the initramfs", "{name} 在 initramfs 中")),
         None => {
-            let missing = disks.first().map(|(_, needed)| lacks(needed)).unwrap_or_default();
-            judged.missing.push(format!("{holder} {}", list(&missing)));
+            let first = wants.disk.first().map(|name| early.lacks(name)).unwrap_or_default();
+            judged.missing.push(early.missing(&first));
         }
     }
-    let missing = lacks(&transport);
-    if missing.is_empty() {
-        let how = if transport.is_empty() { "built in" } else { "there too" };
-        judged.found.push(format!("{} is {how}", wants.transport.join(", ")));
+    let lacking: BTreeSet<String> = wants.transport.iter().flat_map(|name| early.lacks(name)).collect();
+    let transport = list(&wants.transport);
+    if !lacking.is_empty() {
+        judged.missing.push(early.missing(&lacking));
+    } else if wants.transport.iter().all(|name| early.is_built_in(name)) {
+        judged.found.push(words!("{transport} is built in", "{transport} 已内置"));
     } else {
-        judged.missing.push(format!("{holder} {}", list(&missing)));
+        judged.found.push(words!("{transport} is there too", "{transport} 也在"));
     }
+    let drivers = &early.drivers;
     if !judged.missing.is_empty() && !drivers.knows_built_in() {
-        return Err(unsure(format!("{}, and what is built into it is not known", judged.missing.join("; "))));
+        let missing = joined(&judged.missing, "; ", "；").en;
+        return Err(Error::unsupported(format!("{missing}, and what is built into it is not known")));
     }
-    let lists_all = drivers.lists_loadable && drivers.knows_built_in();
-    match wants
-        .network
-        .iter()
-        .find(|name| drivers.has_built_in(name) || drivers.loadable.contains_key(**name))
-    {
-        Some(name) => judged.found.push(format!("{name} is a driver of this kernel")),
-        // What is missing already decides; else a network driver that no list could show is not missing.
-        None if lists_all => judged.missing.push(format!("the kernel has no {}", wants.network.join(" or "))),
-        None if judged.missing.is_empty() => {
-            return Err(unsure(format!(
-                "whether kernel {} has {} is not known: its lists of modules are not all there",
-                escape(release),
-                wants.network.join(" or ")
-            )));
-        }
-        None => {}
-    }
-    judged.evidence.extend(drivers.evidence);
-    judged.evidence.extend(drivers.config.map(|config| config.evidence));
+    judged.network(release, drivers, &wants.network)?;
+    judged.evidence.extend(early.evidence);
+    judged.evidence.extend(early.drivers.evidence);
+    judged.evidence.extend(early.drivers.config.map(|config| config.evidence));
     Ok(judged)
 }
 
-/// Names of modules, which come out of the image.
-fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let names: Vec<String> = names.iter().map(|name| escape(name.as_ref().as_bytes()).to_string()).collect();
-    names.join(", ")
+/// Phrases in one line.
+fn joined(phrases: &[Words], en: &str, zh: &str) -> Words {
+    let line = |separator: &str, get: fn(&Words) -> &str| phrases.iter().map(get).collect::<Vec<_>>().join(separator);
+    Words { en: line(en, |words| &words.en), zh: line(zh, |words| &words.zh) }
 }
 
 impl Judged {
+    /// A network driver is loaded when the root is there already: it only has to belong to the kernel.
+    fn network(&mut self, release: &[u8], drivers: &crate::guest::kernel::Drivers, wanted: &[&str]) -> Result<()> {
+        let has = |name: &&&str| drivers.has_built_in(name) || drivers.loadable.contains_key(**name);
+        if let Some(name) = wanted.iter().find(has) {
+            self.found.push(words!("{name} is a driver of this kernel", "该内核有驱动 {name}"));
+            return Ok(());
+        }
+        // What is missing already decides; else a network driver that no list could show is not missing.
+        if drivers.lists_loadable && drivers.knows_built_in() {
+            let (names, names_zh) = (wanted.join(" or "), wanted.join(" 或 "));
+            self.missing.push(words!("the kernel has no {names}", "内核没有 {names_zh}"));
+        } else if self.missing.is_empty() {
+            return Err(Error::unsupported(format!(
+                "whether kernel {} has {} is not known: its lists of modules are not all there",
+                escape(release),
+                wanted.join(" or ")
+            )));
+        }
+        Ok(())
+    }
+
     fn outcome(self, guest: &Guest, release: &[u8], wants: &Wants<'_>) -> Outcome {
         let kernel = escape(release);
         if self.missing.is_empty() {
-            let seen = Seen::new(format!("Kernel {kernel} drives virtio: {}.", self.found.join(", ")));
+            let Words { en, zh } = joined(&self.found, ", ", "，");
+            let seen = Seen::new(words!("Kernel {kernel} drives virtio: {en}.", "内核 {kernel} 支持 virtio：{zh}。"));
             return Outcome::Pass(seen.all(self.evidence));
         }
-        let seen = Seen::new(format!(
-            "Kernel {kernel} would not find its disk or network on the target: {}.",
-            self.missing.join("; ")
+        let Words { en, zh } = joined(&self.missing, "; ", "；");
+        let seen = Seen::new(words!(
+            "Kernel {kernel} would not find its disk or network on the target: {en}.",
+            "内核 {kernel} 在目标平台上找不到磁盘或网卡：{zh}。"
         ));
-        Outcome::Fail(seen.all(self.evidence).fix(fix(guest, release, wants)))
+        let modules: Vec<&str> = wants.transport.iter().chain(wants.disk.first()).copied().collect();
+        Outcome::Fail(seen.all(self.evidence).fix(make_initramfs(guest, release, &modules)))
     }
-}
-
-/// The command that makes the initramfs anew, by the tool that the guest has.
-fn fix(guest: &Guest, release: &[u8], wants: &Wants<'_>) -> String {
-    let kernel = escape(release);
-    let drivers: Vec<&str> = wants.transport.iter().chain(wants.disk.first()).copied().collect();
-    let (words, lines) = (drivers.join(" "), drivers.join("\\n"));
-    let has = |path: &str| guest.has(path).unwrap_or(false);
-    if has("/usr/bin/dracut") || has("/usr/sbin/dracut") || has("/sbin/dracut") {
-        return format!("dracut -f --add-drivers \"{words}\" --kver {kernel}");
-    }
-    if has("/etc/initramfs-tools") {
-        return format!(
-            "printf '{lines}\\n' >> /etc/initramfs-tools/modules; update-initramfs -u -k {kernel}"
-        );
-    }
-    if has("/etc/mkinitcpio.conf") {
-        return format!("add {words} to MODULES in /etc/mkinitcpio.conf; mkinitcpio -P");
-    }
-    format!("load {words} in the initramfs of this kernel")
 }
