@@ -245,7 +245,6 @@ pub fn of_error(error: &Error, file: Option<&dyn BlockSource>, name: &str) -> Op
                 .fix(words!("make or upload the image again", "请重新制作或上传镜像")),
         );
     }
-    let said = error.chain();
     let kind = what_is(&probe);
     let seen = match error.kind() {
         ErrorKind::Encrypted => Seen::new(words!(
@@ -256,32 +255,41 @@ pub fn of_error(error: &Error, file: Option<&dyn BlockSource>, name: &str) -> Op
             "decrypt it before the import; with --key the content can be checked here",
             "请在导入前解密；使用 --key 提供密钥后可在此检查内容"
         )),
-        ErrorKind::NotFound | ErrorKind::ExternalRef => Seen::new(words!(
-            "The image is not complete in itself: it needs another file that is not here or may not be opened ({said}).",
-            "镜像不完整：它依赖另一个不在此处或不允许打开的文件（{said}）。"
+        ErrorKind::NotFound | ErrorKind::ExternalRef if kind.is_none() => Seen::new(words!(
+            "The image is not complete in itself: it needs another file, which is not here or may not be opened.",
+            "镜像不完整：它依赖另一个文件，而该文件不在此处或不允许打开。"
         ))
         .fix(words!(
             "where all its files are, make one of them: qemu-img convert -O qcow2 {shown} whole.qcow2",
             "请在文件齐全的位置合并为单个镜像：qemu-img convert -O qcow2 {shown} whole.qcow2"
         )),
-        ErrorKind::Corrupt | ErrorKind::OutOfRange | ErrorKind::Limit if kind.is_none_or(|kind| kind.class == Locked) => {
+        ErrorKind::Corrupt | ErrorKind::OutOfRange | ErrorKind::Limit
+            if kind.is_none_or(|kind| kind.class == Locked) =>
+        {
             Seen::new(words!(
-                "The image is damaged or was cut off on its way: {said}.",
-                "镜像已损坏，或在传输中被截断：{said}。"
+                "The image is damaged, or was cut off on its way.",
+                "镜像已损坏，或在传输中被截断。"
             ))
             .fix(words!(
                 "compare size ({len} bytes) and checksum with the original, and copy it again",
                 "请与原文件比较大小（此处为 {len} 字节）和校验和，然后重新传输"
             ))
         }
-        ErrorKind::NotAnImage | ErrorKind::Unsupported | ErrorKind::Ambiguous | ErrorKind::Corrupt | ErrorKind::OutOfRange | ErrorKind::Limit => {
+        ErrorKind::NotAnImage
+        | ErrorKind::Unsupported
+        | ErrorKind::Ambiguous
+        | ErrorKind::Corrupt
+        | ErrorKind::OutOfRange
+        | ErrorKind::Limit
+        | ErrorKind::NotFound
+        | ErrorKind::ExternalRef => {
             let kind = kind?;
             let (en, zh) = (kind.en, kind.zh);
             let seen = match kind.class {
                 // The trouble may lie in what is packed in it.
                 Packed(_) => Seen::new(words!(
-                    "This is {en}, and no disk in it could be opened ({said}).",
-                    "这是 {zh}，无法从中打开磁盘（{said}）。"
+                    "This is {en}, and no disk in it could be opened.",
+                    "这是 {zh}，无法从中打开磁盘。"
                 )),
                 _ => Seen::new(words!("This is {en}, not the image of a disk.", "这是 {zh}，不是磁盘镜像。")),
             };

@@ -118,7 +118,12 @@ impl Survey {
             std::iter::once(&stack.discovery).chain(stack.others.iter().map(|disk| &disk.discovery))
         {
             if found_on.table.kind == TableKind::None {
-                found.unread.extend(found_on.warnings.iter().cloned());
+                // What is said of a volume that was made is said of that volume.
+                let is_of_volume = |line: &&String| {
+                    let volume = line.split_once(": ").and_then(|(id, _)| stack.volume(id));
+                    volume.is_some_and(|volume| !volume.is_disk())
+                };
+                found.unread.extend(found_on.warnings.iter().filter(|line| !is_of_volume(line)).cloned());
             }
         }
         found

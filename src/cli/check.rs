@@ -3,7 +3,7 @@
 use super::{Common, Exit, out, plan};
 use crate::check::profile::{self, Level, Profile, Verdict};
 use crate::check::report::{About, Report};
-use crate::check::{Settings, Subject, checks};
+use crate::check::{Settings, Subject, checks, diagnose};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -99,13 +99,15 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let mut failed: Vec<Exit> = Vec::new();
     let profiles: Vec<Arc<Profile>> = profiles.into_iter().map(Arc::new).collect();
     for image in &args.images {
-        let opened = plan::open(image, common);
-        if let Err(error) = &opened {
+        let opened = plan::open_or_tell(image, common);
+        let name = plan::shown(image);
+        let mut diagnosis = None;
+        if let Err((error, file)) = &opened {
+            diagnosis = diagnose::of_error(error, file.as_deref(), &name).map(Arc::new);
             failed.push(Exit::of(error));
             // With a report on stdout, the error stands in it; here it is for who reads along.
             out::report(error, &Common { json: false, ..common.clone() });
         }
-        let name = plan::shown(image);
         let about = opened.as_ref().ok().map(|stack| Arc::new(About::of(stack, counts)));
         for profile in &profiles {
             let findings = match &opened {
@@ -113,7 +115,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
                     let subject = Subject::new(stack, &settings, args.full_scan);
                     Ok(profile.run(&subject, &args.ignore))
                 }
-                Err(error) => Err(error.clone()),
+                Err((error, _)) => Err(error.clone()),
             };
             reports.push(Report {
                 image: name.clone(),
@@ -121,6 +123,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
                 about: about.clone(),
                 profile: Arc::clone(profile),
                 findings,
+                diagnosis: diagnosis.clone(),
             });
         }
     }

@@ -45,6 +45,16 @@ pub fn result(report: &Report) -> Value {
             "error".to_owned(),
             json!({"error": error.chain(), "kind": error.kind().name(), "help": error.help_text()}),
         );
+        let diagnosis = report.diagnosis.as_deref().map(|seen| {
+            json!({
+                "message": seen.message.en,
+                "message_zh": seen.message.zh,
+                "evidence": seen.evidence.iter().map(place).collect::<Vec<Value>>(),
+                "fix": seen.fix.as_ref().map(|fix| &fix.en),
+                "fix_zh": seen.fix.as_ref().map(|fix| &fix.zh),
+            })
+        });
+        object.insert("diagnosis".to_owned(), json!(diagnosis));
     }
     value
 }

@@ -19,6 +19,15 @@ fn write(reports: &[Report], style: &Style) -> String {
         putln!(out, "# {}\n", code(&first.image));
         if let Err(error) = &first.findings {
             putln!(out, "**{}**{}{}\n", labels::NOT_CHECKED.get(lang), labels::colon(lang), plain(&error.chain()));
+            if let Some(seen) = &first.diagnosis {
+                putln!(out, "{}\n", plain(seen.message.get(lang)));
+                for evidence in &seen.evidence {
+                    putln!(out, "- {}", code(&sight(evidence)));
+                }
+                if let Some(fix) = &seen.fix {
+                    putln!(out, "\n**{}**\n\n{}\n", labels::FIX.get(lang), fenced(fix.get(lang)));
+                }
+            }
             if let Some(help) = error.help_text() {
                 putln!(out, "{}{}{}\n", labels::HELP.get(lang), labels::colon(lang), plain(help));
             }

@@ -11,7 +11,7 @@
 //! A new form is one file and one line in [`FORMS`].
 
 use super::profile::{Finding, Level, Profile, Verdict};
-use super::{Evidence, Lang, Outcome, human};
+use super::{Evidence, Lang, Outcome, Seen, human};
 use crate::error::Error;
 use crate::text::defuse;
 use std::sync::Arc;
@@ -141,6 +141,8 @@ pub struct Report {
     pub profile: Arc<Profile>,
     /// What became of each rule, or why the image could not be opened.
     pub findings: Result<Vec<Finding>, Error>,
+    /// Of an image that could not be opened: what the file is instead, where a look at it tells.
+    pub diagnosis: Option<Arc<Seen>>,
 }
 
 impl Report {

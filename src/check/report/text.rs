@@ -40,7 +40,7 @@ fn image(out: &mut String, reports: &[Report], style: &Style) {
     // Never broken: the verdict is always the second line.
     putln!(out, "{}", line.trim_end());
     if let Err(error) = &first.findings {
-        not_opened(out, error, style);
+        not_opened(out, error, first.diagnosis.as_deref(), style);
         return;
     }
     if reports.len() > 1 {
@@ -60,10 +60,22 @@ fn image(out: &mut String, reports: &[Report], style: &Style) {
     }
 }
 
-fn not_opened(out: &mut String, error: &crate::error::Error, style: &Style) {
+fn not_opened(out: &mut String, error: &crate::error::Error, diagnosis: Option<&crate::check::Seen>, style: &Style) {
     let lang = style.lang;
     let word = style.paint(RED, labels::NOT_CHECKED.get(lang));
     putln!(out, "{word}{}{}", labels::colon(lang), labels::NOT_OPENED.get(lang));
+    if let Some(seen) = diagnosis {
+        for line in wrap(&defuse(seen.message.get(lang)), style.width.saturating_sub(2)) {
+            putln!(out, "  {line}");
+        }
+        for (at, one) in seen.evidence.iter().enumerate() {
+            let text = format!("{}  {}", place(one), sight(one));
+            labelled(out, if at == 0 { labels::SEEN.get(lang) } else { "" }, text.trim_start(), style);
+        }
+        if let Some(fix) = &seen.fix {
+            labelled(out, labels::FIX.get(lang), fix.get(lang), style);
+        }
+    }
     for line in wrap(&defuse(&error.chain()), style.width.saturating_sub(2)) {
         putln!(out, "  {line}");
     }

@@ -89,6 +89,12 @@ fn image(out: &mut String, reports: &[Report], number: usize, lang: Lang) {
     cards(out, reports, number, lang);
     if let Err(error) = &first.findings {
         putln!(out, "<div class=\"sheet finding blocker\" style=\"margin-top:14px\"><p class=\"message\">{}</p>", escape(&error.chain()));
+        if let Some(seen) = &first.diagnosis {
+            putln!(out, "<p class=\"message\">{}</p>", escape(seen.message.get(lang)));
+            if let Some(fix) = &seen.fix {
+                putln!(out, "<p class=\"foot\">{}{}{}</p>", labels::FIX.get(lang), labels::colon(lang), escape(fix.get(lang)));
+            }
+        }
         if let Some(help) = error.help_text() {
             putln!(out, "<p class=\"foot\">{}{}{}</p>", labels::HELP.get(lang), labels::colon(lang), escape(help));
         }

@@ -78,7 +78,7 @@ impl Check for ContainerComplete {
                     "The {format} file is not whole: what belongs to byte {byte} of the disk is not in it ({why}).",
                     "{format} 文件不完整：磁盘第 {byte} 字节的数据不在文件中（{why}）。"
                 ))
-                .at(Evidence::new(format!("{format}: {why}")).byte(*byte))
+                .at(Evidence::new(why).byte(*byte))
                 .fix(again())
                 .fail()
             }

@@ -3,6 +3,7 @@
 use crate::check::cause::no_system;
 use crate::check::{Args, Check, Evidence, Outcome, Phrase, Seen, Subject, words};
 use crate::error::Result;
+use crate::guest::Guest;
 use crate::guest::role::Purpose;
 
 pub(in crate::check) struct RootPartition;
@@ -33,10 +34,14 @@ impl Check for RootPartition {
             return no_system(subject, &words!("No root partition was found.", "未找到根分区。"));
         }
         let guests = &subject.stack.guests;
+        let called = |guest: &Guest| {
+            let product = guest.product().to_string();
+            if product.is_empty() { guest.name() } else { product }
+        };
         let names: Vec<String> =
-            guests.iter().map(|guest| format!("{} on {}", guest.product(), guest.root)).collect();
+            guests.iter().map(|guest| format!("{} on {}", called(guest), guest.root)).collect();
         let names_zh: Vec<String> =
-            guests.iter().map(|guest| format!("{}（{}）", guest.product(), guest.root)).collect();
+            guests.iter().map(|guest| format!("{}（{}）", called(guest), guest.root)).collect();
         let (all, all_zh) = (names.join(", "), names_zh.join("、"));
         let evidence = roots.iter().flat_map(|(_, role)| role.evidence.iter().take(2).cloned());
         let disk = subject.system_disk();

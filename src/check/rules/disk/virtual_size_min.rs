@@ -33,7 +33,17 @@ impl Check for VirtualSizeMin {
                 "虚拟磁盘大小为 {has}，小于下限 {limit}。"
             ))
             .at(evidence)
-            .fix(words!("qemu-img resize {name} {gib}G", "qemu-img resize {name} {gib}G"))
+            .fix(match disk.image.format {
+                format @ ("raw" | "qcow2") => words!(
+                    "qemu-img resize -f {format} {name} {gib}G",
+                    "qemu-img resize -f {format} {name} {gib}G"
+                ),
+                // qemu-img grows few other formats.
+                format => words!(
+                    "qemu-img convert -O qcow2 {name} new.qcow2 && qemu-img resize new.qcow2 {gib}G, and back with -O {format} if that is wanted",
+                    "qemu-img convert -O qcow2 {name} new.qcow2 && qemu-img resize new.qcow2 {gib}G，需要时再用 -O {format} 转回"
+                ),
+            })
             .fail();
         }
         Seen::new(words!("The virtual disk has {has} of at least {limit}.", "虚拟磁盘大小为 {has}，下限 {limit}。"))

@@ -2,7 +2,7 @@
 
 use crate::check::survey::What;
 use crate::check::{Args, Check, Evidence, Outcome, Phrase, Seen, Subject, Words, words};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::guest::names::Found;
 use crate::stack::Stack;
@@ -50,14 +50,20 @@ impl Check for VolumesComplete {
             let (all, why) = (names.join(", "), first.lines.first().cloned().unwrap_or_default());
             let own: Vec<&Lack> = fatal.iter().map(|lack| **lack).collect();
             return Seen::new(words!(
-                "{all} is partly on disks that are not in this image: {why}.",
-                "{all} 有一部分位于镜像之外的磁盘：{why}。"
+                "A part is on disks that are not in this image: {all} ({why}).",
+                "有一部分位于镜像之外的磁盘上：{all}（{why}）。"
             ))
             .all(evidence(&own))
             .fix(fix(first))
             .fail();
         }
         if needed.is_empty() {
+            if lacking.is_empty()
+                && stack.guests.is_empty()
+                && let Some(why) = subject.survey().unread.first()
+            {
+                return Err(Error::new(ErrorKind::Unsupported, why.clone()));
+            }
             let not_needed: Vec<&str> = lacking.values().map(|lack| lack.volume.as_str()).collect();
             let all = not_needed.join(", ");
             let message: Words = if all.is_empty() {
@@ -128,7 +134,7 @@ fn lacking(subject: &Subject<'_>) -> BTreeMap<String, Lack> {
     for line in &stack.warnings {
         let Some((volume, rest)) = line.split_once(": ") else { continue };
         if stack.volume(volume).is_some_and(|volume| volume.partition.is_none()) && speaks_of_lack(rest) {
-            add(volume, rest.to_owned(), false);
+            add(volume, own_part(volume, rest).to_owned(), false);
         }
     }
     found
