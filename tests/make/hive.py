@@ -183,6 +183,8 @@ class Hive:
         head = struct.pack("<2sHIIII", b"sk", 0, self.security, self.security, 1, len(descriptor))
         self.bins[self.security + 4 : self.security + 4 + 20 + len(descriptor)] = head + descriptor
         self.root = self.key(root, None)
+        count = lambda key: 1 + sum(map(count, key.keys.values()))
+        struct.pack_into("<I", self.bins, self.security + 4 + 12, count(root))
         self.close()
         return bytes(self.bins)
 
@@ -279,4 +281,5 @@ def main():
     write(options.hive + ".LOG1", logs[1] + stale)
 
 
-main()
+if __name__ == "__main__":
+    main()

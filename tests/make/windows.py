@@ -7,12 +7,13 @@ r"""Makes a disk as Windows lays one out, small: usage: windows.py mbr|gpt DISK 
   signature=HEX        what the registry and the boot store call the disk; the disk itself has 12345678
   system=HIVE software=HIVE bcd=HIVE   these files instead of hives made here
   start=BYTES size=BYTES   where the system's partition begins and how long the disk is (mbr)
+  extra=DIR            the files of this directory, on the system's volume
   second=NAME          another installation in the directory NAME beside the first
 
 The file systems are made by mkntfs and mkfs.vfat and filled by ntfs-3g and mtools, the tables by sfdisk, the hives by
 hive.py from texts with the keys and values that Windows has there. Of its programs there are headers only.
 """
-import os, struct, subprocess, sys, tempfile, uuid
+import os, shutil, struct, subprocess, sys, tempfile, uuid
 
 MIB = 1 << 20
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -177,7 +178,8 @@ def installation(top, directory, work, options):
             put(top, f"{directory}/System32/config/{name.upper()}", file.read())
     put(top, f"{directory}/System32/ntoskrnl.exe", program(0x8664))
     put(top, f"{directory}/SysWOW64/ntoskrnl.exe", program(0x14C))
-    put(top, f"{directory}/System32/cmd.exe", program(0x8664))
+    for name in ("cmd.exe", "winload.exe", "winload.efi"):
+        put(top, f"{directory}/System32/{name}", program(0x8664))
     put(top, f"{directory}/win.ini", b"[fonts]\r\n")
 
 
@@ -185,6 +187,8 @@ def fill_system(top, work, options):
     installation(top, "Windows", work, options)
     if "second" in options:
         installation(top, options["second"], work, options)
+    if "extra" in options:
+        shutil.copytree(options["extra"], top, dirs_exist_ok=True)
     put(top, "Users/me/Documents/letter.txt", b"Dear reader\r\n")
     put(top, "Windows.old/Windows/System32/config/SYSTEM", b"regf")
     put(top, "Windows.old/Windows/System32/config/SOFTWARE", b"regf")

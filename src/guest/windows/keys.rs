@@ -8,7 +8,7 @@
 //! ```
 
 use super::{Windows, hive};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::tree::Tree;
 use crate::guest::registry::{Hive, Key, ValueKind};
 use crate::guest::{Evidence, Guest};
@@ -61,7 +61,7 @@ impl<'a> Keys<'a> {
     pub fn current(&self, path: &str) -> Result<Option<KeyAt>> {
         let set = format!("ControlSet{:03}", self.windows.computer()?.control_set);
         let Some(top) = self.system(&set)? else {
-            return Err(Error::not_found(format!("HKLM\\SYSTEM\\{set}, the control set in use")));
+            return Err(absent(&format!("HKLM\\SYSTEM\\{set}, the control set in use,")));
         };
         top.subkey(path)
     }
@@ -244,6 +244,12 @@ impl KeyAt {
     fn doubt(&self, error: Error) -> Error {
         error.context(&self.path)
     }
+}
+
+/// What the registry should have and has not.
+#[must_use]
+pub fn absent(what: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{what} is not in the registry"))
 }
 
 /// Text of the registry as a sentence shows it. Its backslashes are those of Windows' paths and stay single.

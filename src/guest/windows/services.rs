@@ -8,7 +8,7 @@
 //! ```
 //! Microsoft, "HKLM\SYSTEM\CurrentControlSet\Services Registry Tree".
 
-use super::keys::{KeyAt, Keys, plain};
+use super::keys::{KeyAt, Keys, absent, plain};
 use super::{paths, pe};
 use crate::error::Result;
 use crate::guest::Evidence;
@@ -87,7 +87,9 @@ impl Keys<'_> {
     /// # Errors
     /// When that cannot be said.
     pub fn service(&self, name: &str) -> Result<Option<Service>> {
-        let Some(key) = self.current(&format!("Services\\{name}"))? else { return Ok(None) };
+        // Without the key of all services, none can be said to be missing.
+        let all = self.current("Services")?.ok_or_else(|| absent("CurrentControlSet\\Services"))?;
+        let Some(key) = all.subkey(name)? else { return Ok(None) };
         let number = key.number("Start")?;
         let start = number.and_then(Start::new);
         let evidence = number.map_or_else(|| key.lacks("Start"), |number| key.says("Start", number));

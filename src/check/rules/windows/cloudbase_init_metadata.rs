@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::guest::windows::cloudbase::Cloudbase;
 
 pub(in crate::check) struct CloudbaseInitMetadata;
@@ -31,7 +31,7 @@ impl Check for CloudbaseInitMetadata {
             return Ok(Outcome::NotApplicable(words!("cloudbase-init is not installed", "未安装 cloudbase-init")));
         }
         let Some(config) = &found.config else {
-            return Err(Error::not_found("cloudbase-init.conf, the configuration of cloudbase-init"));
+            return Err(Error::new(ErrorKind::NotFound, "cloudbase-init.conf is not where its service looks for it"));
         };
         let wanted = args.words("any_of")?;
         if let Some(source) = found.source(&wanted) {

@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
-use crate::error::Error;
+use crate::guest::windows::keys::absent;
 use crate::guest::windows::updates::Updates;
 
 pub(in crate::check) struct WindowsHotfixesAbsent;
@@ -39,7 +39,7 @@ impl Check for WindowsHotfixesAbsent {
         }
         let build = guest.windows_product()?.build;
         if updates.listed == 0 && build.is_none_or(|build| build >= 6_000) {
-            return Err(Error::not_found("the list of packages, Component Based Servicing\\Packages"));
+            return Err(absent("the list of packages, Component Based Servicing\\Packages,"));
         }
         Seen::new(words!("None of the bad updates is installed.", "未安装有问题的补丁。")).pass()
     }

@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, Words, or_outcome, words};
 use crate::error::Result;
-use crate::error::Error;
+use crate::guest::windows::keys::absent;
 use crate::guest::windows::license::License;
 
 pub(in crate::check) struct WindowsOem;
@@ -37,7 +37,7 @@ impl Check for WindowsOem {
             .fail();
         }
         if channel.is_empty() {
-            return Err(Error::not_found("the licence channel, in DigitalProductId4"));
+            return Err(absent("the licence channel, in DigitalProductId4,"));
         }
         seen(words!("It is no OEM system: its channel is {channel}.", "系统不是 OEM 版：授权渠道为 {channel}。")).pass()
     }

@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
-use crate::error::Error;
+use crate::guest::windows::keys::absent;
 use crate::guest::windows::updates::Updates;
 
 pub(in crate::check) struct WindowsSha2;
@@ -38,7 +38,7 @@ impl Check for WindowsSha2 {
                     "内部版本 {build} 没有此补丁"
                 )));
             }
-            None => return Err(Error::not_found("the number of the build, CurrentBuildNumber")),
+            None => return Err(absent("the number of the build, CurrentBuildNumber,")),
         };
         let updates = guest.fact::<Updates>()?;
         let names = needed.join(" / ");
@@ -51,7 +51,7 @@ impl Check for WindowsSha2 {
             .pass();
         }
         if updates.listed == 0 {
-            return Err(Error::not_found("the list of packages, Component Based Servicing\\Packages"));
+            return Err(absent("the list of packages, Component Based Servicing\\Packages,"));
         }
         let count = updates.listed;
         Seen::new(words!(

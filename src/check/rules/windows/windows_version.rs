@@ -2,7 +2,7 @@
 
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words};
 use crate::error::Result;
-use crate::error::Error;
+use crate::guest::windows::keys::absent;
 use crate::guest::windows::Product;
 
 pub(in crate::check) struct WindowsVersion;
@@ -29,7 +29,7 @@ impl Check for WindowsVersion {
         let guest = or_outcome!(subject.windows());
         let product = guest.windows_product()?;
         let Some(own) = family(product) else {
-            return Err(Error::not_found("the number of the build, CurrentBuildNumber"));
+            return Err(absent("the number of the build, CurrentBuildNumber,"));
         };
         let (title, build) = (product.title(), product.full_build());
         let seen = |words: Words| Seen::new(words).all(product.evidence.clone());
