@@ -18,7 +18,7 @@ pub struct CloudInit {
     pub installed: Option<Evidence>,
     /// What starts it at boot.
     pub enabled: Option<Evidence>,
-    /// What keeps it from running: the marker file or the kernel's argument.
+    /// What keeps it from running: the mask of one of its units, the marker file or the kernel's argument.
     pub disabled: Option<Evidence>,
     /// `datasource_list`, the last one that counts; `None` when no file sets it.
     pub datasources: Option<Datasources>,
@@ -83,7 +83,8 @@ pub fn read(
     }
     let services = services.as_ref().map_err(Clone::clone)?;
     found.enabled = UNITS.iter().find_map(|unit| services.enabled(unit)).cloned();
-    found.disabled = match disabled(tree, boot) {
+    let masked = UNITS.iter().find_map(|unit| services.masked.get(&Text::from(*unit)));
+    found.disabled = match masked.cloned().map_or_else(|| disabled(tree, boot), |mask| Ok(Some(mask))) {
         // What nothing starts is off, whatever the boot menu says.
         Err(_) if found.enabled.is_none() => None,
         found => found?,
@@ -110,14 +111,22 @@ fn stale(tree: &Tree) -> Result<Option<Evidence>> {
     Ok(Some(Evidence::new("state of an instance").on(volume).path(&path)))
 }
 
+/// The module in the directories of any Python, also as `setup.py install` places it: `cloud_init-17.1-py2.7.egg/cloudinit`.
 fn python_module(tree: &Tree) -> Result<Option<Evidence>> {
     for lib in PYTHONS {
         for name in file::names(tree, lib)?.iter().filter(|name| name.starts_with(b"python")) {
             for packages in ["dist-packages", "site-packages"] {
-                let path = [lib.as_bytes(), b"/", name, b"/", packages.as_bytes(), b"/cloudinit"].concat();
-                if let Some(node) = tree.find(&path)? {
-                    let evidence = Evidence::new("Python module of cloud-init");
-                    return Ok(Some(evidence.on(tree.volume(node)).path(&path)));
+                let dir = [lib.as_bytes(), b"/", name, b"/", packages.as_bytes()].concat();
+                let mut paths = vec![[dir.as_slice(), b"/cloudinit"].concat()];
+                let eggs = file::names(tree, &dir)?;
+                let eggs =
+                    eggs.iter().filter(|name| name.starts_with(b"cloud_init-") && name.ends_with(b".egg"));
+                paths.extend(eggs.map(|egg| [dir.as_slice(), b"/", egg, b"/cloudinit"].concat()));
+                for path in paths {
+                    if let Some(node) = tree.find(&path)? {
+                        let evidence = Evidence::new("Python module of cloud-init");
+                        return Ok(Some(evidence.on(tree.volume(node)).path(&path)));
+                    }
                 }
             }
         }
@@ -284,6 +293,27 @@ mod tests {
         assert!(cloud_init(&files).unwrap().enabled.is_some());
         let menu = [("/boot/grub/grub.cfg", "!")];
         assert!(cloud_init(&[&files[..], &menu].concat()).is_err());
+    }
+
+    #[test]
+    fn one_installed_from_its_sources_is_an_egg() {
+        let found = |path: &str| cloud_init(&[("/var/lib/dpkg/status", ""), (path, "")]).unwrap().installed;
+        assert!(
+            found("/usr/lib/python2.7/site-packages/cloud_init-17.1-py2.7.egg/cloudinit/version.py")
+                .is_some()
+        );
+        assert!(found("/usr/lib/python2.7/site-packages/cloud_init-17.1-py2.7.egg-info/PKG-INFO").is_none());
+    }
+
+    #[test]
+    fn a_masked_unit_of_several_keeps_it_from_running() {
+        let link = "/etc/systemd/system/cloud-init.target.wants/cloud-init-local.service";
+        let unit = ("/lib/systemd/system/cloud-init-local.service", "[Unit]\n");
+        let files =
+            [INSTALLED, PROGRAM_FILE, unit, (link, "-> /lib/systemd/system/cloud-init-local.service")];
+        assert!(cloud_init(&files).unwrap().runs());
+        let mask = [("/etc/systemd/system/cloud-init.service", "-> /dev/null")];
+        assert!(!cloud_init(&[&files[..], &mask].concat()).unwrap().runs());
     }
 
     #[test]

@@ -176,13 +176,18 @@ fn a_key_lets_in_where_the_server_trusts_its_file() {
     let made = guest(&format!(
         "{OPEN}{NO_CLOUD_INIT}
          sed -i 's/^root:[^:]*/root:*/' $R/etc/shadow
-         ssh-keygen -q -t ed25519 -N '' -f key; cp key.pub $R/root/.ssh/authorized_keys; chmod 600 $R/root/.ssh/authorized_keys"
+         ssh-keygen -q -t ed25519 -N '' -f key; cp key.pub $R/root/.ssh/authorized_keys; chmod 600 $R/root/.ssh/authorized_keys
+         sed -i 's/errors=remount-ro/ro/' $R/etc/fstab"
     ));
     let image = made.path("disk.raw");
-    let asked = [("login-possible", ""), ("root-password", "")];
+    let asked = [("login-possible", ""), ("root-password", ""), ("shadow-writable", "")];
     let checked = rules(&image, &asked);
     assert_eq!((checked.result("login-possible"), checked.result("root-password")), ("pass", "fail"));
     assert_eq!(checked.message("login-possible"), "root can log in with a key.");
+    assert_eq!(
+        checked.message("shadow-writable"),
+        "/etc/fstab mounts the root read-only, so no password can be set."
+    );
     debugfs(&made, "set_inode_field /root/.ssh/authorized_keys mode 0100666");
     assert_eq!(rules(&image, &asked).result("login-possible"), "fail");
 }
@@ -251,6 +256,28 @@ fn an_agent_of_a_vendor_is_found_without_a_package() {
     let asked = |any_of: &str| rules(&image, &[("guest-agent", any_of)]).result("guest-agent").to_owned();
     assert_eq!(asked("any_of = ['qemu-ga', 'hhga']"), "pass");
     assert_eq!(asked("any_of = ['hhgad']"), "fail");
+}
+
+/// Expected values: `sshd -T` of OpenSSH 9.2p1 with this file, and the line of the sample's shadow.
+#[test]
+fn files_of_others_are_understood() {
+    requires!("corpus", "mkfs.ext4", "sfdisk", "cpio", "zstd", "openssl");
+    let etc = common::corpus().unwrap().join("guest/augeas/root/etc");
+    let made = guest(&format!(
+        "{OPEN}cd $R/etc; S='{}'; cp $S/passwd $S/shadow .; cp $S/ssh/sshd_config ssh/; cd - > /dev/null; printf x > $R/bin/bash",
+        etc.display()
+    ));
+    let options = "options = ['UsePAM=yes', 'GSSAPIAuthentication=yes', 'PasswordAuthentication=yes', \
+                   'ChallengeResponseAuthentication=no', 'X11Forwarding=yes', 'Port=22', 'UseDNS=no', \
+                   'PermitRootLogin=without-password']";
+    let checked = rules(
+        &made.path("disk.raw"),
+        &[("sshd-options", options), ("root-account", ""), ("root-password", ""), ("login-possible", "")],
+    );
+    assert_eq!(checked.message("sshd-options"), "sshd's options are as wanted.");
+    assert_eq!(checked.result("root-account"), "pass", "{}", checked.message("root-account"));
+    assert_eq!(checked.message("root-password"), "root has a password, hashed with SHA-256.");
+    assert_eq!(checked.message("login-possible"), "root can log in with a password.");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
 use crate::guest::admin::Admin;
+use crate::text::Text;
 
 pub(in crate::check) struct CloudInit;
 
@@ -48,13 +49,21 @@ impl Check for CloudInit {
             .fail();
         };
         if let Some(disabled) = &found.disabled {
-            return Seen::new(words!("cloud-init is installed but disabled.", "cloud-init 已安装，但被禁用。"))
-                .all([installed.clone(), disabled.clone()])
-                .fix(words!(
-                    "remove /etc/cloud/cloud-init.disabled, or cloud-init=disabled from the kernel's line",
-                    "删除 /etc/cloud/cloud-init.disabled，或从内核命令行去掉 cloud-init=disabled"
-                ))
-                .fail();
+            let seen = Seen::new(words!("cloud-init is installed but disabled.", "cloud-init 已安装，但被禁用。"))
+                .all([installed.clone(), disabled.clone()]);
+            let path = disabled.path.clone().unwrap_or_default();
+            let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().map(Text::from).unwrap_or_default();
+            return match path.as_bytes() {
+                b"/etc/cloud/cloud-init.disabled" => seen.fix(words!("rm {path}", "rm {path}")),
+                mask if mask.starts_with(b"/etc/systemd/") => {
+                    seen.fix(words!("systemctl unmask {name}", "systemctl unmask {name}"))
+                }
+                _ => seen.fix(words!(
+                    "take cloud-init=disabled out of the kernel's line in {path}",
+                    "从 {path} 的内核命令行中去掉 cloud-init=disabled"
+                )),
+            }
+            .fail();
         }
         let Some(enabled) = &found.enabled else {
             let enable = admin.enable(&["cloud-init-local", "cloud-init", "cloud-config", "cloud-final"]);
