@@ -17,6 +17,8 @@ mod common;
 mod config;
 #[path = "check/disk.rs"]
 mod disk;
+#[path = "check/many.rs"]
+mod many;
 #[path = "check/report.rs"]
 mod report;
 #[path = "check/system.rs"]

@@ -98,6 +98,11 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Every name and value.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Is it set to something that means yes?
     #[must_use]
     pub fn is_yes(&self, name: &str) -> bool {

@@ -1,20 +1,27 @@
 //! `imgmount check`: would a cloud's private-image import accept this image?
 
 use super::{Common, Exit, out, plan};
-use crate::check::profile::{self, Level, Profile, Verdict};
-use crate::check::report::{About, Report};
-use crate::check::{Settings, Subject, checks, diagnose};
+use crate::check::profile::{self, Level, Profile};
+use crate::check::{Settings, checks};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-mod targets;
+mod batch;
+mod names;
+mod pool;
+mod progress;
+pub(super) mod resume;
+pub(super) mod targets;
+
+/// Images that are checked at a time, if nobody says: more would mostly wait for the disk.
+const MOST_THREADS: usize = 4;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images to check
-    #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules"])]
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules", "from"])]
     images: Vec<OsString>,
     /// Clouds to check against, or all [default: all; none beside --profile-file]
     #[arg(
@@ -40,10 +47,22 @@ pub(super) struct Args {
     /// Write a report, to stdout or to FILE; repeatable
     #[arg(long, value_name = "text|json|jsonl|sarif|junit|md|html[=FILE]")]
     report: Vec<String>,
+    /// Check the images that FILE names, one a line (- for standard input), or all files below a folder; repeatable
+    #[arg(long, value_name = "FILE|DIR|-", help_heading = "Many images")]
+    from: Vec<OsString>,
+    /// Of --from, take the images whose names fit; with a slash in it, the whole name must
+    #[arg(long, value_name = "PATTERN", requires = "from", help_heading = "Many images")]
+    glob: Option<String>,
+    /// Check N images at a time [default: the processors, at most 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Many images")]
+    jobs: Option<u16>,
+    /// Write each report to FILE as a line of JSON, and leave out the images that stand there already, unchanged; reports of other forms than text have those that were checked now
+    #[arg(long, value_name = "FILE", help_heading = "Many images")]
+    resume: Option<std::path::PathBuf>,
     /// Read the whole disk where that decides a rule
     #[arg(long)]
     full_scan: bool,
-    /// List the rules that passed, too
+    /// List the rules that passed, too, all places of a finding and all images of a cause
     #[arg(long)]
     all: bool,
     /// List the profiles
@@ -93,45 +112,28 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
             .help(format!("rules: {}", ids.join(", "))));
     }
-    // Only the picture of a page is worth counting the free space for.
-    let counts = targets.iter().any(|target| target.form.name == "html");
-    let mut reports = Vec::new();
-    let mut failed: Vec<Exit> = Vec::new();
-    let profiles: Vec<Arc<Profile>> = profiles.into_iter().map(Arc::new).collect();
-    for image in &args.images {
-        let opened = plan::open_or_tell(image, common);
-        let name = plan::shown(image);
-        let mut diagnosis = None;
-        if let Err((error, file)) = &opened {
-            diagnosis = diagnose::of_error(error, file.as_deref(), &name).map(Arc::new);
-            failed.push(Exit::of(error));
-            // With a report on stdout, the error stands in it; here it is for who reads along.
-            out::report(error, &Common { json: false, ..common.clone() });
-        }
-        let about = opened.as_ref().ok().map(|stack| Arc::new(About::of(stack, counts)));
-        for profile in &profiles {
-            let findings = match &opened {
-                Ok(stack) => {
-                    let subject = Subject::new(stack, &settings, args.full_scan);
-                    Ok(profile.run(&subject, &args.ignore))
-                }
-                Err((error, _)) => Err(error.clone()),
-            };
-            reports.push(Report {
-                image: name.clone(),
-                version: None,
-                about: about.clone(),
-                profile: Arc::clone(profile),
-                findings,
-                diagnosis: diagnosis.clone(),
-            });
-        }
-    }
-    for target in &mut targets {
-        target.each(&reports)?;
-        target.whole(&reports)?;
-    }
-    Ok(exit(&reports, &failed, args.images.len(), args.fail_on))
+    let names = names::all(&args.images, &args.from, args.glob.as_deref(), common)?;
+    let threads = args.jobs.map_or_else(|| threads(names.len()), usize::from);
+    let batch = batch::Batch {
+        profiles: profiles.into_iter().map(Arc::new).collect(),
+        settings: &settings,
+        ignored: &args.ignore,
+        full_scan: args.full_scan,
+        fail_on: args.fail_on,
+        threads,
+        all: args.all,
+        // Only the picture of a page is worth counting the free space for.
+        counts: targets.iter().any(|target| target.form.name == "html"),
+        // What one image may keep in memory, those of all threads may together.
+        common: Common { cache: common.cache.checked_div(crate::num::wide(threads)).unwrap_or(0), ..common.clone() },
+    };
+    let resume = args.resume.as_deref().map(resume::Resume::open).transpose()?;
+    batch.run(&names, &mut targets, resume)
+}
+
+/// How many images are checked at a time, if nobody says.
+fn threads(images: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(images.max(1))
 }
 
 /// Those of `--profile`, then those of `--profile-file`.
@@ -153,25 +155,6 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
         found.push(own);
     }
     Ok(found)
-}
-
-/// 1 wins over everything but a run in which nothing could be opened; undecided wins over 0.
-fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> Exit {
-    if failed.len() == images
-        && let Some(exit) = failed.first()
-    {
-        return *exit;
-    }
-    let Some(level) = fail_on.level() else {
-        return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL };
-    };
-    let findings = || reports.iter().filter_map(|report| report.findings.as_ref().ok()).flatten();
-    if findings().any(|finding| finding.fails_at(level)) {
-        return Exit::NO;
-    }
-    let undecided = findings().any(|finding| finding.is_undecided_at(level))
-        || reports.iter().any(|report| report.verdict() == Verdict::Undecided);
-    if undecided || !failed.is_empty() { Exit::PARTIAL } else { Exit::OK }
 }
 
 fn list_profiles(profiles: &[Profile], common: &Common) {

@@ -41,6 +41,10 @@ verbs! {
     Info => info,
     /// Would a cloud's private-image import accept it?
     Check => check,
+    /// What keeps many images out, cause by cause
+    Report => report,
+    /// Print the JSON schema of a document
+    Schema => schema,
     /// Serve the disk and its partitions over NBD
     Serve => serve,
     /// List a directory of the guest

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 /// The longest key file. All keys together must fit into one message to the process that parses.
@@ -134,6 +134,9 @@ fn ask(shown: &str) -> Result<Option<Secret>> {
     if !isatty(&stdin) || !isatty(&stderr) {
         return Ok(None);
     }
+    // Of several images that are opened at once, one asks at a time.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(quiet) = Quiet::new(stdin.as_fd()) else { return Ok(None) };
     drop(write!(stderr, "passphrase for {shown}: "));
     let line = line(stdin.as_fd());

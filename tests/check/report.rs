@@ -101,7 +101,7 @@ fn sarif_has_a_run_a_profile_and_places() {
 
 #[test]
 fn sarif_is_valid_by_its_schema() {
-    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "python3");
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "jsonschema");
     let Some(schema) = std::env::var_os("IMGMOUNT_SARIF_SCHEMA") else {
         return eprintln!("not compared: IMGMOUNT_SARIF_SCHEMA names no sarif-schema-2.1.0.json");
     };
@@ -114,7 +114,7 @@ fn sarif_is_valid_by_its_schema() {
 /// Compares a document with a schema.
 fn validate(schema: &Path, document: &str) {
     sh(&format!(
-        "/usr/bin/env python3 -c 'import json, sys, jsonschema
+        "/usr/bin/python3 -c 'import json, sys, jsonschema
 schema, document = (json.load(open(name)) for name in sys.argv[1:])
 jsonschema.validators.validator_for(schema)(schema, format_checker=jsonschema.FormatChecker()).validate(document)' '{}' '{document}'",
         schema.display()

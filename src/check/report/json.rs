@@ -31,6 +31,7 @@ pub fn result(report: &Report) -> Value {
     let mut value = json!({
         "image": report.image,
         "image_version": report.version,
+        "asked": report.asked,
         "profile": report.profile.id,
         "title": report.profile.title,
         "verdict": report.verdict().name(),

@@ -135,6 +135,8 @@ pub struct Report {
     pub image: String,
     /// What tells this state of the image from others of the same name, where something does.
     pub version: Option<String>,
+    /// What was asked besides the profile, as it would be typed.
+    pub asked: Option<String>,
     /// What it is; nothing for one that could not be opened.
     pub about: Option<Arc<About>>,
     /// The profile.

@@ -17,6 +17,8 @@ pub struct Record {
     pub image: String,
     /// Its state, as [`Report::version`].
     pub version: Option<String>,
+    /// As [`Report::asked`].
+    pub asked: Option<String>,
     /// The profile's id.
     pub profile: String,
     /// When the profile was compared with its document.
@@ -54,6 +56,7 @@ impl Record {
         Self {
             image: report.image.clone(),
             version: report.version.clone(),
+            asked: report.asked.clone(),
             profile: report.profile.id.clone(),
             checked_on: report.profile.checked_on.clone(),
             verdict: report.verdict(),
@@ -92,6 +95,7 @@ impl Record {
         Ok(Self {
             image: need("image")?,
             version: text("image_version"),
+            asked: text("asked"),
             profile: need("profile")?,
             checked_on: text("checked_on").unwrap_or_default(),
             verdict: Verdict::by_name(&verdict).ok_or_else(|| format!("its verdict is '{verdict}'"))?,

@@ -24,6 +24,15 @@ pub(super) struct Target {
 }
 
 impl Target {
+    pub(super) const fn is_stdout(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Must every report be kept until the end?
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self.form.write, Write::Whole(_))
+    }
+
     /// Writes the reports of an image, if this form is written image by image.
     pub(super) fn each(&mut self, reports: &[Report]) -> Result<()> {
         match self.form.write {
