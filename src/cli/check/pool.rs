@@ -76,7 +76,7 @@ mod tests {
             let mut found = Vec::new();
             let work = |item: &u64| {
                 // Every third one takes its time.
-                if item % 3 == 0 {
+                if item.is_multiple_of(3) {
                     std::thread::yield_now();
                 }
                 item * 2
