@@ -229,6 +229,7 @@ pub fn above(name: String, image: Opened, options: &Options) -> Stack {
     let firmware = firmware(&discovery, &devices);
     for guest in &mut guests {
         guest.firmware.clone_from(&firmware);
+        guest.boot_code = discovery.table.boot_code;
     }
     warnings.extend(guests.iter().flat_map(|guest| guest.warnings.iter().cloned()));
     Stack {

@@ -220,7 +220,7 @@ mod tests {
 
     fn cloud_init(files: &[(&str, &str)]) -> Result<CloudInit> {
         let tree = MemoryFs::tree(files);
-        read(&tree, &packages::read(&tree), &services::read(&tree), &super::super::boot::read(&tree))
+        read(&tree, &packages::read(&tree), &services::read(&tree), &super::super::boot::read(&tree, ""))
     }
 
     fn names(files: &[(&str, &str)]) -> Vec<String> {

@@ -162,6 +162,8 @@ pub struct Guest {
     pub kind: &'static str,
     /// How it can be booted: `bios`, `uefi`. Set by who sees the whole disk.
     pub firmware: Vec<&'static str>,
+    /// What the code in its disk's first sector calls itself: `GRUB 2`. Set by who sees the whole disk.
+    pub boot_code: &'static str,
     /// What did not work out while assembling, one line each.
     pub warnings: Vec<String>,
     /// As `tree`, but what lies on a volume that is missing is an error.
@@ -226,6 +228,7 @@ impl Guest {
             root: device.volume.clone(),
             kind: "linux",
             firmware: Vec::new(),
+            boot_code: "",
             warnings,
             facts: done.facts,
             windows: None,
@@ -256,6 +259,7 @@ impl Guest {
             root: device.volume.clone(),
             kind: "windows",
             firmware: Vec::new(),
+            boot_code: "",
             warnings,
             facts,
             windows: Some(windows),
@@ -431,7 +435,7 @@ impl Guest {
     /// When it could not be read.
     pub fn boot(&self) -> Result<Option<&BootConfig>> {
         self.fstab()?;
-        share(self.boot.get_or_init(|| boot::read(&self.facts))).map(Option::as_ref)
+        share(self.boot.get_or_init(|| boot::read(&self.facts, self.boot_code))).map(Option::as_ref)
     }
 
     /// Its packages.

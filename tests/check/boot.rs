@@ -267,3 +267,174 @@ fn a_uefi_firmware_needs_a_loader_for_its_machine() {
     let mbr = disk(":");
     assert_eq!(says(&mbr, "uefi-fallback-path", "").0, "not-applicable");
 }
+
+// --- the menu, the kernel and what it is told ---
+
+/// The result and message of one check on the base guest with a change.
+fn says(change: &str, check: &str, params: &str) -> (String, String) {
+    let checked = rule_of(change, check, params);
+    (checked.result(check).to_owned(), checked.message(check).to_owned())
+}
+
+/// As [`says`], which must fail with these words.
+fn fails(change: &str, check: &str, params: &str, words: &str) {
+    let (result, message) = says(change, check, params);
+    assert_eq!(
+        (result.as_str(), message.contains(words)),
+        ("fail", true),
+        "{check} after {change}: {message}"
+    );
+}
+
+#[test]
+fn a_menu_has_a_default_entry() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let (result, message) = says("", "boot-menu", "");
+    assert_eq!(result, "pass", "{message}");
+    assert!(message.contains("boots 'Debian GNU/Linux' by default"), "{message}");
+    fails("echo 'set default=0' > $R/boot/grub/grub.cfg", "boot-menu", "", "no entry that starts a kernel");
+    fails("rm $R/boot/grub/grub.cfg", "boot-menu", "", "GRUB stops at its prompt");
+    let two = "sed -i '1iset default=5' $R/boot/grub/grub.cfg";
+    assert_eq!(says(two, "boot-menu", "").0, "undecided");
+}
+
+#[test]
+fn every_kind_of_menu_is_read() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let legacy = "rm $R/boot/grub/grub.cfg; printf 'default=0\ntitle Old\n\tkernel /boot/vmlinuz-6.1.0-9 root=UUID=%s\n\tinitrd /boot/initrd.img-6.1.0-9\n' $U > $R/boot/grub/menu.lst";
+    let syslinux = "rm $R/boot/grub/grub.cfg; mkdir $R/boot/extlinux; printf 'default linux\nlabel linux\n kernel ../vmlinuz-6.1.0-9\n append initrd=../initrd.img-6.1.0-9 root=UUID=%s\n' $U > $R/boot/extlinux/extlinux.conf";
+    let systemd = "rm $R/boot/grub/grub.cfg; mkdir -p $R/boot/loader/entries; echo 'default d*' > $R/boot/loader/loader.conf
+        printf 'title Debian\nlinux /vmlinuz-6.1.0-9\ninitrd /initrd.img-6.1.0-9\noptions root=UUID=%s\n' $U > $R/boot/loader/entries/debian.conf";
+    for (change, loader) in [(legacy, "GRUB legacy"), (syslinux, "syslinux"), (systemd, "systemd-boot")] {
+        let made = guest(change);
+        let of = |check: &str| {
+            let checked = rule(&made.path("disk.raw"), check, "", &[]);
+            (checked.result(check).to_owned(), checked.message(check).to_owned())
+        };
+        assert!(of("boot-menu").1.starts_with(&format!("The menu of {loader} ")), "{:?}", of("boot-menu"));
+        for check in ["boot-files", "root-argument", "initramfs-readable", "kernel-image"] {
+            assert_eq!(of(check).0, "pass", "{loader} {check}: {}", of(check).1);
+        }
+    }
+}
+
+#[test]
+fn a_unified_kernel_image_holds_kernel_arguments_and_initramfs() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "objcopy", EFI, "grub-mkimage");
+    // As ukify does it: sections behind those of a program for UEFI.
+    let unify = "mkdir -p $R/boot/EFI/Linux; echo \"root=UUID=$U ro\" > cmdline
+        grub-mkimage -O x86_64-efi -p / -o stub.efi fat
+        objcopy --add-section .cmdline=cmdline --change-section-vma .cmdline=0x30000000 \
+            --add-section .linux=$R/boot/vmlinuz-6.1.0-9 --change-section-vma .linux=0x31000000 \
+            --add-section .initrd=$R/boot/initrd.img-6.1.0-9 --change-section-vma .initrd=0x32000000 \
+            stub.efi $R/boot/EFI/Linux/debian-6.1.0-9.efi
+        rm $R/boot/grub/grub.cfg $R/boot/initrd* $R/boot/vmlinuz*";
+    let made = guest(unify);
+    for check in ["boot-menu", "boot-files", "root-argument", "initramfs-readable", "kernel-image"] {
+        let checked = rule(&made.path("disk.raw"), check, "", &[]);
+        assert_eq!(checked.result(check), "pass", "{check}: {}", checked.message(check));
+    }
+}
+
+#[test]
+fn a_kernel_is_whole_and_for_the_machine() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    assert_eq!(says("", "kernel-image", "").0, "pass");
+    let kernel = "$R/boot/vmlinuz-6.1.0-9";
+    fails(
+        &format!("truncate -s 3000 {kernel}"),
+        "kernel-image",
+        "",
+        "its header says 4096 bytes, and it has 3000",
+    );
+    fails(&format!("echo text > {kernel}"), "kernel-image", "", "is no kernel");
+    fails(&format!("put {kernel} 0x236 '\\0'"), "kernel-image", "", "is a kernel for i386");
+    assert_eq!(says(&format!("rm {kernel}"), "kernel-image", "").0, "not-applicable");
+    fails(
+        &format!("rm {kernel}"),
+        "boot-files",
+        "",
+        "/boot/vmlinuz-6.1.0-9, which the boot menu starts, is not there",
+    );
+}
+
+#[test]
+fn an_initramfs_unpacks_to_its_end() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "gzip", "xz");
+    assert_eq!(says("", "initramfs-readable", "").0, "pass");
+    let image = "$R/boot/initrd.img-6.1.0-9";
+    // cpio fills up an archive to whole blocks, and those may be cut off.
+    for (packer, cut) in [("zstd -q", 200), ("gzip -n", 200), ("cat", 5000), ("xz --check=crc32", 200)] {
+        let cut = format!("initramfs {image} '{packer}' $ALL; truncate -s -{cut} {image}");
+        fails(&cut, "initramfs-readable", "", "is damaged, and the kernel could not unpack it");
+    }
+    fails(&format!(": > {image}"), "initramfs-readable", "", "is empty");
+    fails(
+        &format!("head -c 5000 /dev/zero | tr '\\0' x > {image}"),
+        "initramfs-readable",
+        "",
+        "neither a newc archive",
+    );
+    assert_eq!(says(&format!("printf '\\x89LZO' > {image}"), "initramfs-readable", "").0, "undecided");
+    // What stands behind a sound archive the kernel only complains of.
+    assert_eq!(says(&format!("echo rest >> {image}"), "initramfs-readable", "").0, "undecided");
+    assert_eq!(says("sed -i /initrd/d $R/boot/grub/grub.cfg", "initramfs-readable", "").0, "not-applicable");
+}
+
+#[test]
+fn root_is_found_by_what_the_kernel_is_started_with() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let no_initramfs = "sed -i /initrd/d $R/boot/grub/grub.cfg";
+    fails(no_initramfs, "root-argument", "", "needs an initramfs");
+    let by_part = format!(
+        "{no_initramfs}; sed -i 's|root=UUID=[^ ]*|root=PARTUUID=12345678-01|' $R/boot/grub/grub.cfg"
+    );
+    assert_eq!(says(&by_part, "root-argument", "").0, "pass");
+    let style = "params = { prefixes = [\"UUID=\"] }";
+    assert_eq!(says("", "root-argument-style", style).0, "pass");
+    let named = "sed -i 's|root=UUID=[^ ]*|root=/dev/sda1|' $R/boot/grub/grub.cfg";
+    fails(named, "root-argument-style", style, "root=/dev/sda1 may mean another device");
+}
+
+#[test]
+fn what_the_kernel_is_told_is_read() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let with = |word: &str| format!("sed -i 's|ro quiet|ro {word}|' $R/boot/grub/grub.cfg");
+    let console = "params = { console = [\"ttyS0\"] }";
+    assert_eq!(says(&with("console=tty0 console=ttyS0,115200n8"), "serial-console", console).0, "pass");
+    fails(&with("console=ttyS01"), "serial-console", console, "without console=ttyS0");
+    let forbidden = "params = { forbidden = [\"single\", \"init=\"] }";
+    assert_eq!(says(&with("singleton"), "kernel-arguments", forbidden).0, "pass");
+    fails(&with("single"), "kernel-arguments", forbidden, "started with single");
+    fails(&with("init=/bin/sh"), "kernel-arguments", forbidden, "init=/bin/sh");
+    fails(&with("modprobe.blacklist=floppy,virtio-net"), "kernel-arguments", "", "virtio-net");
+    assert_eq!(says(&with("modprobe.blacklist=floppy"), "kernel-arguments", "").0, "pass");
+}
+
+#[test]
+fn named_drivers_are_there_before_the_disk() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let of = |params: &str| says("", "initramfs-drivers", &format!("params = {{ {params} }}")).0;
+    assert_eq!(of("all_of = [\"virtio_blk\", \"nvme_core\"]"), "pass");
+    assert_eq!(of("any_of = [\"xen_blkfront\", \"virtio_pci\"]"), "pass");
+    assert_eq!(
+        (of("all_of = [\"virtio_blk\", \"virtio_net\"]"), of("any_of = [\"ata_piix\"]")),
+        ("fail".into(), "fail".into())
+    );
+}
+
+#[test]
+fn a_kernel_of_xen_alone_does_not_start() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    assert_eq!(says("", "kernel-virtualization", "").0, "pass");
+    let name = "2.6.18-398.el5xen";
+    let named = format!(
+        "mv $R/boot/vmlinuz-6.1.0-9 $R/boot/vmlinuz-{name}; mv $R/lib/modules/6.1.0-9 $R/lib/modules/{name}
+         sed -i s,vmlinuz-6.1.0-9,vmlinuz-{name}, $R/boot/grub/grub.cfg"
+    );
+    fails(&named, "kernel-virtualization", "", "starts only as a paravirtual guest of Xen");
+    let config = "printf 'CONFIG_X86_64_XEN=y\n' > $R/boot/config-6.1.0-9";
+    fails(config, "kernel-virtualization", "", "paravirtual guest");
+    let hypervisor = "sed -i 's,linux /boot/vm,multiboot /boot/xen.gz dom0_mem=1G\\n module /boot/vm,; s,initrd /boot,module /boot,' $R/boot/grub/grub.cfg";
+    fails(hypervisor, "kernel-virtualization", "", "starts the hypervisor /boot/xen.gz");
+}

@@ -9,19 +9,21 @@ use crate::guest::file::{self, GuestFile, MAX_CONFIG};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-const DIR: &str = "/boot/loader/entries";
+/// Where GRUB looks for them.
+pub(super) const DIR: &str = "/boot/loader/entries";
 
 /// Every entry, the highest version first, as GRUB's `blscfg` shows them. `$kernelopts` and other variables in
 /// `options` come from `grubenv`, then from the script.
 pub(super) fn read(
     tree: &Tree,
+    directory: &str,
     environment: &Environment,
     variables: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
-    for name in file::names(tree, DIR)? {
+    for name in file::names(tree, directory)? {
         let Some(id) = name.strip_suffix(b".conf") else { continue };
-        let Some(file) = file::read(tree, [DIR.as_bytes(), b"/", &name].concat(), MAX_CONFIG)? else {
+        let Some(file) = file::read(tree, [directory.as_bytes(), b"/", &name].concat(), MAX_CONFIG)? else {
             continue;
         };
         let (version, entry) = parse(&file, id, |name| environment.get(name).or_else(|| variables.get(name)));

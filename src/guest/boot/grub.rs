@@ -1,4 +1,4 @@
-//! GRUB 2's `grub.cfg` and GRUB legacy's `menu.lst`: every `menuentry` with its `linux` and `initrd` lines (GNU GRUB
+//! GRUB 2's `grub.cfg`: every `menuentry` with its `linux` and `initrd` lines (GNU GRUB
 //! Manual, "Writing full configuration files directly"). The words of each line are split as GRUB's shell does;
 //! variables are not expanded, conditions not decided.
 
@@ -12,26 +12,46 @@ use std::collections::BTreeMap;
 
 const GRUB2: &[&str] = &["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
 const ENVIRONMENT: &[&str] = &["/boot/grub/grubenv", "/boot/grub2/grubenv"];
-const LEGACY: &[&str] = &["/boot/grub/menu.lst", "/boot/grub/grub.conf"];
+/// Where systems of Red Hat mount the EFI system partition.
+const ESP: &str = "/boot/efi/EFI";
+/// Directories there that are looked at.
+const MAX_SYSTEMS: usize = 32;
 /// Menus in menus; GRUB itself sets no limit, generated files have one level.
 const MAX_NESTING: usize = 16;
 
 pub(super) fn read(tree: &Tree) -> Result<Option<BootConfig>> {
-    if let Some(file) = file::read_first(tree, GRUB2, MAX_CONFIG)? {
-        let environment = environment(tree)?;
-        let mut script = parse(&file);
-        if script.wants_bls {
-            let before = script.entries.len();
-            script.entries.extend(bls::read(tree, &environment, &script.variables)?);
-            for (index, entry) in script.entries.iter_mut().enumerate().skip(before) {
-                entry.number = index.to_string();
+    let file = match file::read_first(tree, GRUB2, MAX_CONFIG)? {
+        Some(file) => Some(file),
+        None => on_esp(tree)?,
+    };
+    let Some(file) = file else { return Ok(None) };
+    let environment = environment(tree)?;
+    let mut script = parse(&file);
+    if script.wants_bls {
+        let before = script.entries.len();
+        script.entries.extend(bls::read(tree, bls::DIR, &environment, &script.variables)?);
+        for (index, entry) in script.entries.iter_mut().enumerate().skip(before) {
+            entry.number = index.to_string();
+        }
+    }
+    let (default, why) = default(&script, &environment);
+    let evidence = Some(file.evidence(why.clone()));
+    Ok(Some(BootConfig { loader: "GRUB 2", entries: script.entries, default, why, evidence }))
+}
+
+/// The menu of a Red Hat system that boots by UEFI alone stands beside the loader. What stands there on others only
+/// says where the menu is: it has no entries.
+fn on_esp(tree: &Tree) -> Result<Option<GuestFile>> {
+    for name in file::names(tree, ESP)?.into_iter().take(MAX_SYSTEMS) {
+        let path = [ESP.as_bytes(), b"/", &name, b"/grub.cfg"].concat();
+        if let Some(file) = file::read(tree, path, MAX_CONFIG)? {
+            let script = parse(&file);
+            if script.wants_bls || !script.entries.is_empty() {
+                return Ok(Some(file));
             }
         }
-        let (default, why) = default(&script, &environment);
-        let evidence = Some(file.evidence(why.clone()));
-        return Ok(Some(BootConfig { loader: "GRUB 2", entries: script.entries, default, why, evidence }));
     }
-    Ok(file::read_first(tree, LEGACY, MAX_CONFIG)?.map(|file| legacy(&file)))
+    Ok(None)
 }
 
 #[derive(Default)]
@@ -109,7 +129,19 @@ fn parse(file: &GuestFile) -> Script {
             command => {
                 let Some(Block::Entry(at)) = open.last() else { continue };
                 let Some(entry) = script.entries.get_mut(*at) else { continue };
-                if matches!(command, b"linux" | b"linux16" | b"linuxefi") {
+                if matches!(command, b"multiboot" | b"multiboot2") {
+                    entry.hypervisor = plain(rest).first().map(|path| without_device(path));
+                } else if matches!(command, b"module" | b"module2") && entry.hypervisor.is_some() {
+                    // Under a hypervisor the kernel is the first module, its initramfs the next.
+                    let rest = plain(rest);
+                    if entry.kernel.is_empty() {
+                        entry.kernel = rest.first().map(|path| without_device(path)).unwrap_or_default();
+                        entry.args = rest.get(1..).unwrap_or_default().to_vec();
+                        entry.evidence = file.evidence("boots this kernel").line(line, text);
+                    } else {
+                        entry.initrds.extend(rest.first().map(|path| without_device(path)));
+                    }
+                } else if matches!(command, b"linux" | b"linux16" | b"linuxefi") {
                     entry.kernel = rest.first().map(|path| without_device(path)).unwrap_or_default();
                     entry.args = rest.get(1..).unwrap_or_default().to_vec();
                     entry.evidence = file.evidence("boots this kernel").line(line, text);
@@ -121,6 +153,11 @@ fn parse(file: &GuestFile) -> Script {
     }
     // Entries that boot no Linux (firmware set-up, memory tests, other systems) keep their numbers and stay.
     script
+}
+
+/// Words without the options in front: `--nounzip`.
+fn plain(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    words.iter().skip_while(|word| word.starts_with(b"--")).cloned().collect()
 }
 
 fn number(open: &[Block], count: u32) -> String {
@@ -231,51 +268,6 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// GRUB legacy: `title`, `kernel`, `initrd` lines and one `default`.
-fn legacy(file: &GuestFile) -> BootConfig {
-    let mut found = BootConfig {
-        default: Some(0),
-        why: "no default is set, so the first entry boots".to_owned(),
-        ..BootConfig::default()
-    };
-    for (line, text) in file.lines() {
-        let text = text.trim_ascii();
-        let split = text.iter().position(|byte| b" \t=".contains(byte)).unwrap_or(text.len());
-        let Some((command, rest)) = text.split_at_checked(split) else { continue };
-        let rest = rest.trim_ascii_start();
-        let rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii();
-        let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        match command {
-            b"default" => {
-                found.default = std::str::from_utf8(rest).ok().and_then(|number| number.parse().ok());
-                found.why = format!("default is entry '{}'", escape(rest));
-            }
-            b"title" => found.entries.push(Entry {
-                title: Text::from(rest),
-                number: found.entries.len().to_string(),
-                evidence: file.evidence("boot menu entry").line(line, text),
-                ..Entry::default()
-            }),
-            b"kernel" => {
-                let Some(entry) = found.entries.last_mut() else { continue };
-                entry.kernel = words.next().map(without_device).unwrap_or_default();
-                entry.args = words.map(<[u8]>::to_vec).collect();
-                entry.evidence = file.evidence("boots this kernel").line(line, text);
-            }
-            b"initrd" => {
-                let Some(entry) = found.entries.last_mut() else { continue };
-                entry.initrds = words.map(without_device).collect();
-            }
-            _ => {}
-        }
-    }
-    found.evidence = Some(file.evidence(found.why.clone()));
-    if found.default.is_some_and(|at| at >= found.entries.len()) {
-        found.default = None;
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::memory::MemoryFs;
@@ -356,16 +348,6 @@ menuentry 'Other' {
     #[test]
     fn quotes_and_comments_are_those_of_a_shell() {
         assert_eq!(words(b"a 'b c' \"d e\"f # g"), [&b"a"[..], b"b c", b"d ef"]);
-    }
-
-    #[test]
-    fn legacy_counts_from_zero() {
-        let config = config(&[(
-            "/boot/grub/menu.lst",
-            "default=1\ntitle A\nkernel (hd0,0)/vmlinuz-1 ro\ntitle B\nkernel /vmlinuz-2 root=/dev/sda2\ninitrd /initrd-2.img\n",
-        )]);
-        let entry = config.default_entry().unwrap();
-        assert_eq!((entry.kernel.as_slice(), entry.initrds.len()), (&b"/vmlinuz-2"[..], 1));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::text::Text;
 
 mod bls;
 mod grub;
+mod legacy;
+mod syslinux;
+mod systemd_boot;
 
 pub(super) use bls::compare as version_order;
 
@@ -72,12 +75,27 @@ impl BootConfig {
     }
 }
 
-/// Reads a guest's boot loader configuration; `None` when there is none that we know.
+/// Reads a menu of one kind.
+type Reader = fn(&Tree) -> Result<Option<BootConfig>>;
+
+/// Reads a guest's boot loader configuration; `None` when there is none that we know. Systems keep the menus of loaders
+/// that they once had, so the one of the loader in the disk's first sector, if that is known, is looked for first.
 ///
 /// # Errors
 /// When it is there but cannot be read.
-pub fn read(tree: &Tree) -> Result<Option<BootConfig>> {
-    grub::read(tree)
+pub fn read(tree: &Tree, boot_code: &str) -> Result<Option<BootConfig>> {
+    let usual: &[Reader] = &[grub::read, legacy::read, syslinux::read, systemd_boot::read];
+    let own: Option<Reader> = match boot_code {
+        "GRUB legacy" => Some(legacy::read),
+        "syslinux" => Some(syslinux::read),
+        _ => None,
+    };
+    for reader in own.iter().chain(usual) {
+        if let Some(found) = reader(tree)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// The path in the guest's tree of a file that a boot loader names: its paths start at the file system that holds it,

@@ -91,6 +91,9 @@ pub(super) fn make_initramfs(guest: &Guest, release: &[u8], modules: &[&str]) ->
             "mkinitrd -f{add} /boot/initrd-{kernel}.img {kernel}"
         );
     }
+    if modules.is_empty() {
+        return words!("make the initramfs of kernel {kernel} anew", "重新生成内核 {kernel} 的 initramfs");
+    }
     words!(
         "make the initramfs of kernel {kernel} anew, with {spaced} in it",
         "重新生成内核 {kernel} 的 initramfs，并包含 {spaced}"

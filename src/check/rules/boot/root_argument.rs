@@ -1,7 +1,10 @@
 //! Does the kernel's `root=` name the volume that the system is on?
 
-use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, or_outcome};
-use crate::error::{Error, ErrorKind, Result};
+use super::entry::{default_entry, variable, write_menu};
+use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, Words, or_outcome, words};
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+use crate::guest::boot::Entry;
 use crate::guest::names::Found;
 use crate::guest::spec::Spec;
 use crate::text::escape;
@@ -18,48 +21,104 @@ impl Check for RootArgument {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-"The root= of the default entry of the boot menu must name the volume that holds the root of the system.",
-"",
-)
+            "The root= of the default entry of the boot menu must name the volume that holds the root of the system; \
+             rootflags=subvol= must name its subvolume, and rd.lvm.lv= an existing logical volume. Without an initramfs \
+             the kernel itself knows PARTUUID= and names such as /dev/vda1, but neither UUID= nor LABEL= nor LVM.",
+            "引导菜单默认启动项的 root= 必须指向系统根所在的卷；rootflags=subvol= 必须是其子卷，rd.lvm.lv= 必须是存在的逻辑卷。\
+             没有 initramfs 时，内核本身只识别 PARTUUID= 和 /dev/vda1 这样的名称，不识别 UUID=、LABEL= 和 LVM。",
+        )
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
         let guest = or_outcome!(subject.linux());
-        let entry =
-            guest.boot()?.and_then(|boot| boot.default_entry()).filter(|entry| !entry.kernel.is_empty());
-        let Some(entry) = entry else {
-            return Err(Error::new(ErrorKind::Unsupported, "the default boot entry is not known"));
-        };
+        let entry = default_entry(guest)?;
         let Some(root) = entry.arg("root") else {
-            return Ok(Outcome::NotApplicable("the kernel's line has no root=".into()));
+            return Ok(Outcome::NotApplicable(words!("the kernel's line has no root=", "内核参数中没有 root=")));
         };
-        let fix = "write root=UUID=… of the root file system into the boot menu (update-grub does)";
-        let seen = |message: String| Seen::new(message).at(entry.evidence.clone());
-        let unsure =
-            |why: &str| Err(Error::new(ErrorKind::Unsupported, format!("root={}: {why}", escape(root))));
+        let name = escape(root);
+        let unsure = |why: &str| Err(Error::unsupported(format!("root={name}: {why}")));
         if root.contains(&b'$') {
-            return unsure("it has a variable of the menu's script in it");
+            return Err(variable(root));
         }
         let spec = Spec::parse(root);
         if spec == Spec::NoDevice || NOT_OF_A_DISK.contains(&root) {
             return unsure("it names its device in a way that is not read");
         }
-        match guest.find_device(&spec, &subject.stack.devices) {
-            Found::Device(device) if device.volume == guest.root => {
-                seen(format!("root={} is {}.", escape(root), device.volume)).pass()
+        let wanted = &guest.root;
+        let found = match guest.find_device(&spec, &subject.stack.devices) {
+            Found::Device(device) => &device.volume,
+            Found::Absent => {
+                return fail(guest, entry, words!(
+                    "root={name} names a device that is not in this image.",
+                    "root={name} 所指的设备不在此镜像中。"
+                ));
             }
-            Found::Device(device) => seen(format!(
-                "root={} is {}, but the system is on {}.",
-                escape(root),
-                device.volume,
-                guest.root
-            ))
-            .fix(fix)
-            .fail(),
-            Found::Absent => seen(format!("root={} names a device that is not in this image.", escape(root)))
-                .fix(fix)
-                .fail(),
-            Found::Unsure(why) => unsure(&why),
+            Found::Unsure(why) => return unsure(&why),
+        };
+        if found != wanted {
+            return fail(guest, entry, words!(
+                "root={name} is {found}, but the system is on {wanted}.",
+                "root={name} 是 {found}，但系统在 {wanted} 上。"
+            ));
         }
+        if entry.initrds.is_empty() && matches!(spec, Spec::Uuid(_) | Spec::Label(_) | Spec::Named(_)) {
+            return fail(guest, entry, words!(
+                "root={name} needs an initramfs to be found, and the default entry loads none.",
+                "root={name} 需要 initramfs 才能找到，但默认启动项没有加载 initramfs。"
+            ));
+        }
+        if let Some(wrong) = subvolume(guest, entry).or_else(|| logical_volume(subject, entry)) {
+            return fail(guest, entry, wrong);
+        }
+        Seen::new(words!("root={name} is {found}.", "root={name} 是 {found}。"))
+            .at(entry.evidence.clone())
+            .pass()
     }
+}
+
+fn fail(guest: &Guest, entry: &Entry, why: Words) -> Result<Outcome> {
+    let Words { en, zh } = write_menu(guest);
+    let fix = words!(
+        "name the root file system by root=UUID=… in the boot menu: {en}",
+        "在引导菜单中用 root=UUID=… 指定根文件系统：{zh}"
+    );
+    Seen::new(why).at(entry.evidence.clone()).fix(fix).fail()
+}
+
+/// A subvolume of btrfs that is named and is not the one that the system is in.
+fn subvolume(guest: &Guest, entry: &Entry) -> Option<Words> {
+    let flags = entry.arg("rootflags")?;
+    let named = flags.split(|byte| *byte == b',').find_map(|flag| flag.strip_prefix(b"subvol="))?;
+    let trim = |path: &[u8]| path.strip_prefix(b"/").unwrap_or(path).to_vec();
+    // A root that is no subvolume is one of another file system, or the default subvolume, of which nothing is known here.
+    let own = guest.subvolume().filter(|own| trim(own.as_bytes()) != trim(named))?;
+    let named = escape(named);
+    (!named.to_string().contains('$')).then(|| {
+        words!(
+            "rootflags=subvol={named} names another subvolume than the one that the system is in, {own}.",
+            "rootflags=subvol={named} 与系统所在的子卷 {own} 不同。"
+        )
+    })
+}
+
+/// A logical volume that the initramfs is told to activate and that is not there.
+fn logical_volume(subject: &Subject<'_>, entry: &Entry) -> Option<Words> {
+    let volumes = &subject.stack.devices;
+    let is_there = |name: &[u8]| volumes.iter().any(|device| device.volume.as_bytes() == name);
+    let mut named = entry.args.iter().filter_map(|arg| arg.strip_prefix(b"rd.lvm.lv="));
+    let root = entry.arg("root").and_then(|root| root.strip_prefix(b"/dev/"));
+    // Others, such as the one with swap, delay the start at most.
+    let of_root = |name: &&[u8]| root.is_some_and(|root| root == *name || root.strip_prefix(b"mapper/").is_some_and(|mapped| mapped == mapper_name(name)));
+    let found = named.find(of_root).filter(|name| !is_there(name))?;
+    let found = escape(found);
+    Some(words!(
+        "rd.lvm.lv={found} names a logical volume that is not in this image.",
+        "rd.lvm.lv={found} 所指的逻辑卷不在此镜像中。"
+    ))
+}
+
+/// `vg-0/root` as device mapper calls it: `vg--0-root`.
+fn mapper_name(volume: &[u8]) -> Vec<u8> {
+    let doubled = |part: &[u8]| part.iter().flat_map(|byte| if *byte == b'-' { vec![b'-'; 2] } else { vec![*byte] }).collect::<Vec<u8>>();
+    volume.split(|byte| *byte == b'/').map(doubled).collect::<Vec<_>>().join(&b'-')
 }
