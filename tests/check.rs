@@ -957,9 +957,41 @@ fn nonsense_on_the_command_line_is_a_usage_error() {
 #[test]
 fn profiles_and_rules_are_listed() {
     let profiles = stdout(&imgmount(["check", "--list-profiles"]));
-    assert!(profiles.starts_with("tencent"), "{profiles}");
-    let rules = stdout(&imgmount(["check", "--list-rules"]));
-    assert!(rules.contains("\nvirtio-initramfs\n"), "{rules}");
+    assert!(profiles.starts_with("tencent "), "{profiles}");
+    let json: Value =
+        serde_json::from_str(&stdout(&imgmount(["check", "--list-profiles", "--json"]))).unwrap();
+    let names: Vec<&str> =
+        json["profiles"].as_array().unwrap().iter().map(|profile| profile["id"].as_str().unwrap()).collect();
+    for name in &names {
+        assert!(profiles.contains(&format!("\n{name} ")) || *name == "tencent", "{name}: {profiles}");
+    }
+    let rules = stdout(&imgmount(["check", "--list-rules", "-p", "tencent"]));
+    let line = rules.lines().find(|line| line.contains(" virtio-initramfs ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..4], ["virtio-initramfs", "blocker", "VirtioNotInstall", "T9"]);
+    assert!(rules.contains("T18  InvalidUrl") && !rules.contains("jdcloud"), "{rules}");
+    let json: Value =
+        serde_json::from_str(&stdout(&imgmount(["check", "--list-rules", "-p", "tencent", "--json"])))
+            .unwrap();
+    let known = json["profiles"][0]["undecidable"].as_array().unwrap();
+    assert!(known.iter().any(|known| known["code"] == "InvalidUrl" && known["rows"][0] == "T18"));
+}
+
+#[test]
+fn a_rule_and_a_code_are_explained() {
+    let rule = stdout(&imgmount(["explain", "cloud-init"]));
+    assert!(rule.starts_with("cloud-init  (access)\n"), "{rule}");
+    assert!(rule.contains("CloudInitNotInstalled") && rule.contains("镜像需安装 cloudinit"), "{rule}");
+    let code = stdout(&imgmount(["explain", "InvalidUrl", "-p", "tencent"]));
+    assert!(code.starts_with("InvalidUrl\n") && code.contains("not decidable from an image"), "{code}");
+    let json: Value =
+        serde_json::from_str(&stdout(&imgmount(["explain", "InvalidFormatSize", "--json"]))).unwrap();
+    let uses = json["topics"][0]["uses"].as_array().unwrap();
+    let rules: BTreeSet<&str> = uses.iter().map(|one| one["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, BTreeSet::from(["container-format", "qcow2-size", "virtual-size"]));
+    let unknown = imgmount(["explain", "RootPartitionNotFond"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("did you mean RootPartitionNotFound?"), "{}", stderr(&unknown));
 }
 
 // --- a real system ---

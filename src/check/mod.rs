@@ -22,6 +22,7 @@ mod container;
 pub mod diagnose;
 mod disks;
 mod firmware;
+pub mod handbook;
 pub mod profile;
 pub mod report;
 mod rules;

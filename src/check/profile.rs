@@ -90,6 +90,16 @@ impl Rule {
     pub fn id(&self) -> &str {
         self.id.as_deref().unwrap_or(&self.check)
     }
+
+    /// The document that it was read from, its date and its address.
+    #[must_use]
+    pub fn source<'a>(&'a self, profile: &'a Profile) -> (&'a str, &'a str, &'a str) {
+        (
+            self.document.as_ref().unwrap_or(&profile.document),
+            self.document_date.as_ref().unwrap_or(&profile.document_date),
+            self.url.as_ref().unwrap_or(&profile.url),
+        )
+    }
 }
 
 /// A requirement that cannot be decided from an image.
@@ -294,6 +304,22 @@ impl Profile {
         Ok(())
     }
 
+    /// Every code that it knows.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().filter_map(|rule| rule.code.as_deref());
+        rules.chain(self.undecidable.iter().filter_map(|known| known.code.as_deref()))
+    }
+
+    /// The same profile with nothing but what stands behind a code; none where it does not know it.
+    #[must_use]
+    pub fn behind(&self, code: &str) -> Option<Self> {
+        let is_it = |other: &Option<String>| other.as_deref() == Some(code);
+        let rules: Vec<Rule> = self.rules.iter().filter(|rule| is_it(&rule.code)).cloned().collect();
+        let undecidable: Vec<Undecidable> =
+            self.undecidable.iter().filter(|known| is_it(&known.code)).cloned().collect();
+        (!rules.is_empty() || !undecidable.is_empty()).then(|| Self { rules, undecidable, ..self.clone() })
+    }
+
     /// Runs every rule. A rule that fails to decide spoils itself only.
     #[must_use]
     pub fn run(&self, subject: &Subject<'_>, ignored: &[String]) -> Vec<Finding> {
@@ -303,17 +329,12 @@ impl Profile {
                 let args = Args::new(&rule.params);
                 let check = by_id(&rule.check).expect("profiles are judged when they are read");
                 let outcome = check.run(subject, &args).unwrap_or_else(Outcome::Unknown);
+                let (document, date, url) = rule.source(self);
                 let lowered = rule.lowered_by.as_ref().is_some_and(|name| subject.settings.is_yes(name));
                 Finding {
                     level: if lowered { rule.level.min(Level::Warning) } else { rule.level },
                     ignored: ignored.iter().any(|id| id == rule.id()),
-                    source: format!(
-                        "{} ({}, {}): {}",
-                        rule.document.as_ref().unwrap_or(&self.document),
-                        rule.document_date.as_ref().unwrap_or(&self.document_date),
-                        rule.url.as_ref().unwrap_or(&self.url),
-                        rule.clause
-                    ),
+                    source: format!("{document} ({date}, {url}): {}", rule.clause),
                     rule: rule.clone(),
                     outcome,
                 }

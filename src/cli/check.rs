@@ -2,7 +2,7 @@
 
 use super::{Common, Exit, out, plan};
 use crate::check::profile::{self, Level, Profile};
-use crate::check::{Settings, checks};
+use crate::check::{Settings, handbook};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(super) struct Args {
     /// List the profiles
     #[arg(long)]
     list_profiles: bool,
-    /// List the rules
+    /// List the rules of the profiles, and what no image can tell
     #[arg(long)]
     list_rules: bool,
 }
@@ -97,11 +97,17 @@ impl FailOn {
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let profiles = profiles(args)?;
     if args.list_profiles {
-        list_profiles(&profiles, common);
+        match common.json {
+            true => out::json(&handbook::profiles_json(&profiles)),
+            false => out::data(&handbook::profiles(&profiles, page(common))),
+        }
         return Ok(Exit::OK);
     }
     if args.list_rules {
-        list_rules(common);
+        match common.json {
+            true => out::json(&handbook::rules_json(&profiles)),
+            false => out::data(&handbook::rules(&profiles, page(common))),
+        }
         return Ok(Exit::OK);
     }
     let settings = Settings::parse(&args.set)?;
@@ -136,6 +142,12 @@ fn threads(images: usize) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(images.max(1))
 }
 
+/// How lists and explanations are written.
+pub(super) fn page(common: &Common) -> handbook::Page {
+    let style = targets::style(true, common);
+    handbook::Page { lang: style.lang, width: style.width }
+}
+
 /// Those of `--profile`, then those of `--profile-file`.
 fn profiles(args: &Args) -> Result<Vec<Profile>> {
     let names = match args.profiles.as_slice() {
@@ -157,62 +169,21 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
     Ok(found)
 }
 
-fn list_profiles(profiles: &[Profile], common: &Common) {
-    if common.json {
-        let list: Vec<_> = profiles
-            .iter()
-            .map(|profile| {
-                serde_json::json!({
-                    "id": profile.id, "title": profile.title, "document": profile.document, "url": profile.url,
-                    "document_date": profile.document_date, "checked_on": profile.checked_on,
-                    "rules": profile.rules.iter().map(|rule| rule.check.as_str()).collect::<Vec<&str>>(),
-                })
-            })
-            .collect();
-        out::json(&serde_json::json!({"schema": "imgmount.profiles/1", "profiles": list}));
-        return;
+/// 1 wins over everything but a run in which nothing could be opened; undecided wins over 0.
+fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> Exit {
+    if failed.len() == images
+        && let Some(exit) = failed.first()
+    {
+        return *exit;
     }
-    for profile in profiles {
-        out::data(&format!(
-            "{:<12} {}\n{:<12} {} rules; {} ({}), compared {}\n",
-            profile.id,
-            profile.title,
-            "",
-            profile.rules.len(),
-            profile.url,
-            profile.document_date,
-            profile.checked_on
-        ));
+    let Some(level) = fail_on.level() else {
+        return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL };
+    };
+    let findings = || reports.iter().filter_map(|report| report.findings.as_ref().ok()).flatten();
+    if findings().any(|finding| finding.fails_at(level)) {
+        return Exit::NO;
     }
-}
-
-fn list_rules(common: &Common) {
-    if common.json {
-        let list: Vec<_> = checks()
-            .map(|check| serde_json::json!({"id": check.id(), "explain": check.explain().en}))
-            .collect();
-        out::json(&serde_json::json!({"schema": "imgmount.rules/1", "rules": list}));
-        return;
-    }
-    for check in checks() {
-        out::data(&format!("{}\n", check.id()));
-        for line in wrap(check.explain().en, 96) {
-            out::data(&format!("    {line}\n"));
-        }
-    }
-}
-
-/// Lines of at most `width` characters, broken between words.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.len().saturating_add(word.len()) < width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
+    let undecided = findings().any(|finding| finding.is_undecided_at(level))
+        || reports.iter().any(|report| report.verdict() == Verdict::Undecided);
+    if undecided || !failed.is_empty() { Exit::PARTIAL } else { Exit::OK }
 }

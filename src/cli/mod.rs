@@ -45,6 +45,8 @@ verbs! {
     Report => report,
     /// Print the JSON schema of a document
     Schema => schema,
+    /// What a rule of check asks, or what a cloud's code means, at length
+    Explain => explain,
     /// Serve the disk and its partitions over NBD
     Serve => serve,
     /// List a directory of the guest
