@@ -13,6 +13,7 @@ mod pool;
 mod progress;
 pub(super) mod resume;
 pub(super) mod targets;
+mod why;
 
 /// Images that are checked at a time, if nobody says: more would mostly wait for the disk.
 const MOST_THREADS: usize = 4;
@@ -21,7 +22,7 @@ const MOST_THREADS: usize = 4;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images to check
-    #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules", "from"])]
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules", "from", "why"])]
     images: Vec<OsString>,
     /// Clouds to check against, or all [default: all; none beside --profile-file]
     #[arg(
@@ -65,6 +66,9 @@ pub(super) struct Args {
     /// List the rules that passed, too, all places of a finding and all images of a cause
     #[arg(long)]
     all: bool,
+    /// Every rule behind a code that a cloud reported, and which of them fired; without an image, what the code means
+    #[arg(long, value_name = "CODE")]
+    why: Option<String>,
     /// List the profiles
     #[arg(long)]
     list_profiles: bool,
@@ -109,6 +113,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             false => out::data(&handbook::rules(&profiles, page(common))),
         }
         return Ok(Exit::OK);
+    }
+    if let Some(code) = &args.why {
+        return why::run(code, &profiles, args, common);
     }
     let settings = Settings::parse(&args.set)?;
     let mut targets = targets::open(&args.report, args.all, args.fail_on.level(), common)?;
@@ -167,23 +174,4 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
         found.push(own);
     }
     Ok(found)
-}
-
-/// 1 wins over everything but a run in which nothing could be opened; undecided wins over 0.
-fn exit(reports: &[Report], failed: &[Exit], images: usize, fail_on: FailOn) -> Exit {
-    if failed.len() == images
-        && let Some(exit) = failed.first()
-    {
-        return *exit;
-    }
-    let Some(level) = fail_on.level() else {
-        return if failed.is_empty() { Exit::OK } else { Exit::PARTIAL };
-    };
-    let findings = || reports.iter().filter_map(|report| report.findings.as_ref().ok()).flatten();
-    if findings().any(|finding| finding.fails_at(level)) {
-        return Exit::NO;
-    }
-    let undecided = findings().any(|finding| finding.is_undecided_at(level))
-        || reports.iter().any(|report| report.verdict() == Verdict::Undecided);
-    if undecided || !failed.is_empty() { Exit::PARTIAL } else { Exit::OK }
 }

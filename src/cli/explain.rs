@@ -1,7 +1,7 @@
 //! `imgmount explain`: what a rule asks, or what a code of a cloud means, at length.
 
 use super::{Common, Exit, check, out, plan};
-use crate::check::handbook;
+use crate::check::handbook::{self, Page};
 use crate::check::profile::{self, Profile};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,20 +21,32 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         [] => profile::all()?,
         names => profile::by_names(names)?,
     };
+    let either = |topic: &str, profiles: &[Profile], page: Page| {
+        handbook::rule(topic, profiles, page).or_else(|| handbook::code(topic, profiles, page))
+    };
+    answer(&args.topics, &profiles, either, common)?;
+    Ok(Exit::OK)
+}
+
+/// Prints what the handbook says of some topics.
+pub(super) fn answer(
+    topics: &[String],
+    profiles: &[Profile],
+    look_up: impl Fn(&str, &[Profile], Page) -> Option<String>,
+    common: &Common,
+) -> Result<()> {
     let page = check::page(common);
     let (mut texts, mut documents) = (Vec::new(), Vec::new());
-    for topic in &args.topics {
-        let text =
-            handbook::rule(topic, &profiles, page).or_else(|| handbook::code(topic, &profiles, page));
-        texts.push(text.ok_or_else(|| unknown(topic, &profiles))?);
-        documents.extend(handbook::topic_json(topic, &profiles));
+    for topic in topics {
+        texts.push(look_up(topic, profiles, page).ok_or_else(|| unknown(topic, profiles))?);
+        documents.extend(handbook::topic_json(topic, profiles));
     }
     if common.json {
         out::json(&serde_json::json!({"schema": "imgmount.explain/1", "topics": documents}));
     } else {
         out::data(&texts.join("\n"));
     }
-    Ok(Exit::OK)
+    Ok(())
 }
 
 /// Nothing is called that; what nearly is, or every code that there is.

@@ -74,7 +74,8 @@ fn about(about: &About) -> Value {
     })
 }
 
-fn finding(finding: &Finding) -> Value {
+/// One element of `findings`.
+pub(super) fn finding(finding: &Finding) -> Value {
     let evidence = finding.seen().map(|seen| seen.evidence.as_slice()).unwrap_or_default();
     json!({
         "rule": finding.rule.id(),

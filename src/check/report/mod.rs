@@ -37,6 +37,7 @@ mod labels;
 pub mod layout;
 mod matrix;
 pub mod record;
+pub mod why;
 
 registry! {
     /// Every form of report.

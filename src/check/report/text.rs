@@ -60,7 +60,21 @@ fn image(out: &mut String, reports: &[Report], style: &Style) {
     }
 }
 
-fn not_opened(out: &mut String, error: &crate::error::Error, diagnosis: Option<&crate::check::Seen>, style: &Style) {
+/// Which image it is, and what.
+pub(super) fn image_line(out: &mut String, report: &Report, style: &Style) {
+    let line = format!("{}  {}", defuse(&report.image), defuse(&report.about_line(style.lang)));
+    let lines = wrap(line.trim_end(), style.width);
+    for (at, line) in lines.iter().enumerate() {
+        putln!(out, "{}{line}", if at > 0 { "  " } else { "" });
+    }
+}
+
+pub(super) fn not_opened(
+    out: &mut String,
+    error: &crate::error::Error,
+    diagnosis: Option<&crate::check::Seen>,
+    style: &Style,
+) {
     let lang = style.lang;
     let word = style.paint(RED, labels::NOT_CHECKED.get(lang));
     putln!(out, "{word}{}{}", labels::colon(lang), labels::NOT_OPENED.get(lang));
@@ -176,7 +190,7 @@ fn brief(out: &mut String, kind: Kind, finding: &Finding, style: &Style) {
     }
 }
 
-fn detail(out: &mut String, kind: Kind, finding: &Finding, style: &Style) {
+pub(super) fn detail(out: &mut String, kind: Kind, finding: &Finding, style: &Style) {
     let lang = style.lang;
     putln!(out, "\n{}", head(kind, finding, style));
     for line in wrap(&defuse(&finding.message(lang)), style.width.saturating_sub(2)) {
