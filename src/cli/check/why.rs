@@ -1,7 +1,7 @@
 //! `--why CODE`: what a cloud may mean by a code, held against images; without an image, what it means.
 
 use super::super::{Common, Exit, explain, out, plan};
-use super::{Args, page, targets};
+use super::{Args, targets};
 use crate::check::profile::Profile;
 use crate::check::report::{About, Report, why};
 use crate::check::{Outcome, Settings, Subject, handbook};
@@ -37,6 +37,7 @@ pub(super) fn run(code: &str, profiles: &[Profile], args: &Args, common: &Common
             reports.push(Report {
                 image: plan::shown(image),
                 version: None,
+                asked: None,
                 about: about.clone(),
                 diagnosis: None,
                 profile: Arc::clone(profile),
