@@ -107,7 +107,7 @@ fn a_disk_outside_the_limits_fails_each_of_them() {
         ("partition-table", "kinds = [\"gpt\"]"),
         ("root-filesystem", "linux = [\"ext3\", \"xfs\"]"),
         ("filesystem-features", "forbidden = [\"ext4:64bit\", \"ext4:extent+has_journal\"]"),
-        ("disk-usage", "max_percent = 1"),
+        ("disk-usage", "max_percent = 0"),
         ("disk-usage", "max_percent = 98, min_free = \"48 MiB\""),
         ("inode-usage", "max_percent = 0"),
     ];
@@ -117,6 +117,23 @@ fn a_disk_outside_the_limits_fails_each_of_them() {
     assert_eq!(said(&checked, 3), "A system disk of 39 GB is not allowed: 40 to 500 GB are.");
     let features = &checked.json["results"][0]["findings"][8]["evidence"];
     assert_eq!(features.as_array().unwrap().len(), 2, "{features}");
+}
+
+#[test]
+fn the_use_of_a_file_system_is_that_of_df() {
+    requires!("root", "loop", "mkfs.ext4", "df");
+    let made = made(
+        "mkdir m; truncate -s 48M part.img; mkfs.ext4 -q -U $U part.img; mount -o loop part.img m; trap 'umount m' EXIT
+         mkdir -p m/etc m/bin; echo ID=debian > m/etc/os-release; echo \"UUID=$U / ext4\" > m/etc/fstab
+         head -c 21000000 /dev/urandom > m/data; sync -f m
+         df --output=pcent m | tail -1 | tr -dc 0-9 > used; df --output=ipcent m | tail -1 | tr -dc 0-9 > inodes",
+    );
+    let number = |name: &str| std::fs::read_to_string(made.path(name)).unwrap().parse::<u64>().unwrap();
+    for (check, df) in [("disk-usage", number("used")), ("inode-usage", number("inodes"))] {
+        let at = |max: u64| rules(&made.path("part.img"), &[(check, &format!("max_percent = {max}"))], &[]);
+        assert_eq!(results(&at(df)), ["pass"], "{check} {df}");
+        assert_eq!(results(&at(df - 1)), ["fail"], "{check} {df}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::check::disks::Mounted;
 use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human, or_outcome, words};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::State;
+use crate::fs::{FsFacts, State};
 
 pub(in crate::check) struct DiskUsage;
 
@@ -37,7 +37,7 @@ impl Check for DiskUsage {
         let least = if args.has("min_free") { args.size("min_free")? } else { 0 };
         let (mut full, mut evidence, mut undecided) = (Vec::new(), Vec::new(), None);
         for mount in &mounted {
-            match Usage::of(mount) {
+            match Usage::of(subject, mount) {
                 Ok(Some(usage)) => {
                     evidence.push(usage.evidence(mount));
                     if usage.percent > max || usage.free < least {
@@ -92,7 +92,7 @@ struct Usage {
 
 impl Usage {
     /// `None` where the question makes no sense.
-    fn of(mount: &Mounted<'_>) -> Result<Option<Self>> {
+    fn of(subject: &Subject<'_>, mount: &Mounted<'_>) -> Result<Option<Self>> {
         let facts = mount.fs.facts();
         if NOT_FILLED.contains(&facts.kind) {
             return Ok(None);
@@ -108,16 +108,59 @@ impl Usage {
         let free = mount.fs.free().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, format!("{}: its free space cannot be counted", mount.volume))
         })?;
-        let used = facts.size.saturating_sub(free);
-        let free = free.saturating_sub(facts.reserved);
+        let own = Own::of(subject, mount, &facts)?;
+        let size = facts.size.saturating_sub(own.overhead);
+        let used = size.saturating_sub(free);
+        let free = free.saturating_sub(facts.reserved).saturating_sub(own.kept);
         let all = used.saturating_add(free);
         // Rounded up, as df rounds.
         let percent = if all == 0 { 100 } else { u128::from(used).saturating_mul(100).div_ceil(u128::from(all)) };
-        Ok(Some(Self { percent: u64::try_from(percent).unwrap_or(100), free, size: facts.size }))
+        Ok(Some(Self { percent: u64::try_from(percent).unwrap_or(100), free, size }))
     }
 
     fn evidence(&self, mount: &Mounted<'_>) -> Evidence {
         let (percent, free, size) = (self.percent, self.free, self.size);
         Evidence::new(format!("{}: {percent} % used, {free} of {size} bytes free", mount.path)).on(mount.volume)
+    }
+}
+
+/// What a file system keeps for itself, in bytes.
+#[derive(Default)]
+struct Own {
+    /// Of ext its tables and its journal, of xfs its log: `statfs` does not count them.
+    overhead: u64,
+    /// Free, but kept back by the kernel for what it must not fail to write.
+    kept: u64,
+}
+
+impl Own {
+    /// ext: `s_overhead_clusters` and `s_log_cluster_size` of the superblock at byte 1024, 0 where an old mke2fs did not
+    /// count; with extents the kernel keeps a fiftieth back, 4096 clusters at most (linux/fs/ext4/super.c, `ext4_statfs`,
+    /// `ext4_set_resv_clusters`). xfs: `sb_logblocks` (`xfs_format.h`).
+    fn of(subject: &Subject<'_>, mount: &Mounted<'_>, facts: &FsFacts) -> Result<Self> {
+        const EXT: u64 = 1024;
+        let Some(volume) = subject.stack.volume(mount.volume) else { return Ok(Self::default()) };
+        let read = |at: u64| -> Result<[u8; 4]> {
+            let mut bytes = [0; 4];
+            volume.source.read_at(&mut bytes, at)?;
+            Ok(bytes)
+        };
+        Ok(match facts.kind {
+            "ext4" | "ext3" | "ext2" => {
+                let clusters = u32::from_le_bytes(read(EXT.saturating_add(0x248))?);
+                let cluster = 1024_u64 << u32::from_le_bytes(read(EXT.saturating_add(0x1c))?).min(20);
+                let has_extents = facts.features.iter().any(|name| name == "extent" || name == "extents");
+                let fiftieth = facts.size.checked_div(cluster.saturating_mul(50)).unwrap_or(0).min(4096);
+                Self {
+                    overhead: u64::from(clusters).saturating_mul(cluster),
+                    kept: if has_extents { fiftieth.saturating_mul(cluster) } else { 0 },
+                }
+            }
+            "xfs" => {
+                let blocks = u32::from_be_bytes(read(0x60)?);
+                Self { overhead: u64::from(blocks).saturating_mul(u64::from(facts.block_size)), kept: 0 }
+            }
+            _ => Self::default(),
+        })
     }
 }
