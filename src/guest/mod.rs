@@ -46,6 +46,7 @@ pub mod kernel_image;
 mod memory;
 mod missing;
 pub mod names;
+pub mod network;
 pub mod os_release;
 mod ostree;
 pub mod packages;
@@ -57,6 +58,7 @@ mod roots;
 pub mod services;
 pub mod spec;
 pub mod sshd;
+pub mod syntax;
 pub mod units;
 pub mod version;
 pub mod windows;
@@ -436,6 +438,27 @@ impl Guest {
     pub fn boot(&self) -> Result<Option<&BootConfig>> {
         self.fstab()?;
         share(self.boot.get_or_init(|| boot::read(&self.facts, self.boot_code))).map(Option::as_ref)
+    }
+
+    /// The line of the boot menu that gives the kernel an argument, if the entry that boots does; the default not being
+    /// known, if all entries do.
+    ///
+    /// # Errors
+    /// When the menu cannot be read; when the default is not known and the entries differ.
+    pub fn kernel_argument(&self, is_it: impl Fn(&[u8]) -> bool) -> Result<Option<Evidence>> {
+        let Some(boot) = self.boot()? else { return Ok(None) };
+        let has = |entry: &boot::Entry| entry.args.iter().any(|arg| is_it(arg));
+        let said = |entry: &boot::Entry| Some(entry.evidence.clone());
+        if let Some(entry) = boot.default_entry() {
+            return Ok(if has(entry) { said(entry) } else { None });
+        }
+        match boot.entries.iter().find(|entry| has(entry)) {
+            None => Ok(None),
+            Some(entry) if boot.entries.iter().all(has) => Ok(said(entry)),
+            Some(_) => {
+                Err(Error::unsupported(format!("which boot entry is the default is not known: {}", boot.why)))
+            }
+        }
     }
 
     /// Its packages.

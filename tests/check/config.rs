@@ -142,3 +142,167 @@ fn logical_volumes_that_are_not_there_are_named() {
     }
     assert!(!message.contains("swap") && !message.contains("tmpfs"), "{message}");
 }
+
+// --- network ---
+
+/// Switches cloud-init's hand off the network, so that the files of the guest alone count.
+const NO_CLOUD: &str = "rm -r $R/etc/systemd/system/cloud-init.target.wants\n";
+
+/// A shell command that enables a unit, which is made with it.
+fn enable(unit: &str) -> String {
+    format!(
+        "mkdir -p $R/etc/systemd/system/multi-user.target.wants; echo '[Unit]' > $R/lib/systemd/system/{unit}
+         ln -s /lib/systemd/system/{unit} $R/etc/systemd/system/multi-user.target.wants/{unit}\n"
+    )
+}
+
+const DHCP_OR_STATIC: &str = "mkdir -p $R/etc/network/interfaces.d; printf 'auto lo\\niface lo inet loopback\\nsource /etc/network/interfaces.d/*\\n' > $R/etc/network/interfaces\n";
+
+#[test]
+fn cloud_init_sets_the_network_up_unless_it_is_kept_off() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let made = guest(&format!("{DHCP_OR_STATIC}{}", enable("networking.service")));
+    let disk = made.path("disk.raw");
+    let (result, message) = said(&disk, "dhcp", "");
+    assert!(result == "pass" && message.starts_with("cloud-init"), "{message}");
+    for check in ["static-ipv6", "ipv6-enabled", "mac-binding", "interface-names", "network-manager-disabled"]
+    {
+        assert_eq!(said(&disk, check, "").0, "pass", "{check}");
+    }
+    assert_eq!(said(&disk, "persistent-net-rules", "params = { initramfs = true }").0, "pass");
+    let kept_off = "printf 'network:\\n  config: disabled\\n' > $R/etc/cloud/cloud.cfg.d/99-net.cfg\n";
+    assert_eq!(
+        result_of(&format!("{DHCP_OR_STATIC}{}{kept_off}", enable("networking.service")), "dhcp", ""),
+        "fail"
+    );
+}
+
+#[test]
+fn a_static_address_is_named_with_its_line() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let fixed = "printf 'auto ens192\\niface ens192 inet static\\n  address 192.0.2.7/24\\n  hwaddress ether 00:50:56:aa:bb:cc\\niface ens192 inet6 static\\n  address 2001:db8::7/64\\n' > $R/etc/network/interfaces.d/ens192\n";
+    let made = guest(&format!("{NO_CLOUD}{DHCP_OR_STATIC}{fixed}{}", enable("networking.service")));
+    let disk = made.path("disk.raw");
+    let checked = rule(&disk, "dhcp", "", &[]);
+    assert_eq!(checked.result("dhcp"), "fail");
+    assert!(checked.message("dhcp").contains("ens192 192.0.2.7/24"), "{}", checked.message("dhcp"));
+    let evidence = &checked.finding("dhcp")["evidence"][0];
+    assert_eq!(
+        (&evidence["path"], &evidence["line"]),
+        (&"/etc/network/interfaces.d/ens192".into(), &2.into())
+    );
+    assert_eq!(said(&disk, "static-ipv6", "").0, "fail");
+    assert_eq!(said(&disk, "mac-binding", "").0, "fail");
+    // Without udev's files nothing names cards by slot: the kernel calls them eth0.
+    assert_eq!(said(&disk, "interface-names", "").0, "fail");
+    let beside = guest(&format!("{DHCP_OR_STATIC}{fixed}{}", enable("networking.service")));
+    let (result, message) = said(&beside.path("disk.raw"), "dhcp", "");
+    assert!(result == "fail" && message.contains("cloud-init"), "{message}");
+    // The same file, whose service does not start: nothing reads it.
+    let unread = guest(&format!("{DHCP_OR_STATIC}{fixed}"));
+    assert_eq!(said(&unread.path("disk.raw"), "static-ipv6", "").0, "pass");
+}
+
+/// CentOS 6 and 7: the service `network` of System V, `ifcfg` files, a card that is named by the kernel.
+#[test]
+fn red_hats_files_count_by_their_service() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let system = "mkdir -p $R/etc/sysconfig/network-scripts $R/etc/rc3.d; ln -s ../init.d/network $R/etc/rc3.d/S10network\n";
+    let eth0 = |text: &str| {
+        format!(
+            "{NO_CLOUD}{system}printf 'DEVICE=eth0\\nONBOOT=yes\\n{text}' > $R/etc/sysconfig/network-scripts/ifcfg-eth0\n"
+        )
+    };
+    let dhcp = guest(&eth0("BOOTPROTO=\"dhcp\"\\nHWADDR=52:54:00:12:34:56\\n"));
+    let disk = dhcp.path("disk.raw");
+    assert_eq!(said(&disk, "dhcp", "").0, "pass");
+    assert_eq!(said(&disk, "interface-names", "params = { wanted = [\"eth0\"] }").0, "pass");
+    let bound = rule(&disk, "mac-binding", "", &[]);
+    assert_eq!(bound.result("mac-binding"), "fail");
+    assert_eq!(bound.finding("mac-binding")["evidence"][0]["line"], 4);
+    assert_eq!(result_of(&eth0("BOOTPROTO=none\\nIPADDR=10.1.2.3\\n"), "dhcp", ""), "fail");
+}
+
+/// NetworkManager takes a keyfile that is root's alone, and ignores one that others may read.
+#[test]
+fn a_keyfile_that_others_may_read_does_not_count() {
+    requires!("root", "mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let keyfile = |mode: &str| {
+        format!(
+            "{NO_CLOUD}mkdir -p $R/etc/NetworkManager/system-connections
+             printf '[connection]\\nid=a\\ntype=ethernet\\ninterface-name=ens3\\n[ipv4]\\nmethod=manual\\naddress1=192.0.2.7/24\\n' > $R/etc/NetworkManager/system-connections/a.nmconnection
+             chmod {mode} $R/etc/NetworkManager/system-connections/a.nmconnection\n{}",
+            enable("NetworkManager.service")
+        )
+    };
+    let counts = guest(&keyfile("600"));
+    assert_eq!(said(&counts.path("disk.raw"), "dhcp", "").0, "fail");
+    assert_eq!(said(&counts.path("disk.raw"), "network-manager-disabled", "").0, "fail");
+    assert_eq!(said(&counts.path("disk.raw"), "interface-names", "").0, "pass");
+    assert_eq!(result_of(&keyfile("644"), "dhcp", ""), "pass");
+}
+
+#[test]
+fn netplan_that_is_not_understood_leaves_the_rule_undecided() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let netplan = |text: &str| {
+        format!(
+            "{NO_CLOUD}mkdir -p $R/etc/netplan $R/lib/systemd/system-generators; echo x > $R/lib/systemd/system-generators/netplan
+             printf '{text}' > $R/etc/netplan/01.yaml\n"
+        )
+    };
+    let name = "network:\\n  version: 2\\n  ethernets:\\n    ens3:\\n      ";
+    let slot = "mkdir -p $R/lib/systemd/network; printf '[Match]\\nOriginalName=*\\n[Link]\\nNamePolicy=keep kernel database onboard slot path\\n' > $R/lib/systemd/network/99-default.link\n";
+    let dhcp = guest(&format!("{}{slot}", netplan(&format!("{name}dhcp4: true\\n"))));
+    let disk = dhcp.path("disk.raw");
+    assert_eq!(said(&disk, "dhcp", "").0, "pass");
+    // ens3 is where the source machine's card was; where the target's is, nobody knows.
+    assert_eq!(said(&disk, "interface-names", "").0, "undecided");
+    assert_eq!(said(&disk, "interface-names", "params = { wanted = [\"eth0\"] }").0, "fail");
+    assert_eq!(result_of(&netplan(&format!("{name}dhcp4: *x\\n")), "dhcp", ""), "undecided");
+}
+
+#[test]
+fn a_guest_of_which_nothing_is_known_is_undecided() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    assert_eq!(result_of(NO_CLOUD, "dhcp", ""), "undecided");
+}
+
+#[test]
+fn rules_for_old_cards_are_found_in_the_initramfs_too() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let rule_line = r#"SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="52:54:00:12:34:56", NAME="eth0""#;
+    let own = rule_of(
+        &format!(
+            "mkdir -p $R/etc/udev/rules.d; printf '# x\\n\\n{rule_line}\\n' > $R/etc/udev/rules.d/70-persistent-net.rules"
+        ),
+        "persistent-net-rules",
+        "",
+    );
+    assert_eq!(own.result("persistent-net-rules"), "fail");
+    let evidence = &own.finding("persistent-net-rules")["evidence"][0];
+    assert_eq!(evidence["line"], 3);
+    assert!(evidence["excerpt"].as_str().unwrap().contains("52:54:00:12:34:56"));
+    let comments = "mkdir -p $R/etc/udev/rules.d; echo '# x' > $R/etc/udev/rules.d/70-persistent-net.rules; : > $R/etc/udev/rules.d/75-persistent-net-generator.rules";
+    assert_eq!(result_of(comments, "persistent-net-rules", ""), "pass");
+    let packed = guest(&format!(
+        "mkdir -p more/etc/udev/rules.d; echo '{rule_line}' > more/etc/udev/rules.d/70-persistent-net.rules
+         (cd more && find . | cpio --quiet -o -H newc) >> $R/boot/initrd.img-6.1.0-9"
+    ));
+    let disk = packed.path("disk.raw");
+    assert_eq!(said(&disk, "persistent-net-rules", "").0, "pass");
+    let (result, message) = said(&disk, "persistent-net-rules", "params = { initramfs = true }");
+    assert!(result == "fail" && message.contains("initrd.img-6.1.0-9"), "{message}");
+}
+
+#[test]
+fn ipv6_is_switched_off_by_the_kernels_line_or_sysctl() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let checked = rule_of("sed -i 's/ro quiet/ro ipv6.disable=1/' $R/boot/grub/grub.cfg", "ipv6-enabled", "");
+    assert_eq!(checked.result("ipv6-enabled"), "fail");
+    assert_eq!(checked.finding("ipv6-enabled")["evidence"][0]["path"], "/boot/grub/grub.cfg");
+    assert_eq!(
+        result_of("echo net.ipv6.conf.all.disable_ipv6=1 > $R/etc/sysctl.conf", "ipv6-enabled", ""),
+        "fail"
+    );
+}

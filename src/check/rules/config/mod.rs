@@ -14,4 +14,11 @@ registry! {
     pub(in crate::check) mod device_names => DeviceNames;
     pub(in crate::check) mod crypttab => Crypttab;
     pub(in crate::check) mod mount_units => MountUnits;
+    pub(in crate::check) mod dhcp => Dhcp;
+    pub(in crate::check) mod static_ipv6 => StaticIpv6;
+    pub(in crate::check) mod ipv6_enabled => Ipv6Enabled;
+    pub(in crate::check) mod mac_binding => MacBinding;
+    pub(in crate::check) mod persistent_net_rules => PersistentNetRules;
+    pub(in crate::check) mod interface_names => InterfaceNames;
+    pub(in crate::check) mod network_manager_disabled => NetworkManagerDisabled;
 }
