@@ -306,3 +306,87 @@ fn ipv6_is_switched_off_by_the_kernels_line_or_sysctl() {
         "fail"
     );
 }
+
+// --- firewall, SELinux, names ---
+
+#[test]
+fn a_firewall_counts_by_its_service_and_its_rules() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let rules = |rules: &str| {
+        format!(
+            "mkdir -p $R/etc/sysconfig; printf '*filter\\n:INPUT ACCEPT [0:0]\\n{rules}COMMIT\\n' > $R/etc/sysconfig/iptables\n{}",
+            enable("iptables.service")
+        )
+    };
+    let port = "params = { port = 22 }";
+    let blocks = guest(&rules("-A INPUT -i lo -j ACCEPT\\n-A INPUT -j REJECT\\n"));
+    let disk = blocks.path("disk.raw");
+    assert_eq!(said(&disk, "firewall", "").0, "fail");
+    let checked = rule(&disk, "ssh-port-open", port, &[]);
+    assert_eq!(checked.result("ssh-port-open"), "fail");
+    assert!(checked.message("ssh-port-open").contains("iptables"));
+    let lets = guest(&rules("-A INPUT -p tcp --dport 22 -j ACCEPT\\n-A INPUT -j REJECT\\n"));
+    assert_eq!(said(&lets.path("disk.raw"), "ssh-port-open", port).0, "pass");
+    assert_eq!(said(&lets.path("disk.raw"), "firewall", "").0, "fail");
+    let sets =
+        rules("-A INPUT -m set --match-set friends src -p tcp --dport 22 -j ACCEPT\\n-A INPUT -j DROP\\n");
+    assert_eq!(result_of(&sets, "ssh-port-open", port), "undecided");
+    // The rules lie there, but no service loads them.
+    let off = guest(
+        "mkdir -p $R/etc/sysconfig; printf '*filter\\n:INPUT DROP [0:0]\\nCOMMIT\\n' > $R/etc/sysconfig/iptables",
+    );
+    assert_eq!(said(&off.path("disk.raw"), "firewall", "").0, "pass");
+    assert_eq!(said(&off.path("disk.raw"), "ssh-port-open", port).0, "pass");
+}
+
+/// Rules that system-config-firewall of a Red Hat wrote, from augeas.
+#[test]
+fn the_rules_of_a_real_firewall_let_ssh_in() {
+    requires!("corpus", "mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let corpus = common::corpus().unwrap().join("guest/augeas/root/etc/sysconfig/iptables");
+    let made = guest(&format!(
+        "mkdir -p $R/etc/sysconfig; cp '{}' $R/etc/sysconfig/\n{}",
+        corpus.display(),
+        enable("iptables.service")
+    ));
+    let disk = made.path("disk.raw");
+    assert_eq!(said(&disk, "ssh-port-open", "params = { port = 22 }").0, "pass");
+    assert_eq!(said(&disk, "ssh-port-open", "params = { port = 3389 }").0, "fail");
+}
+
+#[test]
+fn selinux_needs_labels_where_it_enforces() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd", "debugfs");
+    let all = "params = { allow = [\"enforcing\", \"permissive\", \"disabled\"] }";
+    let config = "mkdir -p $R/etc/selinux; printf '# x\\nSELINUX=enforcing\\nSELINUXTYPE=targeted\\n' > $R/etc/selinux/config; echo 'root:*:1::::::' > $R/etc/shadow\n";
+    let bare = guest(config);
+    let disk = bare.path("disk.raw");
+    assert_eq!(said(&disk, "selinux", "").0, "fail");
+    let (result, message) = said(&disk, "selinux", all);
+    assert!(result == "fail" && message.contains("/etc/shadow has no label"), "{message}");
+    // debugfs gives the labels that restorecon would.
+    sh(&format!(
+        "for path in /etc/shadow /usr/sbin/init /usr/bin/sh; do
+             debugfs -w -R \"ea_set $path security.selinux system_u:object_r:shadow_t:s0\" '{}?offset=1048576' 2> /dev/null
+         done",
+        disk.display()
+    ));
+    assert_eq!(said(&disk, "selinux", all).0, "pass", "{}", said(&disk, "selinux", all).1);
+    let relabels = guest(&format!("{config}touch $R/.autorelabel"));
+    assert_eq!(said(&relabels.path("disk.raw"), "selinux", all).0, "pass");
+    let line = format!("{config}sed -i 's/ro quiet/ro selinux=0/' $R/boot/grub/grub.cfg");
+    assert_eq!(result_of(&line, "selinux", ""), "pass");
+}
+
+#[test]
+fn a_resolver_of_the_guest_must_start() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let stub = format!("{NO_CLOUD}echo 'nameserver 127.0.0.53' > $R/etc/resolv.conf\n");
+    let checked = rule_of(&stub, "dns", "");
+    assert_eq!(checked.result("dns"), "fail");
+    assert_eq!(checked.finding("dns")["evidence"][0]["line"], 1);
+    assert_eq!(result_of(&format!("{stub}{}", enable("systemd-resolved.service")), "dns", ""), "pass");
+    assert_eq!(result_of("echo 'nameserver 192.0.2.53' > $R/etc/resolv.conf", "dns", ""), "pass");
+    let link = format!("{NO_CLOUD}ln -s ../run/systemd/resolve/stub-resolv.conf $R/etc/resolv.conf");
+    assert_eq!(result_of(&link, "dns", ""), "fail");
+}

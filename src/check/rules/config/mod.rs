@@ -21,4 +21,8 @@ registry! {
     pub(in crate::check) mod persistent_net_rules => PersistentNetRules;
     pub(in crate::check) mod interface_names => InterfaceNames;
     pub(in crate::check) mod network_manager_disabled => NetworkManagerDisabled;
+    pub(in crate::check) mod firewall => Firewall;
+    pub(in crate::check) mod ssh_port_open => SshPortOpen;
+    pub(in crate::check) mod selinux => Selinux;
+    pub(in crate::check) mod dns => Dns;
 }
