@@ -65,14 +65,10 @@ impl Fact for Selinux {
                 evidence.push(line);
             }
         }
-        let relabels = match file::entry(tree, "/.autorelabel")? {
-            Some(node) => Some(
-                Evidence::new("all files are labelled at the next boot")
-                    .on(tree.volume(node))
-                    .path(b"/.autorelabel"),
-            ),
-            None => None,
-        };
+        let relabels = file::entry(tree, "/.autorelabel")?.map(|node| {
+            let what = "all files are labelled at the next boot";
+            Evidence::new(what).on(tree.volume(node)).path(b"/.autorelabel")
+        });
         let unlabelled = if state == State::Disabled { Vec::new() } else { unlabelled(tree)? };
         Ok(Self { state, evidence, unlabelled, relabels })
     }
