@@ -3,7 +3,7 @@
 //! `cargo run --example custom_check disk.vmdk`
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
-use imgmount::check::{Args, Check, Evidence, Outcome, Seen, Settings, Subject, profile};
+use imgmount::check::{Args, Check, Evidence, Outcome, Phrase, Seen, Settings, Subject, profile};
 use imgmount::error::{Error, ErrorKind, Result};
 use imgmount::fs::tree::Follow;
 use imgmount::locator::Locator;
@@ -21,8 +21,11 @@ impl Check for RootLocked {
         "root-locked"
     }
 
-    fn explain(&self) -> &'static str {
-        "Root's entry in /etc/shadow must hold no password."
+    fn explain(&self) -> Phrase {
+        Phrase::new(
+            "Root's entry in /etc/shadow must hold no password.",
+            "/etc/shadow 中 root 的条目不得含有密码。",
+        )
     }
 
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
@@ -36,16 +39,20 @@ impl Check for RootLocked {
         let shadow = guest.tree.read_all(node, MAX_SHADOW)?;
         let mut lines = (1..).zip(shadow.split(|byte| *byte == b'\n'));
         let Some((number, line)) = lines.find(|(_, line)| line.starts_with(b"root:")) else {
-            return Seen::new("There is no root in /etc/shadow.").pass();
+            return Seen::new(Phrase::new("There is no root in /etc/shadow.", "/etc/shadow 中没有 root。"))
+                .pass();
         };
         let locked = matches!(line.get(5), Some(b'!' | b'*'));
         // The line itself is a secret: its place is evidence enough.
         let place =
             Evidence::new("root's entry").on(guest.tree.volume(node)).path(path).line(number, b"root:...");
         if locked {
-            Seen::new("Root's password is locked.").at(place).pass()
+            Seen::new(Phrase::new("Root's password is locked.", "root 的密码已锁定。")).at(place).pass()
         } else {
-            Seen::new("Root can log in with a password.").at(place).fix("passwd -l root").fail()
+            Seen::new(Phrase::new("Root can log in with a password.", "root 可以用密码登录。"))
+                .at(place)
+                .fix(Phrase::new("passwd -l root", "passwd -l root"))
+                .fail()
         }
     }
 }

@@ -55,20 +55,6 @@ impl fmt::Display for Words {
     }
 }
 
-/// Not translated yet.
-impl From<String> for Words {
-    fn from(text: String) -> Self {
-        Self { zh: text.clone(), en: text }
-    }
-}
-
-/// Not translated yet.
-impl From<&str> for Words {
-    fn from(text: &str) -> Self {
-        Self::from(text.to_owned())
-    }
-}
-
 /// A fixed sentence in every language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phrase {
@@ -92,6 +78,12 @@ impl Phrase {
             Lang::En => self.en,
             Lang::Zh => self.zh,
         }
+    }
+}
+
+impl From<Phrase> for Words {
+    fn from(phrase: Phrase) -> Self {
+        Self { en: phrase.en.to_owned(), zh: phrase.zh.to_owned() }
     }
 }
 

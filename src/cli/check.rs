@@ -25,13 +25,7 @@ pub(super) struct Args {
     #[arg(value_name = "IMAGE", required_unless_present_any = ["list_profiles", "list_rules", "from", "why"])]
     images: Vec<OsString>,
     /// Clouds to check against, or all [default: all; none beside --profile-file]
-    #[arg(
-        short,
-        long = "profile",
-        value_name = "LIST",
-        value_delimiter = ',',
-        env = "IMGMOUNT_PROFILE"
-    )]
+    #[arg(short, long = "profile", value_name = "LIST", value_delimiter = ',', env = "IMGMOUNT_PROFILE")]
     profiles: Vec<String>,
     /// Check against a profile of your own, a file like those of --list-profiles; repeatable
     #[arg(long, value_name = "FILE")]
@@ -119,8 +113,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     }
     let settings = Settings::parse(&args.set)?;
     let mut targets = targets::open(&args.report, args.all, args.fail_on.level(), common)?;
-    let ids: Vec<&str> =
-        profiles.iter().flat_map(|profile| &profile.rules).map(profile::Rule::id).collect();
+    let ids: Vec<&str> = profiles.iter().flat_map(|profile| &profile.rules).map(profile::Rule::id).collect();
     if let Some(unknown) = args.ignore.iter().find(|rule| !ids.contains(&rule.as_str())) {
         return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
             .help(format!("rules: {}", ids.join(", "))));
@@ -138,7 +131,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         // Only the picture of a page is worth counting the free space for.
         counts: targets.iter().any(|target| target.form.name == "html"),
         // What one image may keep in memory, those of all threads may together.
-        common: Common { cache: common.cache.checked_div(crate::num::wide(threads)).unwrap_or(0), ..common.clone() },
+        common: Common {
+            cache: common.cache.checked_div(crate::num::wide(threads)).unwrap_or(0),
+            ..common.clone()
+        },
     };
     let resume = args.resume.as_deref().map(resume::Resume::open).transpose()?;
     batch.run(&names, &mut targets, resume)
@@ -169,7 +165,10 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
         })?;
         let own = Profile::parse(&text).map_err(|error| error.context(&shown))?;
         if found.iter().any(|profile| profile.id == own.id) {
-            return Err(Error::new(ErrorKind::Usage, format!("{shown}: a profile '{}' is there already", own.id)));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{shown}: a profile '{}' is there already", own.id),
+            ));
         }
         found.push(own);
     }

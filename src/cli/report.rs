@@ -45,7 +45,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             Ok(0) => tally.done(),
             Ok(odd) => {
                 tally.partial();
-                out::say(common, &format!("{}: {odd} lines are no reports, and were passed over", plan::shown(file)));
+                out::say(
+                    common,
+                    &format!("{}: {odd} lines are no reports, and were passed over", plan::shown(file)),
+                );
             }
             Err(error) => {
                 out::complain(&error);
@@ -63,7 +66,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         match file {
             None => out::data(&text),
             Some(file) => std::fs::write(file, text).map_err(|error| {
-                Error::new(ErrorKind::Host, format!("the report cannot be written to {file}")).caused_by(error)
+                Error::new(ErrorKind::Host, format!("the report cannot be written to {file}"))
+                    .caused_by(error)
             })?,
         }
     }
@@ -75,7 +79,8 @@ fn targets<'a>(args: &'a Args, common: &Common) -> Result<Vec<(Form, Option<&'a 
     let find = |name: &str| FORMS.iter().find(|(form, _)| *form == name).copied();
     let mut found = Vec::new();
     for word in &args.report {
-        let (name, file) = word.split_once('=').map_or((word.as_str(), None), |(name, file)| (name, Some(file)));
+        let (name, file) =
+            word.split_once('=').map_or((word.as_str(), None), |(name, file)| (name, Some(file)));
         let form = find(name).ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("--report {}: no such report", escape(word.as_bytes())))
                 .help("one of: text, json, md, html; each may have =FILE")
@@ -83,7 +88,9 @@ fn targets<'a>(args: &'a Args, common: &Common) -> Result<Vec<(Form, Option<&'a 
         found.push((form, file));
     }
     match found.iter().filter(|(_, file)| file.is_none()).count() {
-        0 => found.push((find(if common.json { "json" } else { "text" }).expect("both are in the list"), None)),
+        0 => {
+            found.push((find(if common.json { "json" } else { "text" }).expect("both are in the list"), None))
+        }
         1 => {}
         _ => {
             return Err(Error::new(ErrorKind::Usage, "several reports to stdout")
@@ -112,7 +119,8 @@ impl Latest {
 
     fn causes(&self) -> Causes {
         let mut causes = Causes::default();
-        let records = self.order.iter().filter_map(|image| self.records.get(image)).flat_map(BTreeMap::values);
+        let records =
+            self.order.iter().filter_map(|image| self.records.get(image)).flat_map(BTreeMap::values);
         records.for_each(|record| causes.add(record));
         causes
     }

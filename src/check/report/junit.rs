@@ -23,8 +23,11 @@ fn write(reports: &[Report], style: &Style) -> String {
             report.findings().iter().map(|finding| (case(finding, style), finding)).collect();
         let count = |wanted: Case| cases.iter().filter(|(case, _)| *case == wanted).count();
         let error = report.findings.as_ref().err();
-        let (all, failed, skipped) =
-            (cases.len().saturating_add(usize::from(error.is_some())), count(Case::Failed), count(Case::Skipped));
+        let (all, failed, skipped) = (
+            cases.len().saturating_add(usize::from(error.is_some())),
+            count(Case::Failed),
+            count(Case::Skipped),
+        );
         let broken = usize::from(error.is_some());
         tests = tests.saturating_add(all);
         failures = failures.saturating_add(failed);
@@ -37,7 +40,12 @@ fn write(reports: &[Report], style: &Style) -> String {
         );
         if let Some(error) = error {
             putln!(suites, "    <testcase classname=\"{}\" name=\"open\">", xml(&report.profile.id));
-            putln!(suites, "      <error type=\"{}\" message=\"{}\"/>", error.kind().name(), xml(&error.chain()));
+            putln!(
+                suites,
+                "      <error type=\"{}\" message=\"{}\"/>",
+                error.kind().name(),
+                xml(&error.chain())
+            );
             putln!(suites, "    </testcase>");
         }
         for (case, finding) in cases {
@@ -57,7 +65,11 @@ fn case(finding: &Finding, style: &Style) -> Case {
         Kind::Undecided | Kind::Idle | Kind::Ignored => Case::Skipped,
         // What does not fail the command does not fail the build.
         Kind::Blocker | Kind::Warning | Kind::Info => {
-            if style.fail_on.is_some_and(|level| finding.level >= level) { Case::Failed } else { Case::Passed }
+            if style.fail_on.is_some_and(|level| finding.level >= level) {
+                Case::Failed
+            } else {
+                Case::Passed
+            }
         }
     }
 }
@@ -70,7 +82,11 @@ fn one(out: &mut String, report: &Report, case: Case, finding: &Finding, style: 
         Case::Passed if kind == Kind::Passed => putln!(out, "/>"),
         Case::Passed => {
             let text = xml(&long(finding, style.lang));
-            putln!(out, ">\n      <system-out>{}: {text}</system-out>\n    </testcase>", finding.level.name());
+            putln!(
+                out,
+                ">\n      <system-out>{}: {text}</system-out>\n    </testcase>",
+                finding.level.name()
+            );
         }
         Case::Skipped => {
             let why = match kind {
@@ -133,6 +149,9 @@ mod tests {
 
     #[test]
     fn nothing_ends_an_attribute_or_is_no_xml() {
-        assert_eq!(xml("a\"<b>&'\u{1}\u{ffff}\n\u{1b}]"), "a&quot;&lt;b&gt;&amp;&apos;\\x01\u{fffd}&#10;\\x1b]");
+        assert_eq!(
+            xml("a\"<b>&'\u{1}\u{ffff}\n\u{1b}]"),
+            "a&quot;&lt;b&gt;&amp;&apos;\\x01\u{fffd}&#10;\\x1b]"
+        );
     }
 }

@@ -18,7 +18,13 @@ fn write(reports: &[Report], style: &Style) -> String {
         let lang = style.lang;
         putln!(out, "# {}\n", code(&first.image));
         if let Err(error) = &first.findings {
-            putln!(out, "**{}**{}{}\n", labels::NOT_CHECKED.get(lang), labels::colon(lang), plain(&error.chain()));
+            putln!(
+                out,
+                "**{}**{}{}\n",
+                labels::NOT_CHECKED.get(lang),
+                labels::colon(lang),
+                plain(&error.chain())
+            );
             if let Some(seen) = &first.diagnosis {
                 putln!(out, "{}\n", plain(seen.message.get(lang)));
                 for evidence in &seen.evidence {
@@ -45,10 +51,14 @@ fn write(reports: &[Report], style: &Style) -> String {
 }
 
 fn overview(out: &mut String, reports: &[Report], lang: Lang) {
-    putln!(out, "{}", match lang {
-        Lang::En => "| profile | verdict | blockers | warnings | undecided |\n|---|---|---:|---:|---:|",
-        Lang::Zh => "| 目标云 | 结论 | 阻断项 | 警告 | 无法判定 |\n|---|---|---:|---:|---:|",
-    });
+    putln!(
+        out,
+        "{}",
+        match lang {
+            Lang::En => "| profile | verdict | blockers | warnings | undecided |\n|---|---|---:|---:|---:|",
+            Lang::Zh => "| 目标云 | 结论 | 阻断项 | 警告 | 无法判定 |\n|---|---|---:|---:|---:|",
+        }
+    );
     for report in reports {
         putln!(
             out,
@@ -70,7 +80,13 @@ fn one(out: &mut String, report: &Report, style: &Style) {
         Lang::En => &profile.title,
         Lang::Zh => &profile.title_zh,
     };
-    putln!(out, "## {}{}{}\n", plain(title), labels::colon(lang), labels::verdict(report.verdict()).get(lang));
+    putln!(
+        out,
+        "## {}{}{}\n",
+        plain(title),
+        labels::colon(lang),
+        labels::verdict(report.verdict()).get(lang)
+    );
     let counts = text::counts(report, lang);
     if !counts.is_empty() {
         putln!(out, "{counts}\n");
@@ -189,6 +205,9 @@ mod tests {
     #[test]
     fn what_an_image_says_is_no_markup() {
         assert_eq!(plain("<b>*x* @root [a](b)"), "&lt;b&gt;\\*x\\* @<!-- -->root \\[a\\](b)");
-        assert_eq!((code("a`b"), code("``"), fenced("a\n```b")), ("``a`b``".into(), "``` `` ```".into(), "````\na\n```b\n````".into()));
+        assert_eq!(
+            (code("a`b"), code("``"), fenced("a\n```b")),
+            ("``a`b``".into(), "``` `` ```".into(), "````\na\n```b\n````".into())
+        );
     }
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 /// SARIF 2.1.0.
 pub const FORM: Form = Form { name: "sarif", write: Write::Whole(write) };
 
-const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+const SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
 fn write(reports: &[Report], style: &Style) -> String {
     // By profile, in the order in which they were asked.
@@ -23,7 +24,8 @@ fn write(reports: &[Report], style: &Style) -> String {
         }
         runs.entry(id).or_default().push(report);
     }
-    let runs: Vec<Value> = order.iter().filter_map(|id| runs.get(id)).map(|reports| run(reports, style)).collect();
+    let runs: Vec<Value> =
+        order.iter().filter_map(|id| runs.get(id)).map(|reports| run(reports, style)).collect();
     let document = json!({"$schema": SCHEMA, "version": "2.1.0", "runs": runs});
     json_safe(&format!("{document:#}\n")).into_owned()
 }
@@ -92,7 +94,10 @@ fn rule(finding: &Finding, style: &Style) -> Value {
     });
     if let (Some(object), Some(check)) = (object.as_object_mut(), crate::check::by_id(&rule.check)) {
         let explained = check.explain().get(style.lang);
-        object.insert("fullDescription".to_owned(), json!({"text": defuse(&format!("{explained} {}", finding.source))}));
+        object.insert(
+            "fullDescription".to_owned(),
+            json!({"text": defuse(&format!("{explained} {}", finding.source))}),
+        );
     }
     object
 }

@@ -57,11 +57,20 @@ struct Sum {
 
 impl Batch<'_> {
     /// Checks, and reports.
-    pub(super) fn run(&self, names: &[Name], targets: &mut [Target], mut resume: Option<Resume>) -> Result<Exit> {
+    pub(super) fn run(
+        &self,
+        names: &[Name],
+        targets: &mut [Target],
+        mut resume: Option<Resume>,
+    ) -> Result<Exit> {
         let many = names.len() > 1;
         // Of many images, people get a line each as it is known, and at the end what the lines have in common.
-        let brief = targets.iter().position(|target| many && target.is_stdout() && target.form.name == "text");
-        let keeps = targets.iter().enumerate().any(|(at, target)| target.is_whole() && (brief != Some(at) || self.all));
+        let brief =
+            targets.iter().position(|target| many && target.is_stdout() && target.form.name == "text");
+        let keeps = targets
+            .iter()
+            .enumerate()
+            .any(|(at, target)| target.is_whole() && (brief != Some(at) || self.all));
         let lines = targets::style(brief.is_some(), &self.common);
         let (mut kept, mut causes, mut sum) = (Vec::new(), Causes::default(), Sum::default());
         let mut progress = Progress::new(names.len(), &self.common);
@@ -146,7 +155,11 @@ impl Batch<'_> {
         let checked = catch_unwind(AssertUnwindSafe(|| self.looked_at(name, &image)));
         let Looked { about, diagnosis, findings } = checked.unwrap_or_else(|_| {
             let error = Error::new(ErrorKind::Internal, format!("{image}: the check broke off"));
-            Looked { about: None, diagnosis: None, findings: self.profiles.iter().map(|_| Err(error.clone())).collect() }
+            Looked {
+                about: None,
+                diagnosis: None,
+                findings: self.profiles.iter().map(|_| Err(error.clone())).collect(),
+            }
         });
         let reports = self.profiles.iter().zip(findings).map(|(profile, findings)| Report {
             image: image.clone(),
@@ -171,8 +184,7 @@ impl Batch<'_> {
         };
         // What one profile's rules have read, the next one's need not read again.
         let subject = Subject::new(&stack, self.settings, self.full_scan);
-        let findings =
-            self.profiles.iter().map(|profile| Ok(profile.run(&subject, self.ignored))).collect();
+        let findings = self.profiles.iter().map(|profile| Ok(profile.run(&subject, self.ignored))).collect();
         Looked { about: Some(Arc::new(About::of(&stack, self.counts))), diagnosis: None, findings }
     }
 }

@@ -38,7 +38,12 @@ fn version(image: &OsStr) -> Option<String> {
 }
 
 /// All images.
-pub(super) fn all(typed: &[OsString], from: &[OsString], glob: Option<&str>, common: &Common) -> Result<Vec<Name>> {
+pub(super) fn all(
+    typed: &[OsString],
+    from: &[OsString],
+    glob: Option<&str>,
+    common: &Common,
+) -> Result<Vec<Name>> {
     let mut found: Vec<Name> = typed.iter().cloned().map(Name::new).collect();
     for place in from {
         let named = named(place, common)?;
@@ -46,7 +51,8 @@ pub(super) fn all(typed: &[OsString], from: &[OsString], glob: Option<&str>, com
         found.extend(named.into_iter().filter(fits));
     }
     if found.is_empty() {
-        let what = if glob.is_some() { "--from: nothing there fits --glob" } else { "--from: no images there" };
+        let what =
+            if glob.is_some() { "--from: nothing there fits --glob" } else { "--from: no images there" };
         return Err(Error::new(ErrorKind::Source, what));
     }
     Ok(found)

@@ -31,7 +31,9 @@ pub(super) fn ordered<T: Sync, R: Send, E>(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { break };
-                    let waits = |taken: &mut usize| at > taken.saturating_add(ahead) && !ended.load(Ordering::Relaxed);
+                    let waits = |taken: &mut usize| {
+                        at > taken.saturating_add(ahead) && !ended.load(Ordering::Relaxed)
+                    };
                     drop(moved.wait_while(lock(), waits));
                     if ended.load(Ordering::Relaxed) || sender.send((at, work(item))).is_err() {
                         break;
@@ -94,10 +96,15 @@ mod tests {
         let items: Vec<u64> = (0..1000).collect();
         for threads in [1, 4] {
             let mut count = 0;
-            let end = ordered(&items, threads, |item| *item, |one| {
-                count += 1;
-                if one == 5 { Err(one) } else { Ok(()) }
-            });
+            let end = ordered(
+                &items,
+                threads,
+                |item| *item,
+                |one| {
+                    count += 1;
+                    if one == 5 { Err(one) } else { Ok(()) }
+                },
+            );
             assert_eq!((end, count), (Err(5), 6));
         }
     }

@@ -29,8 +29,7 @@ impl Resume {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = super::plan::shown(path.as_os_str());
         let failed = |error| Error::new(ErrorKind::Host, format!("--resume {name}")).caused_by(error);
-        let mut file =
-            File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
         let (mut done, mut odd): (HashMap<String, Vec<Record>>, usize) = (HashMap::new(), 0);
         let mut ends_line = true;
         lines(&mut file, |line| {
@@ -79,9 +78,9 @@ impl Resume {
     pub(super) fn add(&mut self, reports: &[Report]) -> Result<()> {
         let form = Form::by_name("jsonl").expect("it is in the list");
         let text = form.text(reports, &Style::default());
-        self.file.write_all(text.as_bytes()).map_err(|error| {
-            Error::new(ErrorKind::Host, format!("--resume {}", self.name)).caused_by(error)
-        })
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|error| Error::new(ErrorKind::Host, format!("--resume {}", self.name)).caused_by(error))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::guest::evidence::excerpt;
 use crate::guest::file::{self, GuestFile, MAX_CONFIG};
-use crate::text::{Text, escape};
+use crate::text::escape;
 use std::collections::BTreeMap;
 
 const GRUB2: &[&str] = &["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];

@@ -72,7 +72,11 @@ fn verdict_tag(report: &Report, lang: Lang) -> String {
         (_, Verdict::Undecided) => "undecided",
         (_, Verdict::Importable) => "passed",
     };
-    format!("<span class=\"tag {class}\">{} · {}</span>", escape(&report.profile.id), verdict_words(report, lang))
+    format!(
+        "<span class=\"tag {class}\">{} · {}</span>",
+        escape(&report.profile.id),
+        verdict_words(report, lang)
+    )
 }
 
 fn verdict_words(report: &Report, lang: Lang) -> &'static str {
@@ -84,19 +88,39 @@ fn verdict_words(report: &Report, lang: Lang) -> &'static str {
 
 fn image(out: &mut String, reports: &[Report], number: usize, lang: Lang) {
     let Some(first) = reports.first() else { return };
-    putln!(out, "<section class=\"image\" id=\"i{number}\">\n<h1 class=\"mono\">{}</h1>", escape(&first.image));
+    putln!(
+        out,
+        "<section class=\"image\" id=\"i{number}\">\n<h1 class=\"mono\">{}</h1>",
+        escape(&first.image)
+    );
     putln!(out, "<p class=\"about\">{}</p>", escape(&first.about_line(lang)));
     cards(out, reports, number, lang);
     if let Err(error) = &first.findings {
-        putln!(out, "<div class=\"sheet finding blocker\" style=\"margin-top:14px\"><p class=\"message\">{}</p>", escape(&error.chain()));
+        putln!(
+            out,
+            "<div class=\"sheet finding blocker\" style=\"margin-top:14px\"><p class=\"message\">{}</p>",
+            escape(&error.chain())
+        );
         if let Some(seen) = &first.diagnosis {
             putln!(out, "<p class=\"message\">{}</p>", escape(seen.message.get(lang)));
             if let Some(fix) = &seen.fix {
-                putln!(out, "<p class=\"foot\">{}{}{}</p>", labels::FIX.get(lang), labels::colon(lang), escape(fix.get(lang)));
+                putln!(
+                    out,
+                    "<p class=\"foot\">{}{}{}</p>",
+                    labels::FIX.get(lang),
+                    labels::colon(lang),
+                    escape(fix.get(lang))
+                );
             }
         }
         if let Some(help) = error.help_text() {
-            putln!(out, "<p class=\"foot\">{}{}{}</p>", labels::HELP.get(lang), labels::colon(lang), escape(help));
+            putln!(
+                out,
+                "<p class=\"foot\">{}{}{}</p>",
+                labels::HELP.get(lang),
+                labels::colon(lang),
+                escape(help)
+            );
         }
         putln!(out, "</div>\n</section>");
         return;
@@ -106,7 +130,11 @@ fn image(out: &mut String, reports: &[Report], number: usize, lang: Lang) {
             Lang::En => "Disk layout",
             Lang::Zh => "磁盘布局",
         };
-        putln!(out, "<h2>{title}</h2>\n<div class=\"sheet\"><div class=\"scroll\">{}</div>", picture::all(about, lang));
+        putln!(
+            out,
+            "<h2>{title}</h2>\n<div class=\"sheet\"><div class=\"scroll\">{}</div>",
+            picture::all(about, lang)
+        );
         if !about.warnings.is_empty() {
             putln!(out, "<ul class=\"notes\">");
             for warning in &about.warnings {
@@ -223,7 +251,11 @@ fn findings(out: &mut String, report: &Report, anchor: &str, lang: Lang) {
 /// What needs nobody's attention.
 fn folded(out: &mut String, kind: Kind, findings: &[&Finding], lang: Lang) {
     let label = labels::heading(kind).get(lang);
-    putln!(out, "<details class=\"sheet\"><summary>{label} ({})</summary><div class=\"scroll\"><table>", findings.len());
+    putln!(
+        out,
+        "<details class=\"sheet\"><summary>{label} ({})</summary><div class=\"scroll\"><table>",
+        findings.len()
+    );
     for finding in findings {
         putln!(
             out,
@@ -236,7 +268,8 @@ fn folded(out: &mut String, kind: Kind, findings: &[&Finding], lang: Lang) {
 }
 
 fn detail(out: &mut String, kind: Kind, finding: &Finding, lang: Lang) {
-    let code = finding.rule.code.as_deref().map(|code| format!("<code class=\"code\">{}</code>", escape(code)));
+    let code =
+        finding.rule.code.as_deref().map(|code| format!("<code class=\"code\">{}</code>", escape(code)));
     putln!(
         out,
         "<article class=\"sheet finding {}\">\n<div class=\"head\"><span class=\"tag\">{}</span><code>{}</code>{}</div>",
@@ -247,7 +280,12 @@ fn detail(out: &mut String, kind: Kind, finding: &Finding, lang: Lang) {
     );
     putln!(out, "<p class=\"message\">{}</p>", escape(&finding.message(lang)));
     if let Some(fix) = finding.fix(lang) {
-        putln!(out, "<div class=\"label\">{}</div>\n<pre class=\"fix\">{}</pre>", labels::FIX.get(lang), lines(fix));
+        putln!(
+            out,
+            "<div class=\"label\">{}</div>\n<pre class=\"fix\">{}</pre>",
+            labels::FIX.get(lang),
+            lines(fix)
+        );
     }
     let evidence = finding.seen().map(|seen| seen.evidence.as_slice()).unwrap_or_default();
     if !evidence.is_empty() {
@@ -298,11 +336,18 @@ pub fn causes(causes: &Causes, style: &Style) -> String {
         putln!(body, "<p class=\"message\">{}</p>", escape(cause.message.get(lang)));
         if let Some(fix) = &cause.fix {
             let fix = lines(fix.get(lang));
-            putln!(body, "<div class=\"label\">{}</div>\n<pre class=\"fix\">{fix}</pre>", labels::FIX.get(lang));
+            putln!(
+                body,
+                "<div class=\"label\">{}</div>\n<pre class=\"fix\">{fix}</pre>",
+                labels::FIX.get(lang)
+            );
         }
         let open = if cause.images.len() <= 10 { " open" } else { "" };
         let count = images(cause.images.len(), lang);
-        putln!(body, "<details{open} style=\"margin-top:10px\"><summary>{count}</summary><ul class=\"places\">");
+        putln!(
+            body,
+            "<details{open} style=\"margin-top:10px\"><summary>{count}</summary><ul class=\"places\">"
+        );
         for image in &cause.images {
             putln!(body, "<li class=\"mono\">{}</li>", escape(image));
         }
@@ -338,7 +383,10 @@ mod tests {
 
     #[test]
     fn nothing_becomes_markup() {
-        assert_eq!(escape("<a href='x' \"\u{1b}&\u{202e}"), "&lt;a href=&#39;x&#39; &quot;\\x1b&amp;\\xe2\\x80\\xae");
+        assert_eq!(
+            escape("<a href='x' \"\u{1b}&\u{202e}"),
+            "&lt;a href=&#39;x&#39; &quot;\\x1b&amp;\\xe2\\x80\\xae"
+        );
     }
 
     #[test]

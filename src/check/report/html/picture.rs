@@ -98,9 +98,14 @@ fn widths(row: &[Stretch<'_>], width: u64) -> Vec<u64> {
     let mut fixed: Vec<bool> = row.iter().map(|stretch| stretch.size == 0).collect();
     loop {
         let free = |fixed: &[bool]| {
-            let taken: u64 = row.iter().zip(fixed).filter(|(_, fixed)| **fixed).map(|(one, _)| one.least).sum();
-            let bytes: u128 =
-                row.iter().zip(fixed).filter(|(_, fixed)| !**fixed).map(|(one, _)| u128::from(one.size)).sum();
+            let taken: u64 =
+                row.iter().zip(fixed).filter(|(_, fixed)| **fixed).map(|(one, _)| one.least).sum();
+            let bytes: u128 = row
+                .iter()
+                .zip(fixed)
+                .filter(|(_, fixed)| !**fixed)
+                .map(|(one, _)| u128::from(one.size))
+                .sum();
             (width.saturating_sub(taken), bytes.max(1))
         };
         let (room, bytes) = free(&fixed);
@@ -150,7 +155,8 @@ fn drawing(rows: &[Vec<Stretch<'_>>], lang: Lang) -> String {
 /// A box. The inner `svg` cuts off what does not fit.
 fn one(out: &mut String, stretch: &Stretch<'_>, x: u64, y: u64, width: u64, lang: Lang) {
     putln!(out, "<svg x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\">");
-    let frame = |class: &str| format!("<rect class=\"box {class}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"6\"/>");
+    let frame =
+        |class: &str| format!("<rect class=\"box {class}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"6\"/>");
     match stretch.what {
         What::Boot(code) => {
             let middle = width.checked_div(2).unwrap_or(0);
@@ -173,7 +179,10 @@ fn one(out: &mut String, stretch: &Stretch<'_>, x: u64, y: u64, width: u64, lang
                 Lang::Zh => "未分配",
             };
             putln!(out, "<title>{word}: {size}</title>{}", frame("gap"));
-            putln!(out, "<text class=\"small\" x=\"8\" y=\"22\">{word}</text><text class=\"small\" x=\"8\" y=\"40\">{size}</text>");
+            putln!(
+                out,
+                "<text class=\"small\" x=\"8\" y=\"22\">{word}</text><text class=\"small\" x=\"8\" y=\"40\">{size}</text>"
+            );
         }
         What::Part(part) => {
             let class = class(part);
@@ -184,13 +193,17 @@ fn one(out: &mut String, stretch: &Stretch<'_>, x: u64, y: u64, width: u64, lang
             let line = if part.mounts.is_empty() { part.label.clone() } else { part.mounts.join(" ") };
             putln!(out, "<text class=\"small\" x=\"10\" y=\"58\">{}</text>", escape(&line));
             let used = part.used_permille();
-            let percent = used.map(|used| format!(" · {} %", used.checked_div(10).unwrap_or(0))).unwrap_or_default();
+            let percent =
+                used.map(|used| format!(" · {} %", used.checked_div(10).unwrap_or(0))).unwrap_or_default();
             putln!(out, "<text class=\"small\" x=\"10\" y=\"75\">{}{percent}</text>", human(part.size));
             if let Some(used) = used {
                 let full = width.saturating_sub(20);
                 let used = full.saturating_mul(used.min(1000)).checked_div(1000).unwrap_or(0);
                 putln!(out, "<rect class=\"bar\" x=\"10\" y=\"82\" width=\"{full}\" height=\"6\" rx=\"3\"/>");
-                putln!(out, "<rect class=\"{class}-used\" x=\"10\" y=\"82\" width=\"{used}\" height=\"6\" rx=\"3\"/>");
+                putln!(
+                    out,
+                    "<rect class=\"{class}-used\" x=\"10\" y=\"82\" width=\"{used}\" height=\"6\" rx=\"3\"/>"
+                );
             }
         }
     }
@@ -221,7 +234,8 @@ fn is_lock(kind: &str) -> bool {
 
 /// What a part holds, in a word.
 fn holds(part: &Part, lang: Lang) -> String {
-    let of = if part.made_of.is_empty() { String::new() } else { format!(" ← {}", part.made_of.join(", ")) };
+    let of =
+        if part.made_of.is_empty() { String::new() } else { format!(" ← {}", part.made_of.join(", ")) };
     let what = match (&part.holds, part.member_of) {
         (Some(kind), _) => kind.clone(),
         (None, Some(manager)) => manager.to_owned(),
@@ -290,7 +304,8 @@ mod tests {
     #[test]
     fn widths_are_to_scale_but_never_too_narrow() {
         let part = Part::default();
-        let row = |sizes: &[u64]| widths(&sizes.iter().map(|size| stretch(*size, &part)).collect::<Vec<_>>(), 1000);
+        let row =
+            |sizes: &[u64]| widths(&sizes.iter().map(|size| stretch(*size, &part)).collect::<Vec<_>>(), 1000);
         assert_eq!(row(&[300, 700]), [300, 700]);
         assert_eq!(row(&[1, 1_000_000]), [72, 928]);
         assert_eq!(row(&[u64::MAX, u64::MAX, 0]), [464, 464, 72]);

@@ -57,6 +57,8 @@ impl Check for Agent {
             .fix(words!("{enable}", "{enable}"))
             .fail();
         }
-        Seen::new(words!("The agent {name} is installed.", "已安装组件 {name}。")).all(found.evidence()).pass()
+        Seen::new(words!("The agent {name} is installed.", "已安装组件 {name}。"))
+            .all(found.evidence())
+            .pass()
     }
 }

@@ -49,10 +49,12 @@ impl Check for CloudInit {
             .fail();
         };
         if let Some(disabled) = &found.disabled {
-            let seen = Seen::new(words!("cloud-init is installed but disabled.", "cloud-init 已安装，但被禁用。"))
-                .all([installed.clone(), disabled.clone()]);
+            let seen =
+                Seen::new(words!("cloud-init is installed but disabled.", "cloud-init 已安装，但被禁用。"))
+                    .all([installed.clone(), disabled.clone()]);
             let path = disabled.path.clone().unwrap_or_default();
-            let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().map(Text::from).unwrap_or_default();
+            let name =
+                path.as_bytes().rsplit(|byte| *byte == b'/').next().map(Text::from).unwrap_or_default();
             return match path.as_bytes() {
                 b"/etc/cloud/cloud-init.disabled" => seen.fix(words!("rm {path}", "rm {path}")),
                 mask if mask.starts_with(b"/etc/systemd/") => {

@@ -32,7 +32,10 @@ impl Check for CloudInitAbsent {
         };
         Seen::new(match found.runs() {
             true => words!("cloud-init is installed and starts at boot.", "cloud-init 已安装并会开机启动。"),
-            false => words!("cloud-init is installed, though it does not run.", "cloud-init 已安装，虽然不会运行。"),
+            false => words!(
+                "cloud-init is installed, though it does not run.",
+                "cloud-init 已安装，虽然不会运行。"
+            ),
         })
         .at(installed.clone())
         .all(found.enabled.clone())

@@ -69,15 +69,45 @@ const TOOLS: &[Tool] = &[
         &["hypervkvpd", "hv-kvp-daemon", "hv_kvp_daemon"],
         &["/usr/sbin/hypervkvpd", "/usr/sbin/hv_kvp_daemon"],
     ),
-    tool("antivirus", "McAfee/Trellix Endpoint Security", &["McAfeeTP", "ISecTP"], &["mfetpd", "isectpd"], &["/opt/McAfee", "/opt/isec"]),
-    tool("antivirus", "Symantec Endpoint Protection", &["sav", "sdcss-sepagent"], &["rtvscand", "sisamddaemon"], &["/opt/Symantec"]),
+    tool(
+        "antivirus",
+        "McAfee/Trellix Endpoint Security",
+        &["McAfeeTP", "ISecTP"],
+        &["mfetpd", "isectpd"],
+        &["/opt/McAfee", "/opt/isec"],
+    ),
+    tool(
+        "antivirus",
+        "Symantec Endpoint Protection",
+        &["sav", "sdcss-sepagent"],
+        &["rtvscand", "sisamddaemon"],
+        &["/opt/Symantec"],
+    ),
     tool("antivirus", "Sophos", &[], &["sophos-spl", "sav-protect"], &["/opt/sophos-spl", "/opt/sophos-av"]),
-    tool("antivirus", "Trend Micro Deep Security", &["ds-agent", "ds_agent"], &["ds_agent"], &["/opt/ds_agent"]),
+    tool(
+        "antivirus",
+        "Trend Micro Deep Security",
+        &["ds-agent", "ds_agent"],
+        &["ds_agent"],
+        &["/opt/ds_agent"],
+    ),
     tool("antivirus", "CrowdStrike Falcon", &["falcon-sensor"], &["falcon-sensor"], &["/opt/CrowdStrike"]),
-    tool("antivirus", "SentinelOne", &["SentinelAgent", "sentinelagent"], &["sentinelone"], &["/opt/sentinelone"]),
+    tool(
+        "antivirus",
+        "SentinelOne",
+        &["SentinelAgent", "sentinelagent"],
+        &["sentinelone"],
+        &["/opt/sentinelone"],
+    ),
     tool("antivirus", "Kaspersky Endpoint Security", &["kesl"], &["kesl"], &["/opt/kaspersky"]),
     tool("antivirus", "ESET", &["efs", "eea"], &["efs", "eea"], &["/opt/eset"]),
-    tool("antivirus", "Bitdefender", &["bitdefender-security-tools"], &["bdsec"], &["/opt/bitdefender-security-tools", "/opt/BitDefender"]),
+    tool(
+        "antivirus",
+        "Bitdefender",
+        &["bitdefender-security-tools"],
+        &["bdsec"],
+        &["/opt/bitdefender-security-tools", "/opt/BitDefender"],
+    ),
     tool("antivirus", "Microsoft Defender", &["mdatp"], &["mdatp"], &["/opt/microsoft/mdatp"]),
     tool("antivirus", "ClamAV on access", &[], &["clamav-clamonacc", "clamonacc"], &[]),
 ];
@@ -105,11 +135,14 @@ impl Check for ConflictingTools {
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
         let guest = or_outcome!(subject.linux());
         let kinds = if args.has("kinds") { Some(args.words("kinds")?) } else { None };
-        if let Some(unknown) = kinds.iter().flatten().find(|kind| TOOLS.iter().all(|tool| tool.kind != **kind)) {
+        if let Some(unknown) =
+            kinds.iter().flatten().find(|kind| TOOLS.iter().all(|tool| tool.kind != **kind))
+        {
             return Err(Error::new(ErrorKind::Internal, format!("params.kinds: there is no kind {unknown}")));
         }
         let (mut names, mut places, mut fixes, mut unread) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for tool in TOOLS.iter().filter(|tool| kinds.as_ref().is_none_or(|kinds| kinds.contains(&tool.kind))) {
+        for tool in TOOLS.iter().filter(|tool| kinds.as_ref().is_none_or(|kinds| kinds.contains(&tool.kind)))
+        {
             let found = match tool.program.find(guest) {
                 Ok(found) => found,
                 Err(error) => {
@@ -121,7 +154,8 @@ impl Check for ConflictingTools {
                 continue;
             }
             let list = guest.packages().ok();
-            let package = tool.program.packages.iter().find(|name| list.is_some_and(|list| list.get(name).is_some()));
+            let package =
+                tool.program.packages.iter().find(|name| list.is_some_and(|list| list.get(name).is_some()));
             if let Some(package) = package {
                 fixes.push(guest.fact::<Admin>()?.remove(package));
             }

@@ -87,7 +87,8 @@ fn find(guest: &Guest, name: &str) -> Result<Presence> {
     if name == QEMU_GA {
         return QEMU.find(guest);
     }
-    let files: Vec<String> = BIN.iter().map(|dir| format!("{dir}{name}")).chain(service_files(name)).collect();
+    let files: Vec<String> =
+        BIN.iter().map(|dir| format!("{dir}{name}")).chain(service_files(name)).collect();
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     Program { packages: &[name], services: &[name], files: &files }.find(guest)
 }

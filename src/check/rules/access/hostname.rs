@@ -49,7 +49,11 @@ impl Check for Hostname {
             ))
             .pass();
         }
-        let to = if has_wanted { args.words("wanted")?.first().copied().unwrap_or("localhost") } else { "localhost" };
+        let to = if has_wanted {
+            args.words("wanted")?.first().copied().unwrap_or("localhost")
+        } else {
+            "localhost"
+        };
         let path = fixed.evidence.path.clone().unwrap_or_default();
         seen(words!(
             "Every instance gets the host name {name} of the source machine.",

@@ -26,7 +26,10 @@ impl Check for RootPassword {
         let accounts = guest.fact::<Accounts>()?;
         let Some(root) = accounts.root() else {
             return Seen::new(words!("There is no account root.", "没有 root 账户。"))
-                .fix(words!("create root and set its password: passwd root", "创建 root 并设置密码：passwd root"))
+                .fix(words!(
+                    "create root and set its password: passwd root",
+                    "创建 root 并设置密码：passwd root"
+                ))
                 .fail();
         };
         let seen = |message| Seen::new(message).at(root.password_evidence.clone());
@@ -50,8 +53,16 @@ impl Check for RootPassword {
                 return seen(words!("root has no password.", "root 没有密码。")).fix(set()).fail();
             }
             Password::NoLine => {
-                let file = if accounts.has_shadow { "/etc/shadow has no line of root" } else { "there is no /etc/shadow" };
-                let file_zh = if accounts.has_shadow { "/etc/shadow 中没有 root 的行" } else { "没有 /etc/shadow" };
+                let file = if accounts.has_shadow {
+                    "/etc/shadow has no line of root"
+                } else {
+                    "there is no /etc/shadow"
+                };
+                let file_zh = if accounts.has_shadow {
+                    "/etc/shadow 中没有 root 的行"
+                } else {
+                    "没有 /etc/shadow"
+                };
                 return seen(words!("root has no password: {file}.", "root 没有密码：{file_zh}。"))
                     .fix(words!("pwconv && passwd root", "pwconv && passwd root"))
                     .fail();

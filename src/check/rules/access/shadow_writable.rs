@@ -31,7 +31,8 @@ impl Check for ShadowWritable {
         let Some(shadow) = tree.find(b"/etc/shadow")? else {
             return Ok(Outcome::NotApplicable(words!("there is no /etc/shadow", "没有 /etc/shadow")));
         };
-        let seen_at = |path: &str| Evidence::new("who may write it").on(tree.volume(shadow)).path(path.as_bytes());
+        let seen_at =
+            |path: &str| Evidence::new("who may write it").on(tree.volume(shadow)).path(path.as_bytes());
         for path in ["/etc/shadow", "/etc"] {
             // Tools write a new file beside it and rename that, so the directory counts too.
             let Some(node) = tree.find(path.as_bytes())? else { continue };
@@ -61,7 +62,10 @@ impl Check for ShadowWritable {
                 "/etc/fstab 以只读方式挂载根文件系统，无法设置密码。"
             ))
             .at(root.evidence.clone())
-            .fix(words!("take the option ro out of the line of / in /etc/fstab", "在 /etc/fstab 中去掉 / 一行的 ro 选项"))
+            .fix(words!(
+                "take the option ro out of the line of / in /etc/fstab",
+                "在 /etc/fstab 中去掉 / 一行的 ro 选项"
+            ))
             .fail();
         }
         Seen::new(words!("/etc/shadow can be written by root.", "root 可以写 /etc/shadow。"))

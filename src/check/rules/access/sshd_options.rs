@@ -29,11 +29,15 @@ impl Check for SshdOptions {
         if !guest.fact::<Config>()?.exists {
             return Ok(Outcome::NotApplicable(words!("there is no sshd_config", "没有 sshd_config")));
         }
-        let (mut wrong, mut wrong_zh, mut wants, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut wrong, mut wrong_zh, mut wants, mut places) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut unknown = None;
         for option in args.words("options")? {
             let Some((key, wanted)) = option.split_once('=') else {
-                return Err(Error::new(ErrorKind::Internal, format!("params.options: {option} has no value")));
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    format!("params.options: {option} has no value"),
+                ));
             };
             let found = match sshd::effective(guest, key) {
                 Ok(found) => found,
@@ -45,7 +49,8 @@ impl Check for SshdOptions {
             places.extend(found.evidence.clone());
             if found.value != sshd::canonical(wanted) {
                 let value = crate::text::Text::from(found.value.as_str());
-                let (default, default_zh) = if found.evidence.is_none() { (" by default", "（默认值）") } else { ("", "") };
+                let (default, default_zh) =
+                    if found.evidence.is_none() { (" by default", "（默认值）") } else { ("", "") };
                 wrong.push(format!("{key} is {value}{default}"));
                 wrong_zh.push(format!("{key} 为 {value}{default_zh}"));
                 wants.push(format!("{key} {wanted}"));
@@ -60,7 +65,9 @@ impl Check for SshdOptions {
         }
         match unknown {
             Some(error) => Err(error),
-            None => Seen::new(words!("sshd's options are as wanted.", "sshd 的选项符合要求。")).all(places).pass(),
+            None => {
+                Seen::new(words!("sshd's options are as wanted.", "sshd 的选项符合要求。")).all(places).pass()
+            }
         }
     }
 }

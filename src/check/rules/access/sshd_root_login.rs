@@ -46,7 +46,12 @@ impl Check for SshdRootLogin {
         }
         let permit = sshd::effective(guest, "permitrootlogin")?;
         let note = config.exception("permitrootlogin");
-        let fix = || words!("PermitRootLogin yes in /etc/ssh/sshd_config", "在 /etc/ssh/sshd_config 中设置 PermitRootLogin yes");
+        let fix = || {
+            words!(
+                "PermitRootLogin yes in /etc/ssh/sshd_config",
+                "在 /etc/ssh/sshd_config 中设置 PermitRootLogin yes"
+            )
+        };
         let keys_suffice = args.flag("keys_suffice");
         match permit.value.as_str() {
             "yes" => {}
@@ -79,7 +84,10 @@ impl Check for SshdRootLogin {
                 return seen(
                     &permit,
                     note,
-                    words!("root may not log in by SSH (PermitRootLogin no)", "root 不得通过 SSH 登录（PermitRootLogin no）"),
+                    words!(
+                        "root may not log in by SSH (PermitRootLogin no)",
+                        "root 不得通过 SSH 登录（PermitRootLogin no）"
+                    ),
                 )
                 .fix(fix())
                 .fail();
@@ -127,7 +135,10 @@ impl Check for SshdRootLogin {
         seen(
             &permit,
             note,
-            words!("root may log in by SSH (PermitRootLogin {value})", "root 可以通过 SSH 登录（PermitRootLogin {value}）"),
+            words!(
+                "root may log in by SSH (PermitRootLogin {value})",
+                "root 可以通过 SSH 登录（PermitRootLogin {value}）"
+            ),
         )
         .pass()
     }

@@ -66,10 +66,7 @@ impl Check for BootFiles {
 
 fn again_kernel(guest: &Guest) -> Words {
     let Words { en, zh } = write_menu(guest);
-    words!(
-        "install the kernel's package again, then {en}",
-        "重新安装内核软件包，然后{zh}"
-    )
+    words!("install the kernel's package again, then {en}", "重新安装内核软件包，然后{zh}")
 }
 
 /// The initramfs of the kernel that the entry starts.

@@ -34,7 +34,10 @@ impl Check for BootLoader {
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
         let Some(first) = subject.stack.guests.first() else {
             // Which of the two it is, nothing or nobody knows what, decides what is said.
-            return Ok(subject.guest().err().unwrap_or(Outcome::NotApplicable(words!("no system", "没有系统"))));
+            return Ok(subject
+                .guest()
+                .err()
+                .unwrap_or(Outcome::NotApplicable(words!("no system", "没有系统"))));
         };
         let machine = first.arch().to_string();
         let (mut broken, mut unknown) = (Vec::new(), None);
@@ -73,7 +76,11 @@ impl Check for BootLoader {
 /// The command that installs the boot loader anew, by the tool that the guest has.
 fn install(subject: &Subject<'_>, firmware: &str) -> crate::check::Words {
     let has = |path: &str| {
-        subject.stack.guests.first().is_some_and(|guest| guest.windows().is_none() && guest.has(path).unwrap_or(false))
+        subject
+            .stack
+            .guests
+            .first()
+            .is_some_and(|guest| guest.windows().is_none() && guest.has(path).unwrap_or(false))
     };
     if subject.stack.guests.first().is_some_and(|guest| guest.windows().is_some()) {
         return words!(
@@ -83,10 +90,15 @@ fn install(subject: &Subject<'_>, firmware: &str) -> crate::check::Words {
     }
     let is_gpt = subject.stack.discovery.table.kind == crate::volume::TableKind::Gpt;
     let bios_boot = "21686148-6449-6e6f-744e-656564454649";
-    let has_place = subject.stack.discovery.volumes.iter().any(|volume| {
-        volume.partition.as_ref().is_some_and(|partition| partition.type_code == bios_boot)
-    });
-    let grub = if has("/usr/sbin/grub2-install") || has("/sbin/grub2-install") { "grub2-install" } else { "grub-install" };
+    let has_place =
+        subject.stack.discovery.volumes.iter().any(|volume| {
+            volume.partition.as_ref().is_some_and(|partition| partition.type_code == bios_boot)
+        });
+    let grub = if has("/usr/sbin/grub2-install") || has("/sbin/grub2-install") {
+        "grub2-install"
+    } else {
+        "grub-install"
+    };
     match firmware {
         "uefi" => words!(
             "make an EFI system partition if there is none, mount it at /boot/efi, then: {grub} --target=x86_64-efi --efi-directory=/boot/efi --removable",

@@ -10,8 +10,13 @@ use std::sync::Arc;
 pub(in crate::check) struct BootMenu;
 
 /// Where GRUB 2's menu is on a file system of its own or on the root's.
-const MENUS: &[&str] =
-    &["/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/@/boot/grub/grub.cfg"];
+const MENUS: &[&str] = &[
+    "/grub/grub.cfg",
+    "/grub2/grub.cfg",
+    "/boot/grub/grub.cfg",
+    "/boot/grub2/grub.cfg",
+    "/@/boot/grub/grub.cfg",
+];
 
 impl Check for BootMenu {
     fn id(&self) -> &'static str {

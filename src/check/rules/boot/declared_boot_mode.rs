@@ -56,7 +56,9 @@ impl Check for DeclaredBootMode {
             return seen.pass();
         }
         match guest.firmware.as_slice() {
-            ["bios"] => seen.fix(words!("tell BIOS (Legacy) as the boot mode", "启动模式填写 BIOS（Legacy）")).fail(),
+            ["bios"] => {
+                seen.fix(words!("tell BIOS (Legacy) as the boot mode", "启动模式填写 BIOS（Legacy）")).fail()
+            }
             ["uefi"] => seen.fix(words!("tell UEFI as the boot mode", "启动模式填写 UEFI")).fail(),
             _ => seen.fail(),
         }

@@ -47,7 +47,8 @@ impl Check for InitramfsDrivers {
         }
         let name = escape(&release);
         if missing.is_empty() {
-            let there: Vec<&str> = modules.iter().filter(|name| early.lacks(name).is_empty()).copied().collect();
+            let there: Vec<&str> =
+                modules.iter().filter(|name| early.lacks(name).is_empty()).copied().collect();
             let there = list(&there);
             return Seen::new(words!(
                 "Kernel {name} has {there} before it sees its disk.",

@@ -9,7 +9,8 @@ use crate::text::escape;
 pub(in crate::check) struct KernelArguments;
 
 /// Arguments that name modules not to be loaded (kernel-command-line(7), dracut.cmdline(7)).
-const BLACKLISTS: &[&[u8]] = &[b"modprobe.blacklist=", b"module_blacklist=", b"rd.driver.blacklist=", b"rdblacklist="];
+const BLACKLISTS: &[&[u8]] =
+    &[b"modprobe.blacklist=", b"module_blacklist=", b"rd.driver.blacklist=", b"rdblacklist="];
 /// Drivers without which there is no disk or no network on a virtio machine.
 const NEEDED: &[&str] = &["virtio", "virtio_ring", "virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net"];
 
@@ -36,7 +37,9 @@ impl Check for KernelArguments {
         let entry = default_entry(guest)?;
         let forbidden = if args.has("forbidden") { args.words("forbidden")? } else { Vec::new() };
         let is_forbidden = |arg: &[u8]| {
-            forbidden.iter().any(|word| arg == word.as_bytes() || (word.ends_with('=') && arg.starts_with(word.as_bytes())))
+            forbidden.iter().any(|word| {
+                arg == word.as_bytes() || (word.ends_with('=') && arg.starts_with(word.as_bytes()))
+            })
         };
         let found = entry.args.iter().find(|arg| is_forbidden(arg) || blacklists(arg));
         let Some(arg) = found else {

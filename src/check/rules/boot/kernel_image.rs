@@ -80,9 +80,10 @@ fn judge(image: &KernelImage, machine: &str) -> Fit {
         )),
         (Form::Unknown, _) => Fit::Unknown("not a form of kernel that is known".to_owned()),
         // Which of both kinds a loader takes depends on the loader and on what is inside.
-        (Form::Gzip | Form::Elf, _) if is_x86 => {
-            Fit::Unknown(format!("whether the boot loader takes a kernel of the form {} is not known", image.form.name()))
-        }
+        (Form::Gzip | Form::Elf, _) if is_x86 => Fit::Unknown(format!(
+            "whether the boot loader takes a kernel of the form {} is not known",
+            image.form.name()
+        )),
         (_, Some(own)) if !machine.is_empty() && !runs(own, machine) => Fit::No(words!(
             "is a kernel for {own}, and the programs of the system are for {machine}",
             "是 {own} 架构的内核，而系统程序的架构为 {machine}"

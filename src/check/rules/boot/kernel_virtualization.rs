@@ -34,7 +34,8 @@ impl Check for KernelVirtualization {
         })?;
         let drivers = guest.drivers(&release)?;
         let name = escape(&release);
-        let by_config = drivers.config.as_ref().map(|config| ONLY_XEN.iter().any(|option| config.yes.contains(*option)));
+        let by_config =
+            drivers.config.as_ref().map(|config| ONLY_XEN.iter().any(|option| config.yes.contains(*option)));
         if by_config.unwrap_or_else(|| release.ends_with(b"xen")) {
             let is_other = |other: &&Text| other.as_bytes() != release && !contains_xen(other.as_bytes());
             let others = guest.kernels()?.iter().map(|kernel| &kernel.release).find(is_other);
@@ -64,10 +65,7 @@ impl Check for KernelVirtualization {
                 "默认启动项启动的是 hypervisor {hypervisor}，内核运行于其上。"
             ))
             .at(entry.evidence.clone())
-            .fix(words!(
-                "boot the kernel itself by default",
-                "将直接启动内核的启动项设为默认"
-            ))
+            .fix(words!("boot the kernel itself by default", "将直接启动内核的启动项设为默认"))
             .fail();
         }
         Seen::new(words!(

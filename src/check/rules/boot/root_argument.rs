@@ -33,7 +33,10 @@ impl Check for RootArgument {
         let guest = or_outcome!(subject.linux());
         let entry = default_entry(guest)?;
         let Some(root) = entry.arg("root") else {
-            return Ok(Outcome::NotApplicable(words!("the kernel's line has no root=", "内核参数中没有 root=")));
+            return Ok(Outcome::NotApplicable(words!(
+                "the kernel's line has no root=",
+                "内核参数中没有 root="
+            )));
         };
         let name = escape(root);
         let unsure = |why: &str| Err(Error::unsupported(format!("root={name}: {why}")));
@@ -48,24 +51,36 @@ impl Check for RootArgument {
         let found = match guest.find_device(&spec, &subject.stack.devices) {
             Found::Device(device) => &device.volume,
             Found::Absent => {
-                return fail(guest, entry, words!(
-                    "root={name} names a device that is not in this image.",
-                    "root={name} 所指的设备不在此镜像中。"
-                ));
+                return fail(
+                    guest,
+                    entry,
+                    words!(
+                        "root={name} names a device that is not in this image.",
+                        "root={name} 所指的设备不在此镜像中。"
+                    ),
+                );
             }
             Found::Unsure(why) => return unsure(&why),
         };
         if found != wanted {
-            return fail(guest, entry, words!(
-                "root={name} is {found}, but the system is on {wanted}.",
-                "root={name} 是 {found}，但系统在 {wanted} 上。"
-            ));
+            return fail(
+                guest,
+                entry,
+                words!(
+                    "root={name} is {found}, but the system is on {wanted}.",
+                    "root={name} 是 {found}，但系统在 {wanted} 上。"
+                ),
+            );
         }
         if entry.initrds.is_empty() && matches!(spec, Spec::Uuid(_) | Spec::Label(_) | Spec::Named(_)) {
-            return fail(guest, entry, words!(
-                "root={name} needs an initramfs to be found, and the default entry loads none.",
-                "root={name} 需要 initramfs 才能找到，但默认启动项没有加载 initramfs。"
-            ));
+            return fail(
+                guest,
+                entry,
+                words!(
+                    "root={name} needs an initramfs to be found, and the default entry loads none.",
+                    "root={name} 需要 initramfs 才能找到，但默认启动项没有加载 initramfs。"
+                ),
+            );
         }
         if let Some(wrong) = subvolume(guest, entry).or_else(|| logical_volume(subject, entry)) {
             return fail(guest, entry, wrong);
@@ -108,7 +123,11 @@ fn logical_volume(subject: &Subject<'_>, entry: &Entry) -> Option<Words> {
     let mut named = entry.args.iter().filter_map(|arg| arg.strip_prefix(b"rd.lvm.lv="));
     let root = entry.arg("root").and_then(|root| root.strip_prefix(b"/dev/"));
     // Others, such as the one with swap, delay the start at most.
-    let of_root = |name: &&[u8]| root.is_some_and(|root| root == *name || root.strip_prefix(b"mapper/").is_some_and(|mapped| mapped == mapper_name(name)));
+    let of_root = |name: &&[u8]| {
+        root.is_some_and(|root| {
+            root == *name || root.strip_prefix(b"mapper/").is_some_and(|mapped| mapped == mapper_name(name))
+        })
+    };
     let found = named.find(of_root).filter(|name| !is_there(name))?;
     let found = escape(found);
     Some(words!(
@@ -119,6 +138,10 @@ fn logical_volume(subject: &Subject<'_>, entry: &Entry) -> Option<Words> {
 
 /// `vg-0/root` as device mapper calls it: `vg--0-root`.
 fn mapper_name(volume: &[u8]) -> Vec<u8> {
-    let doubled = |part: &[u8]| part.iter().flat_map(|byte| if *byte == b'-' { vec![b'-'; 2] } else { vec![*byte] }).collect::<Vec<u8>>();
+    let doubled = |part: &[u8]| {
+        part.iter()
+            .flat_map(|byte| if *byte == b'-' { vec![b'-'; 2] } else { vec![*byte] })
+            .collect::<Vec<u8>>()
+    };
     volume.split(|byte| *byte == b'/').map(doubled).collect::<Vec<_>>().join(&b'-')
 }

@@ -28,7 +28,10 @@ impl Check for RootArgumentStyle {
         let guest = or_outcome!(subject.linux());
         let entry = default_entry(guest)?;
         let Some(root) = entry.arg("root") else {
-            return Ok(Outcome::NotApplicable(words!("the kernel's line has no root=", "内核参数中没有 root=")));
+            return Ok(Outcome::NotApplicable(words!(
+                "the kernel's line has no root=",
+                "内核参数中没有 root="
+            )));
         };
         if root.contains(&b'$') {
             return Err(variable(root));

@@ -2,7 +2,9 @@
 
 use super::early::{Early, list, not_there};
 use super::entry::make_initramfs;
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words,
+};
 use crate::error::{Error, Result};
 use crate::guest::{BootFile, Guest};
 use crate::text::escape;
@@ -112,8 +114,7 @@ fn every_kernel(guest: &Guest, wants: &Wants<'_>, why: &str) -> Result<Outcome> 
 
 /// The release of a kernel's image, by which its modules are found.
 fn release(guest: &Guest, file: &BootFile) -> Result<Vec<u8>> {
-    let unknown =
-        || Error::unsupported(format!("the release of kernel {} is not known", escape(&file.path)));
+    let unknown = || Error::unsupported(format!("the release of kernel {} is not known", escape(&file.path)));
     guest.release(file)?.ok_or_else(unknown)
 }
 
@@ -171,13 +172,20 @@ fn judge(guest: &Guest, release: &[u8], initrds: &[Vec<u8>], wants: &Wants<'_>) 
 
 /// Phrases in one line.
 fn joined(phrases: &[Words], en: &str, zh: &str) -> Words {
-    let line = |separator: &str, get: fn(&Words) -> &str| phrases.iter().map(get).collect::<Vec<_>>().join(separator);
+    let line = |separator: &str, get: fn(&Words) -> &str| {
+        phrases.iter().map(get).collect::<Vec<_>>().join(separator)
+    };
     Words { en: line(en, |words| &words.en), zh: line(zh, |words| &words.zh) }
 }
 
 impl Judged {
     /// A network driver is loaded when the root is there already: it only has to belong to the kernel.
-    fn network(&mut self, release: &[u8], drivers: &crate::guest::kernel::Drivers, wanted: &[&str]) -> Result<()> {
+    fn network(
+        &mut self,
+        release: &[u8],
+        drivers: &crate::guest::kernel::Drivers,
+        wanted: &[&str],
+    ) -> Result<()> {
         let has = |name: &&&str| drivers.has_built_in(name) || drivers.loadable.contains_key(**name);
         if let Some(name) = wanted.iter().find(has) {
             self.found.push(words!("{name} is a driver of this kernel", "该内核有驱动 {name}"));
@@ -201,7 +209,10 @@ impl Judged {
         let kernel = escape(release);
         if self.missing.is_empty() {
             let Words { en, zh } = joined(&self.found, ", ", "，");
-            let seen = Seen::new(words!("Kernel {kernel} drives virtio: {en}.", "内核 {kernel} 支持 virtio：{zh}。"));
+            let seen = Seen::new(words!(
+                "Kernel {kernel} drives virtio: {en}.",
+                "内核 {kernel} 支持 virtio：{zh}。"
+            ));
             return Outcome::Pass(seen.all(self.evidence));
         }
         let Words { en, zh } = joined(&self.missing, "; ", "；");

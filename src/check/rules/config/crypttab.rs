@@ -28,8 +28,11 @@ impl Check for Crypttab {
         let guest = or_outcome!(subject.linux());
         let table = guest.fact::<Table>()?;
         if table.lines.is_empty() {
-            return Seen::new(words!("Nothing is opened by /etc/crypttab.", "/etc/crypttab 没有要打开的设备。"))
-                .pass();
+            return Seen::new(words!(
+                "Nothing is opened by /etc/crypttab.",
+                "/etc/crypttab 没有要打开的设备。"
+            ))
+            .pass();
         }
         let mut unsure = None;
         let mut later = |why: String| {

@@ -123,7 +123,9 @@ fn to_dhcp(one: &Interface) -> Words {
             "set DHCP=yes below [Network] in {shown} and remove Address= and Gateway=",
             "在 {shown} 的 [Network] 下设置 DHCP=yes，并删除 Address= 和 Gateway="
         ),
-        Backend::Dhcpcd | Backend::Connman => words!("remove the address from {shown}", "从 {shown} 中删除该地址"),
+        Backend::Dhcpcd | Backend::Connman => {
+            words!("remove the address from {shown}", "从 {shown} 中删除该地址")
+        }
     }
 }
 
@@ -135,20 +137,35 @@ fn nothing(network: &Network) -> Result<Outcome> {
             "{name} 配置了 DHCP，但不会在开机时启用。"
         ))
         .at(off.evidence.clone())
-        .fix(words!("have it started at boot (ONBOOT=yes, auto {name}, autoconnect=true)", "设置为开机启用（ONBOOT=yes、auto {name}、autoconnect=true）"))
+        .fix(words!(
+            "have it started at boot (ONBOOT=yes, auto {name}, autoconnect=true)",
+            "设置为开机启用（ONBOOT=yes、auto {name}、autoconnect=true）"
+        ))
         .fail();
     }
     if network.backends.is_empty() && network.unused.is_empty() {
-        return Err(Error::unsupported("nothing was found that is known to set up a network, and no cloud-init"));
+        return Err(Error::unsupported(
+            "nothing was found that is known to set up a network, and no cloud-init",
+        ));
     }
     let names = network.backends.iter().map(|(backend, _)| backend.name()).collect::<Vec<_>>().join(", ");
     let (en, zh) = if names.is_empty() {
         ("no service for the network starts at boot".to_owned(), "没有开机启动的网络服务".to_owned())
     } else {
-        (format!("{names} starts at boot without such a configuration"), format!("{names} 开机启动，但没有相应配置"))
+        (
+            format!("{names} starts at boot without such a configuration"),
+            format!("{names} 开机启动，但没有相应配置"),
+        )
     };
     Seen::new(words!("Nothing asks for an address by DHCP: {en}.", "没有通过 DHCP 获取地址的配置：{zh}。"))
-        .all(network.unused.iter().cloned().chain(network.backends.iter().map(|(_, evidence)| evidence.clone())).take(8))
+        .all(
+            network
+                .unused
+                .iter()
+                .cloned()
+                .chain(network.backends.iter().map(|(_, evidence)| evidence.clone()))
+                .take(8),
+        )
         .fix(words!(
             "configure the first card for DHCP and have the service start at boot, or install cloud-init",
             "为第一块网卡配置 DHCP 并让网络服务开机启动，或安装 cloud-init"

@@ -36,9 +36,12 @@ impl Check for Dns {
             .pass();
         }
         if let Some(by) = resolver.written_by {
-            return Seen::new(words!("{by} writes /etc/resolv.conf at boot.", "{by} 会在开机时写入 /etc/resolv.conf。"))
-                .all(resolver.servers.iter().map(|(_, evidence)| evidence.clone()))
-                .pass();
+            return Seen::new(words!(
+                "{by} writes /etc/resolv.conf at boot.",
+                "{by} 会在开机时写入 /etc/resolv.conf。"
+            ))
+            .all(resolver.servers.iter().map(|(_, evidence)| evidence.clone()))
+            .pass();
         }
         let is_its_own = !resolver.servers.is_empty() || resolver.link.is_some();
         if let Some(service) = resolver.local.clone().filter(|_| is_its_own) {

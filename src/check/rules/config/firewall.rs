@@ -38,7 +38,9 @@ impl Check for Firewall {
             _ => format!("chkconfig {service} off"),
         };
         Seen::new(words!("A firewall starts at boot: {names}.", "防火墙会开机启动：{names}。"))
-            .all(active.iter().flat_map(|one| std::iter::once(one.starts.clone()).chain(one.evidence.clone())))
+            .all(
+                active.iter().flat_map(|one| std::iter::once(one.starts.clone()).chain(one.evidence.clone())),
+            )
             .fix(words!("{command}", "{command}"))
             .fail()
     }

@@ -1,6 +1,8 @@
 //! Is the network set up for the name that the target's card will have?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::{Error, Result};
 use crate::guest::network::{CloudNetwork, Interface, LinkFiles, Naming, Network, Scheme};
 
@@ -40,7 +42,9 @@ impl Check for InterfaceNames {
             .pass()
         };
         // A pattern takes names by slot and eth0 alike only if it is for both.
-        let is_general = |one: &&Interface| !one.is_bound() && one.fits(b"eth0") && one.fits(b"enp1s0") && one.fits(b"ens3");
+        let is_general = |one: &&Interface| {
+            !one.is_bound() && one.fits(b"eth0") && one.fits(b"enp1s0") && one.fits(b"ens3")
+        };
         if let Some(general) = network.cards().find(is_general) {
             return any(general.evidence.clone());
         }
@@ -72,7 +76,11 @@ impl Check for InterfaceNames {
         if naming.scheme == Scheme::Kernel {
             let missing: Vec<&str> = if wanted.is_empty() { vec!["eth0"] } else { wanted.clone() };
             return if missing.iter().any(|name| target(name)) {
-                seen(words!("The card will be called eth0, which is configured.", "网卡名称将是 eth0，且已有配置。")).pass()
+                seen(words!(
+                    "The card will be called eth0, which is configured.",
+                    "网卡名称将是 eth0，且已有配置。"
+                ))
+                .pass()
             } else {
                 seen(words!(
                     "The card will be called eth0, but only {names} is configured.",
@@ -83,7 +91,9 @@ impl Check for InterfaceNames {
             };
         }
         let is_given = |one: &&&Interface| {
-            given.files.iter().any(|link| link.bound.is_none() && link.gives.as_ref().is_some_and(|name| one.fits(name.as_bytes())))
+            given.files.iter().any(|link| {
+                link.bound.is_none() && link.gives.as_ref().is_some_and(|name| one.fits(name.as_bytes()))
+            })
         };
         if bound.iter().any(|one| is_given(&one)) {
             return any(first.evidence.clone());
@@ -92,7 +102,8 @@ impl Check for InterfaceNames {
             "add net.ifnames=0 biosdevname=0 to the kernel's line (/etc/default/grub), rebuild the boot menu, and configure eth0",
             "在内核参数中加入 net.ifnames=0 biosdevname=0（/etc/default/grub），重新生成引导菜单，并配置 eth0"
         );
-        let only_kernel_names = bound.iter().all(|one| one.names.iter().all(|name| name.as_bytes().starts_with(b"eth")));
+        let only_kernel_names =
+            bound.iter().all(|one| one.names.iter().all(|name| name.as_bytes().starts_with(b"eth")));
         if only_kernel_names {
             return seen(words!(
                 "{names} is configured, but this guest names its cards by their slot, such as ens3.",

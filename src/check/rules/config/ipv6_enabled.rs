@@ -28,13 +28,10 @@ impl Check for Ipv6Enabled {
             Some(off) => {
                 let line = off.excerpt.clone().unwrap_or_default();
                 let path = off.path.clone().unwrap_or_default();
-                Seen::new(words!(
-                    "IPv6 is switched off in {path}: {line}.",
-                    "{path} 关闭了 IPv6：{line}。"
-                ))
-                .at(off.clone())
-                .fix(words!("remove that from {path}", "从 {path} 中删除该设置"))
-                .fail()
+                Seen::new(words!("IPv6 is switched off in {path}: {line}.", "{path} 关闭了 IPv6：{line}。"))
+                    .at(off.clone())
+                    .fix(words!("remove that from {path}", "从 {path} 中删除该设置"))
+                    .fail()
             }
         }
     }

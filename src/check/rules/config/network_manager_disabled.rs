@@ -21,14 +21,16 @@ impl Check for NetworkManagerDisabled {
     fn run(&self, subject: &Subject<'_>, _args: &Args<'_>) -> Result<Outcome> {
         let guest = or_outcome!(subject.linux());
         let network = guest.fact::<Network>()?;
-        let Some((_, starts)) = network.backends.iter().find(|(used, _)| *used == Backend::NetworkManager) else {
+        let Some((_, starts)) = network.backends.iter().find(|(used, _)| *used == Backend::NetworkManager)
+        else {
             return Seen::new(words!(
                 "NetworkManager does not start at boot.",
                 "NetworkManager 不会开机启动。"
             ))
             .pass();
         };
-        let seen = Seen::new(words!("NetworkManager starts at boot.", "NetworkManager 会开机启动。")).at(starts.clone());
+        let seen = Seen::new(words!("NetworkManager starts at boot.", "NetworkManager 会开机启动。"))
+            .at(starts.clone());
         let is_alone = network.backends.len() == 1;
         if is_alone {
             // Switching off the only one would leave the guest without a network.

@@ -1,6 +1,8 @@
 //! Are there rules of udev that keep the name `eth0` for the source machine's card?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::Result;
 use crate::guest::file::GuestFile;
 use crate::guest::initramfs::DefaultInitramfs;

@@ -33,13 +33,16 @@ impl Check for Selinux {
         let state = selinux.state.name();
         let allowed = if args.has("allow") { args.words("allow")? } else { vec!["disabled", "permissive"] };
         if !allowed.contains(&state) {
-            return Seen::new(words!("SELinux is {state} after the boot.", "开机后 SELinux 处于 {state} 状态。"))
-                .all(selinux.evidence.clone())
-                .fix(words!(
-                    "sed -i 's/^SELINUX=.*/SELINUX=disabled/' /etc/selinux/config",
-                    "sed -i 's/^SELINUX=.*/SELINUX=disabled/' /etc/selinux/config"
-                ))
-                .fail();
+            return Seen::new(words!(
+                "SELinux is {state} after the boot.",
+                "开机后 SELinux 处于 {state} 状态。"
+            ))
+            .all(selinux.evidence.clone())
+            .fix(words!(
+                "sed -i 's/^SELINUX=.*/SELINUX=disabled/' /etc/selinux/config",
+                "sed -i 's/^SELINUX=.*/SELINUX=disabled/' /etc/selinux/config"
+            ))
+            .fail();
         }
         let first = selinux.unlabelled.first().and_then(|file| file.path.clone());
         if let Some(path) = first.filter(|_| selinux.state == State::Enforcing) {

@@ -43,7 +43,9 @@ impl Check for SshPortOpen {
                     let command = match name {
                         "firewalld" => format!("firewall-offline-cmd --add-port={port}/tcp"),
                         "ufw" => format!("ufw allow {port}/tcp"),
-                        "SuSEfirewall2" => format!("add {port} to FW_SERVICES_EXT_TCP in /etc/sysconfig/SuSEfirewall2"),
+                        "SuSEfirewall2" => {
+                            format!("add {port} to FW_SERVICES_EXT_TCP in /etc/sysconfig/SuSEfirewall2")
+                        }
                         _ => format!("iptables -I INPUT -p tcp --dport {port} -j ACCEPT"),
                     };
                     return Seen::new(words!(

@@ -47,9 +47,7 @@ impl Check for StaticIpv6 {
         }
         match network.unclear.first() {
             Some(why) => Err(Error::unsupported(why.clone())),
-            None => {
-                Seen::new(words!("No IPv6 address is written down.", "没有配置静态 IPv6 地址。")).pass()
-            }
+            None => Seen::new(words!("No IPv6 address is written down.", "没有配置静态 IPv6 地址。")).pass(),
         }
     }
 }

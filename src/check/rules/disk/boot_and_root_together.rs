@@ -110,7 +110,8 @@ fn windows(subject: &Subject<'_>, root: &str, disk: u32) -> Result<Outcome> {
                 .at(Evidence::new("the boot manager").on(volume).path(path.as_bytes()))
                 .pass();
             }
-            elsewhere = Some(Evidence::new("the boot manager, on another disk").on(volume).path(path.as_bytes()));
+            elsewhere =
+                Some(Evidence::new("the boot manager, on another disk").on(volume).path(path.as_bytes()));
         }
     }
     if elsewhere.is_none()

@@ -32,13 +32,18 @@ impl Check for Checksum {
         };
         let told = told.trim().to_ascii_lowercase();
         if told.len() != 64 || !told.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Error::new(ErrorKind::Usage, "--set sha256: a SHA-256 sum has 64 hexadecimal digits"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "--set sha256: a SHA-256 sum has 64 hexadecimal digits",
+            ));
         }
         let none = || Error::new(ErrorKind::Unsupported, "the file that the image lies in is not known");
         let sum = sha256(&**subject.stack.file.as_ref().ok_or_else(none)?)?;
         let evidence = Evidence::new(format!("SHA-256 of the file: {sum}"));
         if sum == told {
-            return Seen::new(words!("The file has the sum that was given.", "文件校验和与指定的一致。")).at(evidence).pass();
+            return Seen::new(words!("The file has the sum that was given.", "文件校验和与指定的一致。"))
+                .at(evidence)
+                .pass();
         }
         Seen::new(words!(
             "The file's SHA-256 is {sum}, not {told}: it is another file, or was damaged on its way.",

@@ -56,7 +56,9 @@ impl Check for ContainerComplete {
                     "请用完整磁盘重新制作镜像；若只缺空闲空间：先用 qemu-img resize 恢复大小，再先缩小分区"
                 ))
             };
-            return seen.at(Evidence::new(format!("{kind}: the disk ends at byte {end}")).on(disk.id).byte(table.at)).fail();
+            return seen
+                .at(Evidence::new(format!("{kind}: the disk ends at byte {end}")).on(disk.id).byte(table.at))
+                .fail();
         }
         for (volume, facts) in subject.stack.facts() {
             let there = subject.stack.volume(volume).map_or(u64::MAX, |volume| volume.source.len());
@@ -98,7 +100,9 @@ impl ContainerComplete {
                 ErrorKind::Unsupported,
                 "the file is called .vhd and has no VHD footer: its last 512 bytes were cut off, or it is a raw disk of that name",
             );
-            return Ok(Outcome::Unknown(error.help("compare its size with the original's; a raw disk is better called .raw")));
+            return Ok(Outcome::Unknown(
+                error.help("compare its size with the original's; a raw disk is better called .raw"),
+            ));
         }
         let len = image.disk.len();
         Seen::new(words!(

@@ -37,7 +37,10 @@ impl Check for ContainerFormat {
                     "take {member} out (tar xf), then qemu-img convert -O {to} {member} new-file",
                     "先取出 {member}（tar xf），再执行 qemu-img convert -O {to} {member} new-file"
                 ),
-                None => words!("qemu-img convert -O {to} {name} new-file", "qemu-img convert -O {to} {name} new-file"),
+                None => words!(
+                    "qemu-img convert -O {to} {name} new-file",
+                    "qemu-img convert -O {to} {name} new-file"
+                ),
             };
             return Seen::new(words!(
                 "{format} is not among the formats that are taken: {all}.",

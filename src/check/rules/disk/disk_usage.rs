@@ -1,7 +1,9 @@
 //! Is there room left in the file systems of the system?
 
 use crate::check::disks::Mounted;
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, human, or_outcome, words,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FsFacts, State};
 
@@ -26,9 +28,7 @@ impl Check for DiskUsage {
     }
 
     fn params(&self) -> &'static [Param] {
-        const {
-            &[Param::required("max_percent", ParamKind::Number), Param::optional("min_free", ParamKind::Size)]
-        }
+        const { &[Param::required("max_percent", ParamKind::Number), Param::optional("min_free", ParamKind::Size)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
@@ -75,11 +75,17 @@ impl Check for DiskUsage {
         }
         let most = evidence.len();
         if most == 0 {
-            return Err(Error::new(ErrorKind::Unsupported, "no file system of the system says how full it is"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "no file system of the system says how full it is",
+            ));
         }
-        Seen::new(words!("There is room left (at most {max} % may be used).", "空间充足（使用率上限 {max}%）。"))
-            .all(evidence)
-            .pass()
+        Seen::new(words!(
+            "There is room left (at most {max} % may be used).",
+            "空间充足（使用率上限 {max}%）。"
+        ))
+        .all(evidence)
+        .pass()
     }
 }
 
@@ -114,13 +120,15 @@ impl Usage {
         let free = free.saturating_sub(facts.reserved).saturating_sub(own.kept);
         let all = used.saturating_add(free);
         // Rounded up, as df rounds.
-        let percent = if all == 0 { 100 } else { u128::from(used).saturating_mul(100).div_ceil(u128::from(all)) };
+        let percent =
+            if all == 0 { 100 } else { u128::from(used).saturating_mul(100).div_ceil(u128::from(all)) };
         Ok(Some(Self { percent: u64::try_from(percent).unwrap_or(100), free, size }))
     }
 
     fn evidence(&self, mount: &Mounted<'_>) -> Evidence {
         let (percent, free, size) = (self.percent, self.free, self.size);
-        Evidence::new(format!("{}: {percent} % used, {free} of {size} bytes free", mount.path)).on(mount.volume)
+        Evidence::new(format!("{}: {percent} % used, {free} of {size} bytes free", mount.path))
+            .on(mount.volume)
     }
 }
 

@@ -27,13 +27,21 @@ impl Check for FileSize {
         let (files, max) = (subject.fact::<Files>()?, args.size("max")?);
         let size = files.len();
         let (has, limit) = (human(size), human(max));
-        let evidence = files.all.iter().take(8).map(|(name, len)| Evidence::new(format!("{name}: {len} bytes")));
+        let evidence =
+            files.all.iter().take(8).map(|(name, len)| Evidence::new(format!("{name}: {len} bytes")));
         if size <= max {
-            return Seen::new(words!("The file has {has} of at most {limit}.", "文件大小为 {has}，上限 {limit}。"))
-                .all(evidence)
-                .pass();
+            return Seen::new(words!(
+                "The file has {has} of at most {limit}.",
+                "文件大小为 {has}，上限 {limit}。"
+            ))
+            .all(evidence)
+            .pass();
         }
-        let seen = Seen::new(words!("The file has {has}, more than {limit}.", "文件大小为 {has}，超过上限 {limit}。")).all(evidence);
+        let seen = Seen::new(words!(
+            "The file has {has}, more than {limit}.",
+            "文件大小为 {has}，超过上限 {limit}。"
+        ))
+        .all(evidence);
         if subject.stack.image.format == "raw" {
             let name = &subject.stack.name;
             return seen

@@ -29,14 +29,18 @@ impl Check for FilesystemClean {
         let dirty: Vec<_> = facts.iter().filter(|(_, facts)| facts.state == State::Dirty).collect();
         if dirty.is_empty() {
             return Seen::new(words!("Every file system was unmounted.", "文件系统均已正常卸载。"))
-                .all(facts.iter().take(8).map(|(volume, facts)| Evidence::new(format!("{}: {}", facts.kind, facts.state.name())).on(*volume)))
+                .all(facts.iter().take(8).map(|(volume, facts)| {
+                    Evidence::new(format!("{}: {}", facts.kind, facts.state.name())).on(*volume)
+                }))
                 .pass();
         }
-        let names: Vec<String> = dirty.iter().map(|(volume, facts)| format!("{volume} ({})", facts.kind)).collect();
+        let names: Vec<String> =
+            dirty.iter().map(|(volume, facts)| format!("{volume} ({})", facts.kind)).collect();
         let (all, is_windows) = (names.join(", "), dirty.iter().any(|(_, facts)| facts.kind == "ntfs"));
         let evidence = dirty.iter().flat_map(|(volume, facts)| {
             let state = Evidence::new(format!("{}: {}", facts.kind, facts.state.name())).on(*volume);
-            std::iter::once(state).chain(facts.warnings.iter().take(3).map(|line| Evidence::new(line.clone()).on(*volume)))
+            std::iter::once(state)
+                .chain(facts.warnings.iter().take(3).map(|line| Evidence::new(line.clone()).on(*volume)))
         });
         let fix = if is_windows {
             words!(

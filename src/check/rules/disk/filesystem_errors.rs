@@ -71,7 +71,9 @@ impl Check for FilesystemErrors {
             return Ok(Outcome::NotApplicable(words!("there is no file system", "没有文件系统")));
         }
         Seen::new(words!("No file system has recorded errors.", "文件系统均未记录错误。"))
-            .all(facts.iter().take(8).map(|(volume, facts)| Evidence::new(format!("{}: {}", facts.kind, facts.state.name())).on(*volume)))
+            .all(facts.iter().take(8).map(|(volume, facts)| {
+                Evidence::new(format!("{}: {}", facts.kind, facts.state.name())).on(*volume)
+            }))
             .pass()
     }
 }

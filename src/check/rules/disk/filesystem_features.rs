@@ -1,6 +1,8 @@
 //! Has no file system of the system a feature that is not taken?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::Result;
 
 pub(in crate::check) struct FilesystemFeatures;
@@ -72,7 +74,11 @@ impl Check for FilesystemFeatures {
             "The {kind} file system on {volume} has the feature {names}, which is not taken.",
             "{volume} 上的 {kind} 文件系统启用了不受支持的特性 {names}。"
         ))
-        .all(found.iter().map(|(volume, kind, names)| Evidence::new(format!("{kind} has {names}")).on(*volume)))
+        .all(
+            found
+                .iter()
+                .map(|(volume, kind, names)| Evidence::new(format!("{kind} has {names}")).on(*volume)),
+        )
         .fix(fix)
         .fail()
     }

@@ -25,7 +25,8 @@ impl Check for FormatBySize {
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
         let disk = subject.system_disk();
         let (size, above, formats) = (disk.image.disk.len(), args.size("above")?, args.words("formats")?);
-        let (format, has, limit, all) = (subject.stack.image.format, human(size), human(above), formats.join(", "));
+        let (format, has, limit, all) =
+            (subject.stack.image.format, human(size), human(above), formats.join(", "));
         let evidence = Evidence::new(format!("{format}, virtual size: {size} bytes")).on(disk.id);
         if size <= above {
             return Seen::new(words!(

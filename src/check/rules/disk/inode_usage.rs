@@ -1,6 +1,8 @@
 //! Are inodes left in the file systems of the system?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::State;
 
@@ -36,8 +38,13 @@ impl Check for InodeUsage {
             }
             let (path, volume, all) = (&mount.path, mount.volume, facts.inodes);
             if facts.state == State::Dirty {
-                let why = format!("{volume}: was not unmounted, so its count of free inodes is that of when it was mounted");
-                undecided = Some(Error::new(ErrorKind::Unsupported, why).help("shut the guest down cleanly and image it again"));
+                let why = format!(
+                    "{volume}: was not unmounted, so its count of free inodes is that of when it was mounted"
+                );
+                undecided = Some(
+                    Error::new(ErrorKind::Unsupported, why)
+                        .help("shut the guest down cleanly and image it again"),
+                );
                 continue;
             }
             let used = all.saturating_sub(facts.free_inodes);
@@ -66,6 +73,11 @@ impl Check for InodeUsage {
                 "其文件系统的 inode 数量不固定"
             )));
         }
-        Seen::new(words!("Inodes are left (at most {max} % may be used).", "inode 充足（使用率上限 {max}%）。")).all(evidence).pass()
+        Seen::new(words!(
+            "Inodes are left (at most {max} % may be used).",
+            "inode 充足（使用率上限 {max}%）。"
+        ))
+        .all(evidence)
+        .pass()
     }
 }

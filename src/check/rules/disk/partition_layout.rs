@@ -1,6 +1,8 @@
 //! Is the system on few enough partitions?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::Result;
 use crate::guest::names::Found;
 
@@ -35,7 +37,9 @@ impl Check for PartitionLayout {
         let single = args.flag("single_root");
         let fstab = guest.fstab()?;
         let mut separate = Vec::new();
-        for line in fstab.lines.iter().filter(|line| line.is_local() && !line.is_swap() && !line.has("noauto")) {
+        for line in
+            fstab.lines.iter().filter(|line| line.is_local() && !line.is_swap() && !line.has("noauto"))
+        {
             let dir = line.dir.strip_suffix(b"/").unwrap_or(&line.dir);
             if dir.is_empty() || !dir.starts_with(b"/") || ESP.contains(&dir) {
                 continue;
@@ -58,7 +62,10 @@ impl Check for PartitionLayout {
             let message = if single {
                 words!("The whole system is in the root partition {root}.", "整个系统都在根分区 {root} 中。")
             } else {
-                words!("What the system starts from is in the root partition {root}.", "系统启动所需的内容都在根分区 {root} 中。")
+                words!(
+                    "What the system starts from is in the root partition {root}.",
+                    "系统启动所需的内容都在根分区 {root} 中。"
+                )
             };
             return Seen::new(message).at(Evidence::new("the root").on(root)).pass();
         }

@@ -32,7 +32,10 @@ impl Check for PartitionTable {
         let (kind, kinds) = (table.kind.name(), args.words("kinds")?);
         let byte = match table.kind {
             TableKind::None => {
-                return Ok(Outcome::NotApplicable(words!("the disk has no partition table", "磁盘没有分区表")));
+                return Ok(Outcome::NotApplicable(words!(
+                    "the disk has no partition table",
+                    "磁盘没有分区表"
+                )));
             }
             TableKind::Mbr => 0x1be,
             // The header stands in the second sector.
@@ -41,9 +44,12 @@ impl Check for PartitionTable {
             TableKind::Bsd => 512,
         };
         let hybrid = if table.hybrid { ", with a hybrid MBR in front" } else { "" };
-        let mut evidence = vec![Evidence::new(format!("{kind} partition table{hybrid}")).on(disk.id).byte(byte)];
+        let mut evidence =
+            vec![Evidence::new(format!("{kind} partition table{hybrid}")).on(disk.id).byte(byte)];
         let stale = if table.kind == TableKind::Mbr { subject.fact::<TableEnd>()?.stale_gpt } else { None };
-        evidence.extend(stale.map(|byte| Evidence::new("a GPT of earlier times, which does not count").on(disk.id).byte(byte)));
+        evidence.extend(stale.map(|byte| {
+            Evidence::new("a GPT of earlier times, which does not count").on(disk.id).byte(byte)
+        }));
         let upper = kind.to_uppercase();
         if kinds.contains(&kind) {
             let message = if stale.is_some() {
@@ -63,7 +69,10 @@ impl Check for PartitionTable {
                 "分区表为 {upper}（前有混合 MBR），仅支持 {wanted}。"
             )
         } else {
-            words!("The partition table is {upper}, and only {wanted} is taken.", "分区表为 {upper}，仅支持 {wanted}。")
+            words!(
+                "The partition table is {upper}, and only {wanted} is taken.",
+                "分区表为 {upper}，仅支持 {wanted}。"
+            )
         };
         let seen = Seen::new(message).all(evidence);
         match (table.kind, kinds.contains(&"mbr")) {

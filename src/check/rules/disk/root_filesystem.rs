@@ -1,6 +1,8 @@
 //! Is the root on a file system of a kind that is taken?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::check) struct RootFilesystem;
@@ -34,10 +36,13 @@ impl Check for RootFilesystem {
         let (kinds, root) = (args.words(name)?, guest.root.as_str());
         let device = subject.stack.devices.iter().find(|device| device.volume == root);
         let kind = device.map(|device| device.kind).filter(|kind| !kind.is_empty());
-        let kind = kind.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{root}: no kind is known")))?;
+        let kind =
+            kind.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{root}: no kind is known")))?;
         let evidence = Evidence::new(format!("the root is {kind}")).on(root);
         if kinds.contains(&kind) {
-            return Seen::new(words!("The root {root} is {kind}.", "根分区 {root} 是 {kind}。")).at(evidence).pass();
+            return Seen::new(words!("The root {root} is {kind}.", "根分区 {root} 是 {kind}。"))
+                .at(evidence)
+                .pass();
         }
         let all = kinds.join(", ");
         let to = kinds.last().unwrap_or(&"ext4");

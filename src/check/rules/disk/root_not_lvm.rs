@@ -36,9 +36,11 @@ impl Check for RootNotLvm {
                 ))
                 .fail()
             }
-            None => Seen::new(words!("The root {root} is on no logical volume.", "根分区 {root} 不在逻辑卷上。"))
-                .at(Evidence::new("the root").on(root))
-                .pass(),
+            None => {
+                Seen::new(words!("The root {root} is on no logical volume.", "根分区 {root} 不在逻辑卷上。"))
+                    .at(Evidence::new("the root").on(root))
+                    .pass()
+            }
         }
     }
 }

@@ -58,8 +58,11 @@ impl Check for RootPartition {
         };
         let further = subject.stack.others.iter().filter(|other| other.number != disk.number);
         let further = further.map(|other| {
-            Evidence::new(format!("a further disk of the machine, {} bytes: import it as a data disk", other.image.disk.len()))
-                .on(&other.id)
+            Evidence::new(format!(
+                "a further disk of the machine, {} bytes: import it as a data disk",
+                other.image.disk.len()
+            ))
+            .on(&other.id)
         });
         Seen::new(message).all(evidence).all(further).pass()
     }

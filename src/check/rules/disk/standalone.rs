@@ -62,8 +62,12 @@ impl Check for Standalone {
             .fix(convert(to))
             .fail();
         }
-        let snapshots: Vec<&str> =
-            image.layers.iter().filter(|layer| layer.snapshot.is_some()).map(|layer| layer.name.as_str()).collect();
+        let snapshots: Vec<&str> = image
+            .layers
+            .iter()
+            .filter(|layer| layer.snapshot.is_some())
+            .map(|layer| layer.name.as_str())
+            .collect();
         if snapshots.is_empty() {
             return Seen::new(words!("The image needs no other file.", "镜像不依赖其他文件。"))
                 .at(Evidence::new(format!("{format}, without a parent")))

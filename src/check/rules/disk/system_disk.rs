@@ -24,7 +24,10 @@ impl Check for SystemDisk {
             return no_system(subject, &words!("This is not a system disk.", "这不是系统盘。"));
         }
         let disk = subject.system_disk();
-        let (id, names) = (disk.id, subject.stack.guests.iter().map(|guest| guest.title()).collect::<Vec<String>>().join(", "));
+        let (id, names) = (
+            disk.id,
+            subject.stack.guests.iter().map(|guest| guest.title()).collect::<Vec<String>>().join(", "),
+        );
         let message = words!("It is a system disk: {names}.", "这是系统盘：{names}。");
         Seen::new(message).at(Evidence::new("an operating system is on it").on(id)).pass()
     }

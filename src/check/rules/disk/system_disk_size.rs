@@ -32,7 +32,8 @@ impl Check for SystemDiskSize {
         };
         let disk = subject.system_disk();
         let (size, min, max) = (disk.image.disk.len(), args.size("min")?, args.size("max")?);
-        let evidence = Evidence::new(format!("virtual size: {size} bytes; system disk: {told} bytes")).on(disk.id);
+        let evidence =
+            Evidence::new(format!("virtual size: {size} bytes; system disk: {told} bytes")).on(disk.id);
         let (gb, least, most, has) = (told >> 30, min >> 30, max >> 30, human(size));
         if told < min || told > max {
             return Seen::new(words!(

@@ -48,14 +48,14 @@ impl Check for VirtualSize {
                 "虚拟磁盘大小为 {has}，大于 {wanted} GB 的系统盘。"
             ))
             .at(evidence)
-            .fix(words!(
-                "order a larger system disk, or shrink the image",
-                "请选择更大的系统盘，或缩小镜像"
-            ))
+            .fix(words!("order a larger system disk, or shrink the image", "请选择更大的系统盘，或缩小镜像"))
             .fail();
         }
-        Seen::new(words!("The virtual disk has {has} of at most {limit}.", "虚拟磁盘大小为 {has}，上限 {limit}。"))
-            .at(evidence)
-            .pass()
+        Seen::new(words!(
+            "The virtual disk has {has} of at most {limit}.",
+            "虚拟磁盘大小为 {has}，上限 {limit}。"
+        ))
+        .at(evidence)
+        .pass()
     }
 }

@@ -46,8 +46,11 @@ impl Check for VirtualSizeMin {
             })
             .fail();
         }
-        Seen::new(words!("The virtual disk has {has} of at least {limit}.", "虚拟磁盘大小为 {has}，下限 {limit}。"))
-            .at(evidence)
-            .pass()
+        Seen::new(words!(
+            "The virtual disk has {has} of at least {limit}.",
+            "虚拟磁盘大小为 {has}，下限 {limit}。"
+        ))
+        .at(evidence)
+        .pass()
     }
 }

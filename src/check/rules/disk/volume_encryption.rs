@@ -43,7 +43,11 @@ impl Check for VolumeEncryption {
             if let Some((volume, error)) = failed {
                 return Err(error.clone().context(volume));
             }
-            return Seen::new(words!("No volume is encrypted (LUKS, BitLocker).", "没有加密卷（LUKS、BitLocker）。")).pass();
+            return Seen::new(words!(
+                "No volume is encrypted (LUKS, BitLocker).",
+                "没有加密卷（LUKS、BitLocker）。"
+            ))
+            .pass();
         }
         let names: Vec<String> = locked.iter().map(|(volume, how)| format!("{volume} ({how})")).collect();
         let (all, is_windows) = (names.join(", "), locked.iter().any(|(_, how)| *how == "BitLocker"));
@@ -59,7 +63,9 @@ impl Check for VolumeEncryption {
             )
         };
         Seen::new(words!("Encrypted volumes are on the disk: {all}.", "磁盘中有加密卷：{all}。"))
-            .all(locked.iter().map(|(volume, how)| Evidence::new(format!("{how} header")).on(*volume).byte(0)))
+            .all(
+                locked.iter().map(|(volume, how)| Evidence::new(format!("{how} header")).on(*volume).byte(0)),
+            )
             .fix(fix)
             .fail()
     }

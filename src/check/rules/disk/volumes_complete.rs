@@ -43,7 +43,11 @@ impl Check for VolumesComplete {
         }
         let fatal: Vec<&&Lack> = needed.iter().filter(|lack| lack.is_fatal).collect();
         let evidence = |lacks: &[&Lack]| -> Vec<Evidence> {
-            lacks.iter().flat_map(|lack| lack.lines.iter().map(|line| Evidence::new(line.clone()).on(&lack.volume))).take(16).collect()
+            lacks
+                .iter()
+                .flat_map(|lack| lack.lines.iter().map(|line| Evidence::new(line.clone()).on(&lack.volume)))
+                .take(16)
+                .collect()
         };
         if let Some(first) = fatal.first() {
             let names: Vec<&str> = fatal.iter().map(|lack| lack.volume.as_str()).collect();
@@ -113,14 +117,28 @@ fn lacking(subject: &Subject<'_>) -> BTreeMap<String, Lack> {
     for one in &subject.survey().volumes {
         let is_made = stack.volume(&one.volume).is_some_and(|volume| !volume.made_of.is_empty());
         match &one.what {
-            What::Failed(error) if error.kind() == ErrorKind::NotFound || (is_made && speaks_of_lack(&error.chain())) => {
+            What::Failed(error)
+                if error.kind() == ErrorKind::NotFound || (is_made && speaks_of_lack(&error.chain())) =>
+            {
                 add(&one.volume, own_part(&one.volume, &error.chain()).to_owned(), true);
             }
             What::Foreign("storage_spaces") => {
-                add(&one.volume, "a member of a Windows storage pool, whose disks are not put together".to_owned(), true);
+                add(
+                    &one.volume,
+                    "a member of a Windows storage pool, whose disks are not put together".to_owned(),
+                    true,
+                );
             }
-            What::Foreign(kind @ ("LVM2_member" | "linux_raid_member" | "isw_raid_member" | "ddf_raid_member")) => {
-                add(&one.volume, format!("{kind}: what it belongs to could not be put together of the disks that are here"), true);
+            What::Foreign(
+                kind @ ("LVM2_member" | "linux_raid_member" | "isw_raid_member" | "ddf_raid_member"),
+            ) => {
+                add(
+                    &one.volume,
+                    format!(
+                        "{kind}: what it belongs to could not be put together of the disks that are here"
+                    ),
+                    true,
+                );
             }
             _ => {}
         }

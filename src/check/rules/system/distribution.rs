@@ -26,12 +26,7 @@ impl Check for Distribution {
     }
 
     fn params(&self) -> &'static [Param] {
-        const {
-            &[
-                Param::required("ids", ParamKind::Words),
-                Param::optional("versions", ParamKind::Words),
-            ]
-        }
+        const { &[Param::required("ids", ParamKind::Words), Param::optional("versions", ParamKind::Words)] }
     }
 
     fn run(&self, subject: &Subject<'_>, args: &Args<'_>) -> Result<Outcome> {
@@ -71,7 +66,11 @@ impl Check for Distribution {
         let listed = ids.join(", ");
         let Some(id) = ids.iter().find(|id| has_id(os, id)) else {
             if let Some(id) = ids.iter().find(|id| is_like(os, id) && versions.is_empty()) {
-                return seen(words!("{name} is based on {id}, which is listed.", "{name} 基于 {id}，在支持列表中。")).pass();
+                return seen(words!(
+                    "{name} is based on {id}, which is listed.",
+                    "{name} 基于 {id}，在支持列表中。"
+                ))
+                .pass();
             }
             return seen(words!(
                 "{name} is not among the listed distributions: {listed}.",
@@ -89,7 +88,8 @@ impl Check for Distribution {
             if is_machine { version::is_in(&full.to_string(), version.range) } else { Some(false) }
         };
         if versions.iter().any(|version| fits(version) == Some(true)) {
-            return seen(words!("{name}, version {full}, is listed.", "{name}（版本 {full}）在支持列表中。")).pass();
+            return seen(words!("{name}, version {full}, is listed.", "{name}（版本 {full}）在支持列表中。"))
+                .pass();
         }
         if versions.iter().any(|version| fits(version).is_none()) {
             return Err(unsaid(os));
@@ -140,7 +140,8 @@ fn is_like(os: &OsRelease, id: &str) -> bool {
 
 /// The version is written less exactly than the one it is held against.
 fn unsaid(os: &OsRelease) -> Error {
-    let what = format!("{}: nothing in the guest says its version more exactly than {}", os.pretty, os.full_version);
+    let what =
+        format!("{}: nothing in the guest says its version more exactly than {}", os.pretty, os.full_version);
     Error::new(ErrorKind::NotFound, what)
 }
 
@@ -165,5 +166,8 @@ fn told_otherwise(subject: &Subject<'_>, guest: &Guest) -> Option<Words> {
         ));
     }
     let told = subject.settings.get("platform").filter(|told| is_windows && is_other(told))?;
-    Some(words!("The import will be told {told}, but the system is {name}.", "导入时声明的系统是 {told}，而镜像中是 {name}。"))
+    Some(words!(
+        "The import will be told {told}, but the system is {name}.",
+        "导入时声明的系统是 {told}，而镜像中是 {name}。"
+    ))
 }

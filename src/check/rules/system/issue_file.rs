@@ -48,7 +48,9 @@ impl Check for IssueFile {
             found => found,
         };
         let Some(file) = file::read(tree, PATH, MAX)? else {
-            return Seen::new(words!("There is no {PATH}.", "没有 {PATH} 文件。")).fix(restore(guest, owner.as_ref())).fail();
+            return Seen::new(words!("There is no {PATH}.", "没有 {PATH} 文件。"))
+                .fix(restore(guest, owner.as_ref()))
+                .fail();
         };
         let seen = |message: Words| Seen::new(message).at(first_line(&file));
         if let Some((owner, is_same)) =
@@ -56,7 +58,11 @@ impl Check for IssueFile {
         {
             let name = &owner.package.name;
             return if is_same {
-                seen(words!("{PATH} is as the package {name} brought it.", "{PATH} 与软件包 {name} 提供的一致。")).pass()
+                seen(words!(
+                    "{PATH} is as the package {name} brought it.",
+                    "{PATH} 与软件包 {name} 提供的一致。"
+                ))
+                .pass()
             } else {
                 seen(words!(
                     "{PATH} was changed since the package {name} brought it.",

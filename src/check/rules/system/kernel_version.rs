@@ -1,6 +1,8 @@
 //! Which kernel boots, and is it new enough?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::{Guest, packages, version};
 use crate::text::{Text, escape};
@@ -43,7 +45,8 @@ impl Check for KernelVersion {
             return seen(words!("The kernel {all} is {min} or later.", "内核 {all} 不低于 {min}。")).pass();
         }
         if old < names.len() {
-            let what = format!("of the kernels {all} some are older than {min}, and which boots is not known");
+            let what =
+                format!("of the kernels {all} some are older than {min}, and which boots is not known");
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
         let command = packages::install(guest, "kernel");
@@ -62,9 +65,15 @@ fn releases(guest: &Guest) -> Result<Vec<(Text, Evidence)>> {
     if let Some(entry) = entry {
         let path = escape(&entry.kernel);
         let file = guest.boot_file(&entry.kernel)?;
-        let file = file.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("the kernel {path} is not there")))?;
+        let file =
+            file.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("the kernel {path} is not there")))?;
         let release = guest.release(&file)?;
-        let none = || Error::new(ErrorKind::NotFound, format!("neither the name nor the header of {path} has a release"));
+        let none = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("neither the name nor the header of {path} has a release"),
+            )
+        };
         return Ok(vec![(Text::new(release.ok_or_else(none)?), file.evidence("the kernel"))]);
     }
     let kernels = guest.kernels()?.iter().filter(|kernel| kernel.image.is_some());

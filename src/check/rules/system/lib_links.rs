@@ -48,10 +48,7 @@ impl Check for LibLinks {
                     "{path} 是指向 {shown} 的绝对路径链接。"
                 ))
                 .at(evidence)
-                .fix(words!(
-                    "cd / && ln -sfn {relative} {path}",
-                    "cd / && ln -sfn {relative} {path}"
-                ))
+                .fix(words!("cd / && ln -sfn {relative} {path}", "cd / && ln -sfn {relative} {path}"))
                 .fail();
             }
             links.push(evidence);

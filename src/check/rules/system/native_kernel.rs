@@ -11,7 +11,17 @@ pub(in crate::check) struct NativeKernel;
 
 /// Packages that every system of one kind has from its distribution and from nobody else.
 const BASE: &[&str] = &[
-    "glibc", "bash", "filesystem", "setup", "rpm", "systemd", "coreutils", "base-files", "libc6", "dpkg", "apt",
+    "glibc",
+    "bash",
+    "filesystem",
+    "setup",
+    "rpm",
+    "systemd",
+    "coreutils",
+    "base-files",
+    "libc6",
+    "dpkg",
+    "apt",
 ];
 
 impl Check for NativeKernel {
@@ -48,7 +58,8 @@ impl Check for NativeKernel {
             (Some(seen), None) => seen.pass(),
             (None, Some(seen)) => seen.fail(),
             (Some(_), Some(failed)) => {
-                let what = format!("which kernel boots by default is not known, and of one: {}", failed.message.en);
+                let what =
+                    format!("which kernel boots by default is not known, and of one: {}", failed.message.en);
                 Err(Error::new(ErrorKind::Unsupported, what))
             }
             (None, None) => Err(Error::new(ErrorKind::NotFound, "no kernel was found")),
@@ -61,7 +72,8 @@ fn kernels(guest: &Guest) -> Result<Vec<BootFile>> {
     let entry = guest.boot()?.and_then(|boot| boot.default_entry()).filter(|entry| !entry.kernel.is_empty());
     if let Some(entry) = entry {
         let file = guest.boot_file(&entry.kernel)?;
-        let none = || Error::new(ErrorKind::NotFound, format!("the kernel {} is not there", escape(&entry.kernel)));
+        let none =
+            || Error::new(ErrorKind::NotFound, format!("the kernel {} is not there", escape(&entry.kernel)));
         return Ok(vec![file.ok_or_else(none)?]);
     }
     let mut found = Vec::new();
@@ -146,7 +158,10 @@ fn origin(package: &Package) -> Text {
 
 /// Who made the base system.
 fn makers(list: &Packages) -> BTreeSet<Text> {
-    let base = list.installed.iter().filter(|package| BASE.iter().any(|name| package.name.as_bytes() == name.as_bytes()));
+    let base = list
+        .installed
+        .iter()
+        .filter(|package| BASE.iter().any(|name| package.name.as_bytes() == name.as_bytes()));
     let mut found: BTreeSet<Text> = base.filter(|package| !package.maker.is_empty()).map(origin).collect();
     // Ubuntu's kernels are signed for Canonical, the rest is Ubuntu's.
     if found.contains(&Text::from("ubuntu.com")) {
@@ -157,7 +172,11 @@ fn makers(list: &Packages) -> BTreeSet<Text> {
 
 /// The command that installs the distribution's own kernel.
 fn install(guest: &Guest) -> crate::check::Words {
-    let is = |name: &str| guest.os().is_ok_and(|os| std::iter::once(&os.id).chain(&os.like).any(|id| id.as_bytes() == name.as_bytes()));
+    let is = |name: &str| {
+        guest.os().is_ok_and(|os| {
+            std::iter::once(&os.id).chain(&os.like).any(|id| id.as_bytes() == name.as_bytes())
+        })
+    };
     let package = if is("ubuntu") {
         "linux-image-generic"
     } else if is("debian") {

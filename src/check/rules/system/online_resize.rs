@@ -36,8 +36,12 @@ impl Check for OnlineResize {
         guest.fstab()?;
         let tree = guest.facts();
         let kind = tree.mounts().first().map(|root| root.fs.facts().kind).unwrap_or_default();
-        let Some((_, programs, package)) = FILE_SYSTEM.iter().find(|(kinds, ..)| kinds.contains(&kind)) else {
-            return Err(Error::new(ErrorKind::Unsupported, format!("what makes a {kind} larger is not known")));
+        let Some((_, programs, package)) = FILE_SYSTEM.iter().find(|(kinds, ..)| kinds.contains(&kind))
+        else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("what makes a {kind} larger is not known"),
+            ));
         };
         let partition = first(tree, PARTITION)?;
         let system = first(tree, programs)?;
@@ -50,7 +54,11 @@ impl Check for OnlineResize {
             .pass();
         }
         let growpart = match guest.packages().ok().and_then(|list| list.manager) {
-            Some("rpm") if guest.os().is_ok_and(|os| os.like.iter().any(|like| like.as_bytes() == b"suse")) => "growpart",
+            Some("rpm")
+                if guest.os().is_ok_and(|os| os.like.iter().any(|like| like.as_bytes() == b"suse")) =>
+            {
+                "growpart"
+            }
             Some("dpkg") => "cloud-guest-utils",
             Some("rpm") => "cloud-utils-growpart",
             _ => "cloud-utils",

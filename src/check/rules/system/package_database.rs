@@ -33,12 +33,15 @@ impl Check for PackageDatabase {
         let list = match guest.packages() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let why = error.chain();
-                return Seen::new(words!("The package database is damaged: {why}.", "软件包数据库已损坏：{why}。"))
-                    .fix(words!(
-                        "repair it in the guest: rpm --rebuilddb, or restore it from a backup",
-                        "在系统中修复：执行 rpm --rebuilddb，或从备份恢复"
-                    ))
-                    .fail();
+                return Seen::new(words!(
+                    "The package database is damaged: {why}.",
+                    "软件包数据库已损坏：{why}。"
+                ))
+                .fix(words!(
+                    "repair it in the guest: rpm --rebuilddb, or restore it from a backup",
+                    "在系统中修复：执行 rpm --rebuilddb，或从备份恢复"
+                ))
+                .fail();
             }
             list => list?,
         };
@@ -57,7 +60,10 @@ impl Check for PackageDatabase {
                 "{count} 个软件包安装或卸载未完成：{names}。"
             ))
             .all(list.unfinished.iter().take(NAMED).map(|package| package.evidence.clone()))
-            .fix(words!("dpkg --configure -a && apt-get -f install", "dpkg --configure -a && apt-get -f install"))
+            .fix(words!(
+                "dpkg --configure -a && apt-get -f install",
+                "dpkg --configure -a && apt-get -f install"
+            ))
             .fail();
         }
         let tree = guest.facts();
@@ -74,10 +80,13 @@ impl Check for PackageDatabase {
             .fail();
         }
         if manager == "pacman" && file::exists(tree, PACMAN_LOCK)? {
-            return Seen::new(words!("pacman is locked: {PACMAN_LOCK} is there.", "pacman 被锁定：存在 {PACMAN_LOCK}。"))
-                .at(Evidence::new("lock").path(PACMAN_LOCK.as_bytes()))
-                .fix(words!("rm {PACMAN_LOCK}", "rm {PACMAN_LOCK}"))
-                .fail();
+            return Seen::new(words!(
+                "pacman is locked: {PACMAN_LOCK} is there.",
+                "pacman 被锁定：存在 {PACMAN_LOCK}。"
+            ))
+            .at(Evidence::new("lock").path(PACMAN_LOCK.as_bytes()))
+            .fix(words!("rm {PACMAN_LOCK}", "rm {PACMAN_LOCK}"))
+            .fail();
         }
         let count = list.installed.len();
         Seen::new(words!(

@@ -32,10 +32,13 @@ impl Check for PackagesAbsent {
             let named: Vec<String> = found.iter().map(|package| package.name.to_string()).collect();
             let names = named.join(", ");
             let command = packages::remove(guest, &named.join(" "));
-            return Seen::new(words!("Installed and not wanted: {names}.", "已安装不应存在的软件包：{names}。"))
-                .all(found.into_iter().map(|package| package.evidence.clone()))
-                .fix(words!("{command}", "{command}"))
-                .fail();
+            return Seen::new(words!(
+                "Installed and not wanted: {names}.",
+                "已安装不应存在的软件包：{names}。"
+            ))
+            .all(found.into_iter().map(|package| package.evidence.clone()))
+            .fix(words!("{command}", "{command}"))
+            .fail();
         }
         let Some(manager) = list.manager else {
             return Err(Error::new(ErrorKind::NotFound, "there is no package database in the guest"));

@@ -48,7 +48,9 @@ impl Check for RtcMode {
             let evidence = file.evidence("mode of the hardware clock").line(line, text);
             return match text.trim_ascii() {
                 b"LOCAL" => local(evidence),
-                _ => Seen::new(words!("The hardware clock is kept in UTC.", "硬件时钟使用 UTC。")).at(evidence).pass(),
+                _ => Seen::new(words!("The hardware clock is kept in UTC.", "硬件时钟使用 UTC。"))
+                    .at(evidence)
+                    .pass(),
             };
         }
         if let Some(evidence) = older(tree)? {

@@ -56,9 +56,12 @@ impl Check for CloudbaseInit {
             ))
             .fail();
         }
-        Seen::new(words!("cloudbase-init is installed and starts at boot.", "cloudbase-init 已安装并开机启动。"))
-            .at(service.evidence.clone())
-            .all(found.config.clone())
-            .pass()
+        Seen::new(words!(
+            "cloudbase-init is installed and starts at boot.",
+            "cloudbase-init 已安装并开机启动。"
+        ))
+        .at(service.evidence.clone())
+        .all(found.config.clone())
+        .pass()
     }
 }

@@ -28,16 +28,25 @@ impl Check for CloudbaseInitMetadata {
         let guest = or_outcome!(subject.windows());
         let found = guest.fact::<Cloudbase>()?;
         if found.service.is_none() {
-            return Ok(Outcome::NotApplicable(words!("cloudbase-init is not installed", "未安装 cloudbase-init")));
+            return Ok(Outcome::NotApplicable(words!(
+                "cloudbase-init is not installed",
+                "未安装 cloudbase-init"
+            )));
         }
         let Some(config) = &found.config else {
-            return Err(Error::new(ErrorKind::NotFound, "cloudbase-init.conf is not where its service looks for it"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "cloudbase-init.conf is not where its service looks for it",
+            ));
         };
         let wanted = args.words("any_of")?;
         if let Some(source) = found.source(&wanted) {
-            return Seen::new(words!("cloudbase-init asks {source}.", "cloudbase-init 使用数据源 {source}。"))
-                .at(config.clone())
-                .pass();
+            return Seen::new(words!(
+                "cloudbase-init asks {source}.",
+                "cloudbase-init 使用数据源 {source}。"
+            ))
+            .at(config.clone())
+            .pass();
         }
         let (wanted, asked) = (wanted.join(", "), found.sources.join(", "));
         Seen::new(words!(

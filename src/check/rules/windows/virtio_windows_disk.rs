@@ -101,8 +101,8 @@ fn said(services: &[&str], devices: &[String], lack: Lack) -> Seen {
                 )
             };
             Seen::new(seen)
-            .all([service.evidence, file.evidence])
-            .fix(words!("install the virtio drivers again", "重新安装 virtio 驱动"))
+                .all([service.evidence, file.evidence])
+                .fix(words!("install the virtio drivers again", "重新安装 virtio 驱动"))
         }
         Lack::Machine(service, file) => {
             let (path, machine) = (&file.path, file.machine.as_deref().unwrap_or_default());
@@ -111,11 +111,17 @@ fn said(services: &[&str], devices: &[String], lack: Lack) -> Seen {
                 "磁盘驱动文件 {path} 适用于 {machine}，与系统架构不符。"
             ))
             .all([service.evidence, file.evidence])
-            .fix(words!("install the virtio drivers of the system's own architecture", "安装与系统架构一致的 virtio 驱动"))
+            .fix(words!(
+                "install the virtio drivers of the system's own architecture",
+                "安装与系统架构一致的 virtio 驱动"
+            ))
         }
         Lack::Late(service) => {
             let (name, when) = (&service.name, service.when());
-            let fix = words!("on the source: sc.exe config {name} start= boot", "在源系统中执行：sc.exe config {name} start= boot");
+            let fix = words!(
+                "on the source: sc.exe config {name} start= boot",
+                "在源系统中执行：sc.exe config {name} start= boot"
+            );
             Seen::new(words!(
                 "The disk driver {name} is installed, but its start is '{when}' and must be 'boot': Windows stops with {stop}.",
                 "磁盘驱动 {name} 已安装，但启动类型为 '{when}'，应为 'boot'：Windows 启动时会蓝屏 {stop}。"

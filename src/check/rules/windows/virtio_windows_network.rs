@@ -64,7 +64,10 @@ fn said(services: &[&str], lack: Lack) -> Seen {
     match lack {
         Lack::Late(service) | Lack::HeldBack(service, _) | Lack::Unbound(service) => {
             let name = &service.name;
-            let fix = words!("on the source: sc.exe config {name} start= demand", "在源系统中执行：sc.exe config {name} start= demand");
+            let fix = words!(
+                "on the source: sc.exe config {name} start= demand",
+                "在源系统中执行：sc.exe config {name} start= demand"
+            );
             Seen::new(words!(
                 "The network driver {name} is installed, but disabled.",
                 "网卡驱动 {name} 已安装，但被禁用。"
@@ -85,9 +88,7 @@ fn said(services: &[&str], lack: Lack) -> Seen {
                     "网卡驱动 {name} 已注册，但驱动文件 {path} 不存在。"
                 )
             };
-            Seen::new(seen)
-            .all([service.evidence, file.evidence])
-            .fix(install)
+            Seen::new(seen).all([service.evidence, file.evidence]).fix(install)
         }
         Lack::Machine(service, file) => {
             let (path, machine) = (&file.path, file.machine.as_deref().unwrap_or_default());

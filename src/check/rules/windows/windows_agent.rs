@@ -33,16 +33,22 @@ impl Check for WindowsAgent {
             match keys.service(name)? {
                 Some(service) if service.is_disabled() => disabled = Some(service),
                 Some(service) => {
-                    return Seen::new(words!("The agent is installed: service {name}.", "已安装代理：服务 {name}。"))
-                        .at(service.evidence)
-                        .pass();
+                    return Seen::new(words!(
+                        "The agent is installed: service {name}.",
+                        "已安装代理：服务 {name}。"
+                    ))
+                    .at(service.evidence)
+                    .pass();
                 }
                 None => {}
             }
         }
         if let Some(service) = disabled {
             let name = &service.name;
-            let fix = words!("on the source: sc.exe config {name} start= auto", "在源系统中执行：sc.exe config {name} start= auto");
+            let fix = words!(
+                "on the source: sc.exe config {name} start= auto",
+                "在源系统中执行：sc.exe config {name} start= auto"
+            );
             return Seen::new(words!("The agent's service {name} is disabled.", "代理服务 {name} 被禁用。"))
                 .at(service.evidence)
                 .fix(fix)
@@ -53,10 +59,13 @@ impl Check for WindowsAgent {
             let is_whole = path.contains(':') || path.starts_with(['%', '\\', '/']);
             let whole = if is_whole { (*path).to_owned() } else { format!("\\{path}") };
             if let Some(evidence) = keys.file(&whole)? {
-                return Seen::new(words!("The agent is installed: {path}.", "已安装代理：{path}。")).at(evidence).pass();
+                return Seen::new(words!("The agent is installed: {path}.", "已安装代理：{path}。"))
+                    .at(evidence)
+                    .pass();
             }
         }
         let all = [services, files].concat().join(", ");
-        Seen::new(words!("The agent is not installed (looked for: {all}).", "未安装代理（已查找：{all}）。")).fail()
+        Seen::new(words!("The agent is not installed (looked for: {all}).", "未安装代理（已查找：{all}）。"))
+            .fail()
     }
 }

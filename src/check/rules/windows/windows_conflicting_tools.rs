@@ -1,6 +1,8 @@
 //! Are tools of another platform installed?
 
-use crate::check::{Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
+use crate::check::{
+    Args, Check, Evidence, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words,
+};
 use crate::error::Result;
 use crate::guest::windows::keys::Keys;
 use crate::guest::windows::programs::Programs;
@@ -56,23 +58,41 @@ impl Check for WindowsConflictingTools {
             .pass();
         }
         let names = names.join(", ");
-        Seen::new(words!("Tools are installed that should be removed: {names}.", "已安装应卸载的工具：{names}。"))
-            .all(evidence)
-            .fix(words!("uninstall on the source: {names} (appwiz.cpl)", "在源系统中卸载：{names}（appwiz.cpl）"))
-            .fail()
+        Seen::new(words!(
+            "Tools are installed that should be removed: {names}.",
+            "已安装应卸载的工具：{names}。"
+        ))
+        .all(evidence)
+        .fix(words!("uninstall on the source: {names} (appwiz.cpl)", "在源系统中卸载：{names}（appwiz.cpl）"))
+        .fail()
     }
 }
 
 /// Its kind, what it is called, its services, and words in the names of its programs.
 const TOOLS: &[(&str, &str, &[&str], &[&str])] = &[
     ("vmware", "VMware Tools", &["VMTools", "vmhgfs", "vm3dservice"], &["VMware Tools"]),
-    ("virtualbox", "VirtualBox Guest Additions", &["VBoxService", "VBoxGuest"], &["VirtualBox Guest Additions"]),
-    ("xen", "Xen tools", &["xenagent", "xensvc", "xenservice", "XenTools"], &["XenServer Tools", "XenServer VM Tools", "Citrix Hypervisor"]),
+    (
+        "virtualbox",
+        "VirtualBox Guest Additions",
+        &["VBoxService", "VBoxGuest"],
+        &["VirtualBox Guest Additions"],
+    ),
+    (
+        "xen",
+        "Xen tools",
+        &["xenagent", "xensvc", "xenservice", "XenTools"],
+        &["XenServer Tools", "XenServer VM Tools", "Citrix Hypervisor"],
+    ),
     ("parallels", "Parallels Tools", &["prl_tools_service", "Parallels Tools Service"], &["Parallels Tools"]),
     ("antivirus", "360", &["ZhuDongFangYu", "360rp"], &["360安全卫士", "360杀毒", "360 Total Security"]),
     ("antivirus", "火绒", &["HipsDaemon", "HRDevMon"], &["火绒安全", "Huorong"]),
     ("antivirus", "电脑管家", &["QQPCRTP"], &["电脑管家", "QQPCMgr"]),
-    ("antivirus", "Symantec", &["SepMasterService", "Symantec AntiVirus"], &["Symantec Endpoint Protection", "Norton "]),
+    (
+        "antivirus",
+        "Symantec",
+        &["SepMasterService", "Symantec AntiVirus"],
+        &["Symantec Endpoint Protection", "Norton "],
+    ),
     ("antivirus", "McAfee", &["mfemms", "McShield"], &["McAfee", "Trellix Endpoint"]),
     ("antivirus", "Kaspersky", &["AVP"], &["Kaspersky"]),
     ("antivirus", "Trend Micro", &["ntrtscan", "ds_agent"], &["Trend Micro", "OfficeScan"]),

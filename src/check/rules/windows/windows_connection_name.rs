@@ -38,7 +38,9 @@ impl Check for WindowsConnectionName {
         let wanted = if args.has("names") { args.words("names")? } else { Vec::new() };
         let is_wanted = |name: &&str| wanted.iter().any(|wanted| name.starts_with(wanted));
         if wanted.is_empty() || names.iter().any(is_wanted) {
-            return Seen::new(words!("The network connections are: {shown}.", "网络连接：{shown}。")).all(evidence()).pass();
+            return Seen::new(words!("The network connections are: {shown}.", "网络连接：{shown}。"))
+                .all(evidence())
+                .pass();
         }
         let wanted = wanted.join(", ");
         Seen::new(words!(

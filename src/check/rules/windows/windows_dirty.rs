@@ -1,8 +1,8 @@
 //! Was the volume of the system unmounted cleanly?
 
 use crate::check::{Args, Check, Evidence, Outcome, Phrase, Seen, Subject, or_outcome, words};
-use crate::error::Result;
 use crate::error::Error;
+use crate::error::Result;
 use crate::fs::State;
 
 pub(in crate::check) struct WindowsDirty;

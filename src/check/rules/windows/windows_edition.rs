@@ -23,7 +23,8 @@ impl Check for WindowsEdition {
         let or_unknown = |text: String| if text.is_empty() { "?".to_owned() } else { text };
         let (title, build) = (product.title(), or_unknown(product.full_build()));
         let edition = or_unknown(product.edition.to_string());
-        let (kind, arch) = (or_unknown(product.installation.to_string()), or_unknown(guest.arch().to_string()));
+        let (kind, arch) =
+            (or_unknown(product.installation.to_string()), or_unknown(guest.arch().to_string()));
         Seen::new(words!(
             "It is {title}: build {build}, edition {edition}, installation {kind}, {arch}.",
             "系统为 {title}：内部版本 {build}，版本类型 {edition}，安装类型 {kind}，架构 {arch}。"

@@ -35,14 +35,20 @@ impl Check for WindowsGuestAgent {
                     disabled = Some(service);
                     continue;
                 }
-                return Seen::new(words!("The guest agent {name} is installed.", "已安装客户机代理 {name}。"))
-                    .at(service.evidence)
-                    .pass();
+                return Seen::new(words!(
+                    "The guest agent {name} is installed.",
+                    "已安装客户机代理 {name}。"
+                ))
+                .at(service.evidence)
+                .pass();
             }
         }
         if let Some(service) = disabled {
             let name = &service.name;
-            let fix = words!("on the source: sc.exe config {name} start= auto", "在源系统中执行：sc.exe config {name} start= auto");
+            let fix = words!(
+                "on the source: sc.exe config {name} start= auto",
+                "在源系统中执行：sc.exe config {name} start= auto"
+            );
             return Seen::new(words!(
                 "The guest agent {name} is installed, but disabled.",
                 "客户机代理 {name} 已安装，但被禁用。"
@@ -58,6 +64,10 @@ impl Check for WindowsGuestAgent {
                 .pass();
         }
         let wanted = wanted.join(", ");
-        Seen::new(words!("No guest agent is installed (any of: {wanted}).", "未安装客户机代理（任一即可：{wanted}）。")).fail()
+        Seen::new(words!(
+            "No guest agent is installed (any of: {wanted}).",
+            "未安装客户机代理（任一即可：{wanted}）。"
+        ))
+        .fail()
     }
 }

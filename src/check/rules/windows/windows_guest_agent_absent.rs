@@ -33,7 +33,8 @@ impl Check for WindowsGuestAgentAbsent {
         if let Some(program) = guest.fact::<Programs>()?.find(&["QEMU guest agent"])? {
             return Seen::new(said).at(program.evidence.clone()).fix(fix).fail();
         }
-        Seen::new(words!("The QEMU guest agent is not installed.", "未安装 QEMU 客户机代理（qemu-ga）。")).pass()
+        Seen::new(words!("The QEMU guest agent is not installed.", "未安装 QEMU 客户机代理（qemu-ga）。"))
+            .pass()
     }
 }
 

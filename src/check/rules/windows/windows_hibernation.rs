@@ -46,7 +46,9 @@ impl Check for WindowsHibernation {
             ))
             .fix(fix)
             .fail(),
-            (Sleep::Awake, _) => seen(words!("Windows is not hibernated.", "Windows 未处于休眠状态。")).pass(),
+            (Sleep::Awake, _) => {
+                seen(words!("Windows is not hibernated.", "Windows 未处于休眠状态。")).pass()
+            }
         }
     }
 }

@@ -79,7 +79,9 @@ impl Check for WindowsHives {
             return Err(error.help("shut the source down cleanly and make the image again"));
         }
         if replayed.is_empty() {
-            return Seen::new(words!("All registry hives can be loaded.", "所有注册表配置单元均可加载。")).all(evidence).pass();
+            return Seen::new(words!("All registry hives can be loaded.", "所有注册表配置单元均可加载。"))
+                .all(evidence)
+                .pass();
         }
         let names = replayed.join(", ");
         Seen::new(words!(

@@ -34,7 +34,10 @@ impl Check for WindowsHotfixesAbsent {
                 "已安装补丁 {name}，该补丁会导致实例启动异常。"
             ))
             .at(evidence.clone())
-            .fix(words!("on the source: wusa /uninstall /kb:{digits}", "在源系统中执行：wusa /uninstall /kb:{digits}"))
+            .fix(words!(
+                "on the source: wusa /uninstall /kb:{digits}",
+                "在源系统中执行：wusa /uninstall /kb:{digits}"
+            ))
             .fail();
         }
         let build = guest.windows_product()?.build;

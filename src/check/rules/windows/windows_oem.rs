@@ -39,6 +39,10 @@ impl Check for WindowsOem {
         if channel.is_empty() {
             return Err(absent("the licence channel, in DigitalProductId4,"));
         }
-        seen(words!("It is no OEM system: its channel is {channel}.", "系统不是 OEM 版：授权渠道为 {channel}。")).pass()
+        seen(words!(
+            "It is no OEM system: its channel is {channel}.",
+            "系统不是 OEM 版：授权渠道为 {channel}。"
+        ))
+        .pass()
     }
 }

@@ -23,7 +23,11 @@ impl Check for WindowsPendingUpdate {
         let guest = or_outcome!(subject.windows());
         let pending = guest.fact::<Pending>()?;
         if let Some(first) = pending.servicing.first() {
-            let what = first.path.as_ref().filter(|_| first.what == "is there").map_or_else(|| first.what.clone(), ToString::to_string);
+            let what = first
+                .path
+                .as_ref()
+                .filter(|_| first.what == "is there")
+                .map_or_else(|| first.what.clone(), ToString::to_string);
             return Seen::new(words!(
                 "An update waits for the next start ({what}): in the cloud it goes on with other hardware, or goes wrong.",
                 "有更新等待下次启动时完成（{what}）：在云上会更换硬件环境继续更新，可能失败。"

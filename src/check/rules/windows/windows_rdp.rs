@@ -63,7 +63,10 @@ impl Check for WindowsRdp {
                 "已允许远程桌面，但其服务 TermService 被禁用。"
             ))
             .at(service.evidence)
-            .fix(words!("on the source: sc.exe config TermService start= demand", "在源系统中执行：sc.exe config TermService start= demand"))
+            .fix(words!(
+                "on the source: sc.exe config TermService start= demand",
+                "在源系统中执行：sc.exe config TermService start= demand"
+            ))
             .fail();
         }
         let tcp = keys.current("Control\\Terminal Server\\WinStations\\RDP-Tcp")?;
@@ -98,10 +101,13 @@ impl Check for WindowsRdp {
             };
             rules.push(rule.clone());
         }
-        Seen::new(words!("Remote desktop is allowed and reachable on TCP 3389.", "远程桌面已启用，TCP 3389 可访问。"))
-            .at(evidence)
-            .all(rules)
-            .pass()
+        Seen::new(words!(
+            "Remote desktop is allowed and reachable on TCP 3389.",
+            "远程桌面已启用，TCP 3389 可访问。"
+        ))
+        .at(evidence)
+        .all(rules)
+        .pass()
     }
 }
 

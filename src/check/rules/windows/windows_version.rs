@@ -2,8 +2,8 @@
 
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, Words, or_outcome, words};
 use crate::error::Result;
-use crate::guest::windows::keys::absent;
 use crate::guest::windows::Product;
+use crate::guest::windows::keys::absent;
 
 pub(in crate::check) struct WindowsVersion;
 
@@ -43,7 +43,8 @@ impl Check for WindowsVersion {
         }
         let offered = args.words("versions")?;
         if offered.iter().any(|word| plain(word) == own) {
-            return seen(words!("It is {title} (build {build}).", "系统为 {title}（内部版本 {build}）。")).pass();
+            return seen(words!("It is {title} (build {build}).", "系统为 {title}（内部版本 {build}）。"))
+                .pass();
         }
         let offered = offered.join(", ");
         seen(words!(
@@ -96,7 +97,8 @@ fn plain(word: &str) -> String {
 /// What the import will be told that this is not.
 fn told_otherwise(subject: &Subject<'_>, own: &str, is_server: bool) -> Option<String> {
     let told = |name: &str| subject.settings.get(name).map(|value| (format!("{name}={value}"), plain(value)));
-    if let Some(what) = subject.settings.get("osType").filter(|value| !value.eq_ignore_ascii_case("windows")) {
+    if let Some(what) = subject.settings.get("osType").filter(|value| !value.eq_ignore_ascii_case("windows"))
+    {
         return Some(format!("osType={what}"));
     }
     if let Some(what) = subject.settings.get("platform") {
@@ -135,7 +137,10 @@ mod tests {
             (20_348, "10", "2022"),
             (26_100, "11", "2025"),
         ] {
-            assert_eq!((of(build, "Client"), of(build, "Server Core")), (client.to_owned(), server.to_owned()));
+            assert_eq!(
+                (of(build, "Client"), of(build, "Server Core")),
+                (client.to_owned(), server.to_owned())
+            );
         }
         assert_eq!(of(19_045, "Client"), "10");
     }

@@ -65,9 +65,14 @@ impl Check for WindowsXenLeftovers {
             .fix(fix)
             .fail();
         }
-        Seen::new(words!("No driver of Xen starts at boot or hides devices.", "没有残留的 Xen 驱动随引导启动或隐藏设备。")).pass()
+        Seen::new(words!(
+            "No driver of Xen starts at boot or hides devices.",
+            "没有残留的 Xen 驱动随引导启动或隐藏设备。"
+        ))
+        .pass()
     }
 }
 
 /// Drivers of XenServer, of the Xen Project and of a cloud's old hosts.
-const DRIVERS: &[&str] = &["XenPCI", "xenbus", "xenvbd", "xenfilt", "xenvif", "xencrsh", "rhelscsi", "xensvc"];
+const DRIVERS: &[&str] =
+    &["XenPCI", "xenbus", "xenvbd", "xenfilt", "xenvif", "xencrsh", "rhelscsi", "xensvc"];
