@@ -130,6 +130,36 @@ fn a_kernel_of_another_vendor_is_not_the_distributions() {
     assert_eq!(versions("\"ubuntu:14.04\""), "pass");
 }
 
+/// What each init system before systemd says of the clock: sysconfig(5) of Red Hat and SUSE, rcS(5), OpenRC's conf.d.
+#[test]
+fn local_time_is_seen_in_every_init_systems_file() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    for (file, local, utc) in [
+        ("etc/sysconfig/clock", "UTC=false", "UTC=true"),
+        ("etc/sysconfig/clock", "HWCLOCK=\\\"--localtime\\\"", "HWCLOCK=\\\"-u\\\""),
+        ("etc/conf.d/hwclock", "clock=\\\"local\\\"", "clock=\\\"UTC\\\""),
+    ] {
+        let result = |text: &str| {
+            let change = format!("mkdir -p $R/etc/sysconfig $R/etc/conf.d; echo {text} > $R/{file}");
+            rule_of(&change, "rtc-mode", "").result("rtc-mode").to_owned()
+        };
+        assert_eq!((result(local), result(utc)), ("fail".to_owned(), "pass".to_owned()), "{file}");
+    }
+}
+
+#[test]
+fn what_a_manager_left_unfinished_is_seen() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    // dpkg writes what it does into numbered files first; pacman stops at the lock of one that was killed.
+    let result = |change: &str| rule_of(change, "package-database", "").result("package-database").to_owned();
+    assert_eq!(result("mkdir $R/var/lib/dpkg/updates; echo x > $R/var/lib/dpkg/updates/0001"), "fail");
+    let pacman = "rm -r $R/var/lib/dpkg; mkdir -p $R/var/lib/pacman/local/a-1-1
+        printf '%%NAME%%\\na\\n\\n%%VERSION%%\\n1-1\\n' > $R/var/lib/pacman/local/a-1-1/desc";
+    assert_eq!(result(pacman), "pass");
+    assert_eq!(result(&format!("{pacman}; touch $R/var/lib/pacman/db.lck")), "fail");
+    assert_eq!(result("rm -r $R/var/lib/dpkg"), "not-applicable");
+}
+
 #[test]
 fn a_version_that_is_not_exact_enough_is_undecided() {
     requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");

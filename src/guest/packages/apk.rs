@@ -14,13 +14,13 @@ const MAX: u64 = 64 << 20;
 
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
     let Some(file) = file::read_first(tree, PATHS, MAX)? else { return Ok(None) };
-    let mut found = Packages { manager: Some("apk"), ..Packages::default() };
+    let (mut found, mut full) = (Packages::of("apk"), Ok(()));
     walk(&file, &mut |package, line| {
-        if line.is_none() && !package.name.is_empty() {
-            found.installed.push(package.clone());
+        if line.is_none() && !package.name.is_empty() && full.is_ok() {
+            full = found.add(package.clone(), true);
         }
     });
-    Ok(Some(found))
+    full.map(|()| Some(found))
 }
 
 /// The package that brought a file, of those that `wanted` names.

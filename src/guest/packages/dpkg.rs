@@ -1,7 +1,7 @@
 //! dpkg's database: `/var/lib/dpkg/status`, stanzas of fields as in deb-control(5), and the files of `status.d` that
 //! images without dpkg have.
 
-use super::{Owner, Package, Packages};
+use super::{MAX_LISTS, Owner, Package, Packages, spend};
 use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::guest::file::{self, GuestFile};
@@ -15,16 +15,16 @@ const STATUS_D: &str = "/var/lib/dpkg/status.d";
 const MAX: u64 = 64 << 20;
 
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
-    let mut found = Packages { manager: Some("dpkg"), ..Packages::default() };
+    let mut found = Packages::of("dpkg");
     let status = file::read(tree, STATUS, MAX)?;
     let has_status = status.is_some();
     if let Some(file) = status {
-        parse(&file, true, &mut found);
+        parse(&file, true, &mut found)?;
     }
     let names = file::names(tree, STATUS_D)?;
     for name in names.iter().filter(|name| !name.ends_with(b".md5sums")) {
         if let Some(file) = file::read(tree, [STATUS_D.as_bytes(), b"/", name].concat(), MAX)? {
-            parse(&file, false, &mut found);
+            parse(&file, false, &mut found)?;
         }
     }
     Ok((has_status || !names.is_empty()).then_some(found))
@@ -38,12 +38,14 @@ pub(super) fn owner(
     path: &[u8],
     wanted: &dyn Fn(&Text) -> bool,
 ) -> Result<Option<Owner>> {
+    let mut left = MAX_LISTS;
     for package in packages.installed.iter().filter(|package| wanted(&package.name)) {
         let (name, arch) = (package.name.as_bytes(), package.arch.as_bytes());
         // Of what may be installed for several machines at once, the machine is in the name.
         let names = [[INFO, name, b".list"].concat(), [INFO, name, b":", arch, b".list"].concat()];
         for list in names {
             let Some(list) = file::read(tree, list, MAX)? else { continue };
+            spend(&mut left, &list)?;
             if list.lines().any(|(_, line)| line == path) {
                 let digest = digest(tree, name, path)?;
                 return Ok(Some(Owner { package: package.clone(), digest }));
@@ -97,7 +99,7 @@ impl State {
 }
 
 /// Adds every installed package. A stanza of `status.d` needs no `Status` field: that it stands there says it.
-fn parse(file: &GuestFile, needs_status: bool, found: &mut Packages) {
+fn parse(file: &GuestFile, needs_status: bool, found: &mut Packages) -> Result<()> {
     let new = || Package {
         name: Text::default(),
         version: Text::default(),
@@ -112,13 +114,13 @@ fn parse(file: &GuestFile, needs_status: bool, found: &mut Packages) {
         let done = std::mem::replace(package, new());
         let state = std::mem::replace(state, usual);
         if done.name.is_empty() || state == State::Gone {
-            return;
+            return Ok(());
         }
-        if state == State::Installed { found.installed.push(done) } else { found.unfinished.push(done) }
+        found.add(done, state == State::Installed)
     };
     for (number, line) in file.lines() {
         if line.trim_ascii().is_empty() {
-            finish(&mut package, &mut state);
+            finish(&mut package, &mut state)?;
             continue;
         }
         // A line that starts with white space goes on with the field before it.
@@ -137,7 +139,7 @@ fn parse(file: &GuestFile, needs_status: bool, found: &mut Packages) {
             _ => {}
         }
     }
-    finish(&mut package, &mut state);
+    finish(&mut package, &mut state)
 }
 
 #[cfg(test)]

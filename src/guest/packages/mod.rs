@@ -1,7 +1,8 @@
 //! The packages installed in a guest, as its own package manager would list them.
 
 use super::evidence::Evidence;
-use crate::error::Result;
+use super::file::GuestFile;
+use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::text::Text;
 
@@ -13,6 +14,13 @@ mod rpm;
 
 pub use command::{install, remove};
 
+/// Packages at most; a full Fedora has 60 000 to choose from.
+const MAX_PACKAGES: usize = 200_000;
+/// Bytes of all that is kept of them; 3000 packages take some 300 KiB.
+const MAX_TEXT: usize = 64 << 20;
+/// Bytes of lists of files that are read to find the owner of one; a desktop's have 30 MiB.
+const MAX_LISTS: u64 = 512 << 20;
+
 /// What is installed.
 #[derive(Clone, Debug, Default)]
 pub struct Packages {
@@ -22,6 +30,8 @@ pub struct Packages {
     pub installed: Vec<Package>,
     /// Packages whose installation or removal was begun and not ended, as far as the manager notes that.
     pub unfinished: Vec<Package>,
+    /// Bytes kept of all of them.
+    text: usize,
 }
 
 /// One package.
@@ -49,6 +59,29 @@ pub struct Owner {
 }
 
 impl Packages {
+    /// Of a manager, with nothing in it yet.
+    fn of(manager: &'static str) -> Self {
+        Self { manager: Some(manager), ..Self::default() }
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// `Limit` when there are more than any system has.
+    fn add(&mut self, package: Package, is_finished: bool) -> Result<()> {
+        let parts = [&package.name, &package.version, &package.arch, &package.maker];
+        let text = parts.iter().fold(self.text, |all, part| all.saturating_add(part.as_bytes().len()));
+        let list = if is_finished { &mut self.installed } else { &mut self.unfinished };
+        if list.len() >= MAX_PACKAGES || text > MAX_TEXT {
+            return Err(Error::limit(format!(
+                "more than {MAX_PACKAGES} packages, or {MAX_TEXT} bytes of their names"
+            )));
+        }
+        self.text = text;
+        list.push(package);
+        Ok(())
+    }
+
     /// A package by its name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Package> {
@@ -91,4 +124,11 @@ pub fn read(tree: &Tree) -> Result<Packages> {
         }
     }
     Ok(empty.unwrap_or_default())
+}
+
+/// Takes what one list of files has from what may be read of all.
+fn spend(left: &mut u64, list: &GuestFile) -> Result<()> {
+    let rest = left.checked_sub(crate::num::wide(list.bytes.len()));
+    *left = rest.ok_or_else(|| Error::limit(format!("more than {MAX_LISTS} bytes of lists of files")))?;
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! pacman's database: a directory a package in `/var/lib/pacman/local`, in each `desc` with `%FIELD%` lines, each followed
 //! by its values, and `files` with its paths (libalpm, "be_local").
 
-use super::{Owner, Package, Packages};
+use super::{MAX_LISTS, Owner, Package, Packages, spend};
 use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::guest::file::{self, GuestFile};
 use crate::text::Text;
 
 const LOCAL: &str = "/var/lib/pacman/local";
-/// The longest file of a package that is read.
+/// The longest description that is read; they have some 2 KiB.
+const MAX_DESC: u64 = 256 << 10;
+/// The longest list of files that is read.
 const MAX: u64 = 16 << 20;
 /// Packages at most.
 const MAX_PACKAGES: usize = 50_000;
@@ -21,21 +23,22 @@ pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
     if names.len() > MAX_PACKAGES {
         return Err(Error::limit(format!("{LOCAL}: more than {MAX_PACKAGES} packages")));
     }
-    let mut found = Packages { manager: Some("pacman"), ..Packages::default() };
+    let mut found = Packages::of("pacman");
     // Besides the packages there is a file ALPM_DB_VERSION.
     for name in names {
         let path = [LOCAL.as_bytes(), b"/", &name, b"/desc"].concat();
-        let Some(file) = file::read(tree, path, MAX)? else { continue };
+        let Some(file) = file::read(tree, path, MAX_DESC)? else { continue };
         let field =
             |wanted: &[u8]| Text::from(values(&file, wanted).next().map_or(&b""[..], |(_, value)| value));
         let Some((line, text)) = values(&file, b"NAME").next() else { continue };
-        found.installed.push(Package {
+        let package = Package {
             name: Text::from(text),
             version: field(b"VERSION"),
             arch: field(b"ARCH"),
             maker: field(b"PACKAGER"),
             evidence: file.evidence("installed package").line(line, text),
-        });
+        };
+        found.add(package, true)?;
     }
     Ok(Some(found))
 }
@@ -48,10 +51,12 @@ pub(super) fn owner(
     wanted: &dyn Fn(&Text) -> bool,
 ) -> Result<Option<Owner>> {
     let path = path.strip_prefix(b"/").unwrap_or(path);
+    let mut left = MAX_LISTS;
     for package in packages.installed.iter().filter(|package| wanted(&package.name)) {
         let (name, version) = (package.name.as_bytes(), package.version.as_bytes());
         let files = [LOCAL.as_bytes(), b"/", name, b"-", version, b"/files"].concat();
         let Some(files) = file::read(tree, files, MAX)? else { continue };
+        spend(&mut left, &files)?;
         if values(&files, b"FILES").any(|(_, file)| file == path) {
             return Ok(Some(Owner { package: package.clone(), digest: None }));
         }

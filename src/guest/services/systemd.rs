@@ -2,7 +2,7 @@
 //! (systemd.unit(5)). A preset is only what a package would choose, and starts nothing.
 
 use super::{Entry, Services, entries, join, starts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::FileType;
 use crate::fs::tree::Tree;
 use crate::guest::evidence::Evidence;
@@ -18,6 +18,9 @@ const DIRS: [&[u8]; 4] = [
     b"/usr/lib/systemd/system",
     b"/lib/systemd/system",
 ];
+
+/// Links to units that are looked at; a desktop has 150.
+const MAX_LINKS: usize = 20_000;
 
 /// Ends of directories of links.
 const WANTS: [&[u8]; 3] = [b".wants", b".requires", b".upholds"];
@@ -63,6 +66,9 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
                 Some(by) if is_at_boot(by) => {
                     for unit in entries(tree, &path)? {
                         wanted.push((join(&path, &unit.name), Text::new(unit.name)));
+                    }
+                    if wanted.len() > MAX_LINKS {
+                        return Err(Error::limit(format!("more than {MAX_LINKS} links to units")));
                     }
                 }
                 Some(_) => {}

@@ -2,20 +2,27 @@
 //! `.override` is read behind the job's own (init(5)).
 
 use super::{Services, starts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
-use crate::guest::file::{self, GuestFile, MAX_CONFIG};
+use crate::guest::file::{self, GuestFile};
 use crate::text::Text;
 
 const DIR: &str = "/etc/init";
+/// The longest job that is read, and how many.
+const MAX: u64 = 256 << 10;
+const MAX_JOBS: usize = 4096;
 
 pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
-    for name in file::names(tree, DIR)? {
+    let names = file::names(tree, DIR)?;
+    if names.len() > MAX_JOBS {
+        return Err(Error::limit(format!("{DIR}: more than {MAX_JOBS} jobs")));
+    }
+    for name in names {
         let Some(job) = name.strip_suffix(b".conf") else { continue };
         let path = |end: &[u8]| [DIR.as_bytes(), b"/", job, end].concat();
         let mut is_started = false;
         for end in [&b".conf"[..], b".override"] {
-            if let Some(file) = file::read(tree, path(end), MAX_CONFIG)? {
+            if let Some(file) = file::read(tree, path(end), MAX)? {
                 is_started = follow(&file, is_started);
             }
         }

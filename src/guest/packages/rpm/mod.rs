@@ -28,19 +28,12 @@ const DIRS: &[&str] = &["/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm
 /// upgrade of the whole system may leave it.
 const FILES: &[&str] = &["rpmdb.sqlite", "Packages.db", "Packages"];
 
-/// Packages at most; a full Fedora has 60 000 to choose from.
-const MAX_PACKAGES: usize = 200_000;
-
 /// Reads the list; `None` when there is no database.
 pub(super) fn read(tree: &Tree) -> Result<Option<Packages>> {
-    let mut found = Packages { manager: Some("rpm"), ..Packages::default() };
+    let mut found = Packages::of("rpm");
     let is_there = each(tree, &mut |store, blob| {
-        if found.installed.len() >= MAX_PACKAGES {
-            return Err(Error::limit(format!("more than {MAX_PACKAGES} packages")));
-        }
         let mut header = Header::load(blob)?;
-        found.installed.push(package(store, &mut header)?);
-        Ok(())
+        found.add(package(store, &mut header)?, true)
     })?;
     Ok(is_there.then_some(found))
 }
