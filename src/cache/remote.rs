@@ -9,6 +9,8 @@
 //!         │                                           everyone as soon as it has arrived
 //!         └▶ reads in a row?   ─▶ the next blocks are fetched in the background; the distance grows
 //! ```
+//! A scattered read near earlier ones brings its neighbours along: file systems keep inodes and directories together.
+//!
 //! Requests and read-ahead grow with the measured speed, so that a request takes about a second and a slow line is not
 //! held up by what nobody may want. With a cache too small for one block (`--cache 0`) exactly the bytes asked for are
 //! fetched.
@@ -39,6 +41,19 @@ const MAX_AHEAD: u64 = 192 << 20;
 const SEQUENTIAL: u64 = 128 << 10;
 /// Reading ahead so far, it goes up in larger steps.
 const SURE: u64 = 2 << 20;
+/// A scattered read is near another one within so many blocks: 4 MiB, which is where ext4 keeps a few hundred directories.
+const NEAR: u64 = 16;
+/// Near how many others it brings its neighbours: so many blocks before it and behind it. Of the sizes that were tried on
+/// an import check, these cost the fewest requests for one fifth of bytes more.
+const CROWD: usize = 2;
+const BEFORE: u64 = 3;
+const BEHIND: u64 = 1;
+/// The slowest line on which it does, in bytes a second of one request: a quarter of a second for the neighbours.
+const FAST_ENOUGH: u64 = 4 << 20;
+/// The longest request that is made at once on such a line, in blocks: 4 MiB.
+const AT_ONCE: u64 = 16;
+/// Scattered reads that are remembered.
+const REMEMBERED: usize = 256;
 /// Readers told apart by the read-ahead.
 const STREAMS: usize = 16;
 /// Requests that wait for a background thread; more are forgotten.
@@ -101,6 +116,8 @@ struct Shared<F> {
     /// Bytes a second of one request, smoothed; 0 before the first.
     speed: AtomicU64,
     streams: Mutex<Streams>,
+    /// Where scattered reads were, by their blocks, the latest at the end.
+    scattered: Mutex<VecDeque<u64>>,
     queue: Mutex<Queue>,
 }
 
@@ -125,6 +142,7 @@ impl<F: Fetch> Remote<F> {
             permits: Permits::new(connections),
             speed: AtomicU64::new(0),
             streams: Mutex::default(),
+            scattered: Mutex::default(),
             queue: Mutex::default(),
             cache,
         };
@@ -246,7 +264,9 @@ impl<F: Fetch> Shared<F> {
         let speed = self.speed.load(Ordering::Relaxed);
         let most = if speed == 0 { FIRST_REQUEST } else { (speed / BLOCK).clamp(1, MAX_REQUEST) };
         let share = blocks.div_ceil(wide(self.connections).max(1));
-        share.max(FIRST_REQUEST).min(most)
+        // What arrives in a tenth of a second is not worth a request more.
+        let quick = (speed / BLOCK / 10).clamp(FIRST_REQUEST, AT_ONCE);
+        share.max(quick).min(most)
     }
 
     /// How far to read ahead at most: what the line brings in a second, and less than the cache can hold.
@@ -377,18 +397,29 @@ impl<F: Fetch> Shared<F> {
     fn load(&self, numbers: Range<u64>, purpose: Use) -> Result<Vec<Bytes>> {
         let mut found: Vec<(u64, Result<Bytes>)> = Vec::new();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for number in numbers {
+        for number in numbers.clone() {
             match self.cache.claim(self.key(number), purpose) {
                 Claim::Ready(bytes) => found.push((number, Ok(bytes))),
                 Claim::Flying(flight) => theirs.push((number, flight)),
                 Claim::Mine(landing) => ours.push((number, landing)),
             }
         }
-        let ours = self.land_kept(ours, |number, bytes| found.push((number, bytes)));
-        let longest = self.request_blocks(wide(ours.len()));
+        let mut ours = self.land_kept(ours, |number, bytes| found.push((number, bytes)));
+        let wanted = wide(ours.len());
+        if let (Use::Again, [(number, _)]) = (purpose, ours.as_slice()) {
+            let (near, absent) =
+                (self.neighbours(*number), |near| Some((near, self.cache.claim_absent(self.key(near))?)));
+            // In a row with it: one request.
+            let mut more: Vec<_> = (number.saturating_add(1)..near.end).map_while(absent).collect();
+            more.extend((near.start..*number).rev().map_while(absent));
+            ours.extend(self.land_kept(more, |_, _| {}));
+            ours.sort_unstable_by_key(|(number, _)| *number);
+        }
+        let longest = self.request_blocks(wanted).max(BEFORE.saturating_add(BEHIND).saturating_add(1));
         let mut found: Vec<(u64, Bytes)> =
             found.into_iter().map(|(number, bytes)| Ok((number, bytes?))).collect::<Result<_>>()?;
-        found.extend(self.fetch_rows(Self::rows(ours, longest))?);
+        let fetched = self.fetch_rows(Self::rows(ours, longest))?;
+        found.extend(fetched.into_iter().filter(|(number, _)| numbers.contains(number)));
         for (number, flight) in theirs {
             // Their failure is not ours: it may have been read-ahead's, with nobody there to try again.
             let bytes = flight.wait().or_else(|_| {
@@ -402,6 +433,21 @@ impl<F: Fetch> Shared<F> {
         }
         found.sort_unstable_by_key(|(number, _)| *number);
         Ok(found.into_iter().map(|(_, bytes)| bytes).collect())
+    }
+
+    /// The blocks to fetch where one is missing: more, the more scattered reads were near it.
+    fn neighbours(&self, number: u64) -> Range<u64> {
+        let mut scattered = super::lock(&self.scattered);
+        let close = scattered.iter().filter(|other| other.abs_diff(number) <= NEAR).count();
+        if scattered.len() >= REMEMBERED {
+            scattered.pop_front();
+        }
+        scattered.push_back(number);
+        if close < CROWD || self.speed.load(Ordering::Relaxed) < FAST_ENOUGH {
+            return number..number.saturating_add(1);
+        }
+        let end = number.saturating_add(BEHIND).saturating_add(1);
+        number.saturating_sub(BEFORE)..end.min(self.far.len().div_ceil(BLOCK))
     }
 
     /// Fetches rows side by side; no more are begun once one has failed, for the next would most likely fail as slowly.

@@ -108,10 +108,14 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         }
         return Ok(Exit::OK);
     }
+    let settings = Settings::parse(&args.set)?;
+    // Files here and there, and each read to its end at most: what is read ahead of that was fetched for nothing.
+    let reads_all = args.full_scan || settings.get("sha256").is_some();
+    let readahead = common.readahead.or((!reads_all).then_some(0));
+    let common = &Common { readahead, ..common.clone() };
     if let Some(code) = &args.why {
         return why::run(code, &profiles, args, common);
     }
-    let settings = Settings::parse(&args.set)?;
     let mut targets = targets::open(&args.report, args.all, args.fail_on.level(), common)?;
     let ids: Vec<&str> = profiles.iter().flat_map(|profile| &profile.rules).map(profile::Rule::id).collect();
     if let Some(unknown) = args.ignore.iter().find(|rule| !ids.contains(&rule.as_str())) {

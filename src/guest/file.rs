@@ -13,8 +13,9 @@ use std::ops::ControlFlow;
 pub const MAX_CONFIG: u64 = 4 << 20;
 /// The most names of one directory that are looked at.
 const MAX_NAMES: usize = 100_000;
-/// Bytes fetched at a time by [`Input`].
-const CHUNK: usize = 256 << 10;
+/// Bytes that [`Input`] fetches first; twice as many each time, since who goes on wants more, up to the larger. Far away
+/// each fetch costs a round trip.
+const CHUNKS: [usize; 2] = [1 << 20, 4 << 20];
 
 /// A small file, read whole.
 #[derive(Clone, Debug)]
@@ -137,6 +138,8 @@ pub struct Input<'a> {
     end: u64,
     buffer: Vec<u8>,
     taken: usize,
+    /// Bytes to fetch next time.
+    chunk: usize,
     /// What a read failed with; `std::io` cannot carry it.
     failed: Option<Error>,
 }
@@ -152,7 +155,7 @@ impl<'a> Input<'a> {
     #[must_use]
     pub fn within(tree: &'a Tree, node: Node, start: u64, len: u64) -> Self {
         let end = start.saturating_add(len);
-        Self { tree, node, next: start, end, buffer: Vec::new(), taken: 0, failed: None }
+        Self { tree, node, next: start, end, buffer: Vec::new(), taken: 0, chunk: CHUNKS[0], failed: None }
     }
 
     /// Up to `want` bytes ahead; fewer only at the end of the file.
@@ -191,7 +194,8 @@ impl<'a> Input<'a> {
     /// One more chunk; `false` at the end of the file.
     fn fetch(&mut self) -> Result<bool> {
         let left = usize::try_from(self.end.saturating_sub(self.next)).unwrap_or(usize::MAX);
-        let mut chunk = vec![0; CHUNK.min(left)];
+        let mut chunk = vec![0; self.chunk.min(left)];
+        self.chunk = self.chunk.saturating_mul(2).min(CHUNKS[1]);
         let read = self.tree.read_at(self.node, &mut chunk, self.next)?;
         chunk.truncate(read);
         self.next = self.next.saturating_add(wide(read));

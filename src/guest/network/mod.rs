@@ -337,8 +337,10 @@ fn read(tree: &Tree, services: &Services) -> Result<Network> {
     let is_used = network.uses(Backend::NetworkManager);
     network.add(is_used, &not_started(Backend::NetworkManager), keys.interfaces);
     network.unused.extend(keys.ignored);
+    // Its package brings files of its own on every Debian: not worth reading where nothing starts it.
     let is_used = network.uses(Backend::Networkd);
-    network.add(is_used, &not_started(Backend::Networkd), networkd::read(tree)?);
+    let found = if is_used { networkd::read(tree)? } else { networkd::own(tree)? };
+    network.add(is_used, &not_started(Backend::Networkd), found);
     if let Some((_, evidence)) =
         network.backends.iter().find(|(backend, _)| *backend == Backend::NetworkManager)
         && manager::is_automatic(tree)?

@@ -20,6 +20,8 @@ const DIRS: [&str; 4] = [
     "/usr/lib/systemd/network",
     "/lib/systemd/network",
 ];
+/// Those that the system's owner wrote, not a package.
+const OWN: [&str; 1] = ["/etc/systemd/network"];
 /// Files that are looked at.
 const MAX_FILES: usize = 512;
 /// Names of interfaces of containers and virtual machines that run inside the guest; systemd brings files for them.
@@ -28,10 +30,10 @@ const INNER: &[&str] = &["ve-", "vb-", "vz-", "vt-", "vx-", "host0", "mv-", "ipv
 /// A file's name, the file, and what it says.
 type Named = (Vec<u8>, Evidence, Vec<Entry>);
 
-/// The files of a kind, by name, each with its drop-ins behind; one that is masked is in it without entries.
-fn files(tree: &Tree, end: &str) -> Result<Vec<Named>> {
+/// The files of a kind in some directories, by name, each with its drop-ins behind; one that is masked is in it without entries.
+fn files(tree: &Tree, dirs: &[&str], end: &str) -> Result<Vec<Named>> {
     let mut paths: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    for dir in DIRS {
+    for dir in dirs {
         for name in file::names(tree, dir)? {
             if name.ends_with(end.as_bytes()) && paths.len() < MAX_FILES {
                 let path = [dir.as_bytes(), b"/", &name].concat();
@@ -75,7 +77,16 @@ fn files(tree: &Tree, end: &str) -> Result<Vec<Named>> {
 
 /// Every `.network` file that may be for the card of a virtual machine.
 pub(super) fn read(tree: &Tree) -> Result<Vec<Interface>> {
-    let found = files(tree, ".network")?;
+    interfaces(tree, &DIRS)
+}
+
+/// Those of them that the system's owner wrote.
+pub(super) fn own(tree: &Tree) -> Result<Vec<Interface>> {
+    interfaces(tree, &OWN)
+}
+
+fn interfaces(tree: &Tree, dirs: &[&str]) -> Result<Vec<Interface>> {
+    let found = files(tree, dirs, ".network")?;
     Ok(found.into_iter().filter_map(|(_, evidence, entries)| network(evidence, &entries)).collect())
 }
 
@@ -199,7 +210,7 @@ pub(super) fn links(tree: &Tree) -> Result<Vec<LinkFile>> {
             name,
         }
     };
-    Ok(files(tree, ".link")?.into_iter().map(link).collect())
+    Ok(files(tree, &DIRS, ".link")?.into_iter().map(link).collect())
 }
 
 #[cfg(test)]

@@ -123,19 +123,25 @@ fn judge(guest: &Guest, list: &Packages, kernel: &BootFile) -> Result<std::resul
 fn owner(guest: &Guest, list: &Packages, kernel: &BootFile) -> Result<Option<Owner>> {
     let tree = guest.facts();
     let mut paths = BTreeSet::from([kernel.path.clone(), tree.canonical(&kernel.path)?]);
-    if let Some(release) = guest.release(kernel)? {
+    let release = guest.release(kernel)?;
+    if let Some(release) = &release {
         for dir in [&b"/lib/modules/"[..], b"/usr/lib/modules/"] {
-            paths.insert([dir, &release, b"/vmlinuz"].concat());
+            paths.insert([dir, release.as_slice(), b"/vmlinuz"].concat());
         }
     }
+    let release = release.map(|release| escape(&release).to_string());
     // A kernel's package is named after it nearly always: the lists of all others are read only if it is not.
-    let is_likely = |name: &Text| {
+    let rank = |name: &Text| {
         let name = name.to_string();
-        name.contains("kernel") || name.contains("linux")
+        match &release {
+            Some(release) if name.ends_with(release.as_str()) => 0,
+            _ if name.starts_with("kernel") || name.starts_with("linux") => 1,
+            _ => 2,
+        }
     };
-    for likely in [true, false] {
+    for likely in 0..3 {
         for path in &paths {
-            let found = list.owner(tree, path, &|name| is_likely(name) == likely)?;
+            let found = list.owner(tree, path, &|name| rank(name) == likely)?;
             if found.is_some() {
                 return Ok(found);
             }
