@@ -5,10 +5,15 @@ use super::evidence::{Evidence, excerpt};
 use super::file::{self, GuestFile, MAX_CONFIG};
 use super::packages::Packages;
 use super::services::Services;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::FileType;
 use crate::fs::tree::Tree;
 use crate::text::Text;
+
+/// Files in `cloud.cfg.d`; a guest has a handful.
+const MAX_FILES: usize = 256;
+/// Data sources of one list; cloud-init has some 30.
+const MAX_SOURCES: usize = 256;
 
 /// What is known about cloud-init.
 #[derive(Clone, Debug, Default)]
@@ -155,9 +160,12 @@ fn datasources(tree: &Tree) -> Result<Option<Datasources>> {
     let names = names.iter().filter(|name| name.ends_with(b".cfg"));
     paths.extend(names.map(|name| [b"/etc/cloud/cloud.cfg.d/", name.as_slice()].concat()));
     let mut found = None;
+    if paths.len() > MAX_FILES {
+        return Err(Error::limit(format!("/etc/cloud/cloud.cfg.d: more than {MAX_FILES} files")));
+    }
     for path in paths {
         if let Some(file) = file::read(tree, path, MAX_CONFIG)? {
-            found = datasource_list(&file).or(found);
+            found = datasource_list(&file)?.or(found);
         }
     }
     Ok(found)
@@ -165,7 +173,7 @@ fn datasources(tree: &Tree) -> Result<Option<Datasources>> {
 
 /// The top-level key `datasource_list` of a YAML file, as `[ A, B ]` or as `- A` lines. Of YAML no more is needed, and
 /// cloud-init's own `ds-identify` reads no more.
-fn datasource_list(file: &GuestFile) -> Option<Datasources> {
+fn datasource_list(file: &GuestFile) -> Result<Option<Datasources>> {
     let mut found: Option<Datasources> = None;
     let mut open = false;
     for (number, line) in file.lines() {
@@ -188,7 +196,11 @@ fn datasource_list(file: &GuestFile) -> Option<Datasources> {
             open = false;
         }
     }
-    found
+    if found.as_ref().is_some_and(|list| list.names.len() > MAX_SOURCES) {
+        let path = crate::text::escape(&file.path);
+        return Err(Error::limit(format!("{path}: more than {MAX_SOURCES} data sources")));
+    }
+    Ok(found)
 }
 
 fn items(text: &[u8]) -> Vec<Text> {
@@ -332,6 +344,13 @@ mod tests {
         assert_eq!(found.excerpt.unwrap().as_bytes(), b"/var/lib/cloud/instances/i-1");
         assert!(stale(&[("/var/lib/cloud/instances/i-1/x", "")]).is_some());
         assert!(stale(&[("/var/lib/cloud/instances/", ""), ("/var/lib/cloud/seed/x", "")]).is_none());
+    }
+
+    #[test]
+    fn lists_longer_than_any_are_undecided() {
+        let many = format!("datasource_list: [{}]\n", "None,".repeat(10_000));
+        let found = cloud_init(&[INSTALLED, PROGRAM_FILE, ("/etc/cloud/cloud.cfg", &many)]);
+        assert_eq!(found.unwrap_err().to_string(), "/etc/cloud/cloud.cfg: more than 256 data sources");
     }
 
     #[test]

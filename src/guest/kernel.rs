@@ -127,13 +127,14 @@ impl Drivers {
     #[must_use]
     pub fn closure(&self, module: &str) -> BTreeSet<String> {
         let mut needed = BTreeSet::new();
-        let mut queue = vec![module.to_owned()];
+        let mut queue = vec![module];
         while let Some(name) = queue.pop() {
-            if self.has_built_in(&name) || needed.contains(&name) {
+            if needed.contains(name) || self.has_built_in(name) {
                 continue;
             }
-            queue.extend(self.loadable.get(&name).cloned().unwrap_or_default());
-            needed.insert(name);
+            needed.insert(name.to_owned());
+            let more = self.loadable.get(name).into_iter().flatten().map(String::as_str);
+            queue.extend(more.filter(|name| !needed.contains(*name)));
         }
         needed
     }

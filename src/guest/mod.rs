@@ -4,7 +4,7 @@
 //! fact is read when it is first asked for, once, and carries its [`Evidence`]. A fact that could not be read is an
 //! error; only what was looked for and is not there is absent.
 
-use crate::budget::{Budget, Limits};
+use crate::budget::Limits;
 use crate::error::{Error, Result};
 use crate::fs::tree::{Node, Part, Tree};
 use crate::fs::{FileSystem, FileType};
@@ -199,8 +199,8 @@ fn roots(devices: &[Device]) -> Vec<Guest> {
     systems(devices, &mut Vec::new())
 }
 
-/// What walking an initramfs may cost. Unpacking 300 MiB takes seconds; a minute is the end of any check.
-const INITRAMFS: Limits = Limits { time: Duration::from_secs(60), steps: 64_000_000, ..Limits::WALK };
+/// What walking an initramfs may cost. Unpacking 300 MiB takes seconds.
+const INITRAMFS: Limits = Limits { time: Duration::from_secs(10), steps: 64_000_000, ..Limits::WALK };
 
 impl Guest {
     fn new(device: &Device, place: &Place, devices: &[Device]) -> Self {
@@ -527,8 +527,12 @@ impl Guest {
         {
             return Ok(loaded.listing.clone());
         }
-        initramfs::walk(&self.facts, file.node, wanted, &Budget::new(INITRAMFS))
-            .map_err(|error| error.context(crate::text::escape(&file.path)))
+        let named = |error: Error| error.context(crate::text::escape(&file.path));
+        let listing = self.fact::<initramfs::Bounds>()?.look(self, file, wanted).map_err(named)?;
+        match listing.end {
+            initramfs::End::Damaged(error) => Err(named(error)),
+            initramfs::End::Whole | initramfs::End::CutShort => Ok(listing),
+        }
     }
 
     /// Is there anything at this path?

@@ -23,7 +23,7 @@ mod default;
 mod lz4;
 mod script;
 
-pub use default::{DefaultInitramfs, Loaded};
+pub use default::{Bounds, DefaultInitramfs, Loaded};
 
 /// Unpacked bytes of all segments together; the largest seen in the field is under 300 MiB.
 const MAX_UNPACKED: u64 = 512 << 20;

@@ -15,7 +15,7 @@ mod rpm;
 pub use command::{install, remove};
 
 /// Packages at most; a full Fedora has 60 000 to choose from.
-const MAX_PACKAGES: usize = 200_000;
+const MAX_PACKAGES: usize = 100_000;
 /// Bytes of all that is kept of them; 3000 packages take some 300 KiB.
 const MAX_TEXT: usize = 64 << 20;
 /// Bytes of lists of files that are read to find the owner of one; a desktop's have 30 MiB.

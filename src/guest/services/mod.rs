@@ -182,12 +182,8 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The place that enables a service.
-fn starts(tree: &Tree, path: &[u8]) -> Result<Evidence> {
-    let volume = match file::entry(tree, path)? {
-        Some(node) => tree.volume(node).to_owned(),
-        None => String::new(),
-    };
-    Ok(Evidence::new("starts at boot").on(volume).path(path))
+fn starts(tree: &Tree, link: Node, path: &[u8]) -> Evidence {
+    Evidence::new("starts at boot").on(tree.volume(link)).path(path)
 }
 
 #[cfg(test)]

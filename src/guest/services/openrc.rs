@@ -15,7 +15,7 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
         for entry in entries(tree, &dir)? {
             let link = join(&dir, &entry.name);
             if file::exists(tree, &link)? {
-                found.enabled.entry(Text::new(entry.name)).or_insert(starts(tree, &link)?);
+                found.enabled.entry(Text::new(entry.name)).or_insert_with(|| starts(tree, entry.node, &link));
             }
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
             match WANTS.iter().find_map(|end| entry.name.strip_suffix(*end)) {
                 Some(by) if is_at_boot(by) => {
                     for unit in entries(tree, &path)? {
-                        wanted.push((join(&path, &unit.name), Text::new(unit.name)));
+                        wanted.push((join(&path, &unit.name), unit.node, Text::new(unit.name)));
                     }
                     if wanted.len() > MAX_LINKS {
                         return Err(Error::limit(format!("more than {MAX_LINKS} links to units")));
@@ -76,13 +76,13 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
             }
         }
     }
-    for (link, name) in wanted {
+    for (link, node, name) in wanted {
         let unit = found.unit(&name);
         // A link that a removed package left behind starts nothing.
         if found.enabled.contains_key(&unit) || !(found.is_defined(&unit) || file::exists(tree, &link)?) {
             continue;
         }
-        found.enabled.insert(unit, starts(tree, &link)?);
+        found.enabled.insert(unit, starts(tree, node, &link));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
                 if is_unit || found.enabled.contains_key(&name) || !file::exists(tree, &link)? {
                     continue;
                 }
-                found.enabled.insert(name, starts(tree, &link)?);
+                found.enabled.insert(name, starts(tree, entry.node, &link));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! upstart: a job in `/etc/init` starts by its own line `start on`, unless a line `manual` comes after it; a file
 //! `.override` is read behind the job's own (init(5)).
 
-use super::{Services, starts};
+use super::Services;
 use crate::error::{Error, Result};
 use crate::fs::tree::Tree;
 use crate::guest::file::{self, GuestFile};
@@ -20,14 +20,15 @@ pub(super) fn read(tree: &Tree, found: &mut Services) -> Result<()> {
     for name in names {
         let Some(job) = name.strip_suffix(b".conf") else { continue };
         let path = |end: &[u8]| [DIR.as_bytes(), b"/", job, end].concat();
-        let mut is_started = false;
+        let (mut is_started, mut evidence) = (false, None);
         for end in [&b".conf"[..], b".override"] {
             if let Some(file) = file::read(tree, path(end), MAX)? {
                 is_started = follow(&file, is_started);
+                evidence.get_or_insert_with(|| file.evidence("starts at boot"));
             }
         }
-        if is_started {
-            found.enabled.entry(Text::from(job)).or_insert(starts(tree, &path(b".conf"))?);
+        if let Some(evidence) = evidence.filter(|_| is_started) {
+            found.enabled.entry(Text::from(job)).or_insert(evidence);
         }
     }
     Ok(())

@@ -88,10 +88,17 @@ impl Early {
     }
 }
 
+/// Names that are listed; a driver needs a handful of others.
+const SHOWN: usize = 16;
+
 /// Names of modules, which come out of the image.
 pub(super) fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let names: Vec<String> = names.iter().map(|name| escape(name.as_ref().as_bytes()).to_string()).collect();
-    names.join(", ")
+    let shown = names.iter().take(SHOWN).map(|name| escape(name.as_ref().as_bytes()).to_string());
+    let mut shown: Vec<String> = shown.collect();
+    if names.len() > SHOWN {
+        shown.push(format!("… ({})", names.len()));
+    }
+    shown.join(", ")
 }
 
 /// A file of the menu that is needed to decide.
