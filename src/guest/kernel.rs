@@ -2,14 +2,18 @@
 
 use super::evidence::Evidence;
 use super::file::{self, GuestFile, MAX_CONFIG};
+use super::{Fact, Guest};
 use crate::error::Result;
 use crate::fs::FileType;
 use crate::fs::tree::{Node, Tree};
 use crate::text::{Text, escape};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The longest `modules.dep` that is read; a full distribution kernel's has some 600 KiB.
-const MAX_DEP: u64 = 16 << 20;
+const MAX_DEP: u64 = 4 << 20;
+/// Kernels whose drivers are kept.
+const MAX_KEPT: usize = 8;
 
 /// One kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +141,37 @@ impl Drivers {
             queue.extend(more.filter(|name| !needed.contains(*name)));
         }
         needed
+    }
+}
+
+/// The drivers of each kernel that was asked for: several rules ask for the same, and the lists are long.
+#[derive(Debug, Default)]
+pub struct EveryDriver {
+    known: Mutex<BTreeMap<Vec<u8>, Arc<Drivers>>>,
+}
+
+impl EveryDriver {
+    /// Of the kernel of this release.
+    ///
+    /// # Errors
+    /// As [`drivers`].
+    pub fn of(&self, tree: &Tree, release: &[u8]) -> Result<Arc<Drivers>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(drivers) = known.get(release) {
+            return Ok(Arc::clone(drivers));
+        }
+        let drivers = Arc::new(drivers(tree, release)?);
+        // A guest has a handful of kernels; a crafted one shall not have us keep the lists of thousands.
+        if known.len() < MAX_KEPT {
+            known.insert(release.to_vec(), Arc::clone(&drivers));
+        }
+        Ok(drivers)
+    }
+}
+
+impl Fact for EveryDriver {
+    fn read(_: &Guest) -> Result<Self> {
+        Ok(Self::default())
     }
 }
 

@@ -404,8 +404,8 @@ impl Guest {
     ///
     /// # Errors
     /// When it could not be read.
-    pub fn drivers(&self, release: &[u8]) -> Result<Drivers> {
-        kernel::drivers(&self.facts, release)
+    pub fn drivers(&self, release: &[u8]) -> Result<Arc<Drivers>> {
+        self.fact::<kernel::EveryDriver>()?.of(&self.facts, release)
     }
 
     /// The release of a kernel's image: the one in its name if the guest has files of that release, else the one in

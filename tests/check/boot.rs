@@ -438,3 +438,13 @@ fn a_kernel_of_xen_alone_does_not_start() {
     let hypervisor = "sed -i 's,linux /boot/vm,multiboot /boot/xen.gz dom0_mem=1G\\n module /boot/vm,; s,initrd /boot,module /boot,' $R/boot/grub/grub.cfg";
     fails(hypervisor, "kernel-virtualization", "", "starts the hypervisor /boot/xen.gz");
 }
+
+#[test]
+fn an_entry_with_more_initramfs_files_than_any_is_undecided() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let many = "sed -i \"s#initrd .*#initrd $(printf '/boot/initrd.img-6.1.0-9 %.0s' $(seq 40))#\" $R/boot/grub/grub.cfg";
+    let made = guest(many);
+    let checked = rule(&made.path("disk.raw"), "initramfs-readable", "", &[]);
+    assert_eq!(checked.result("initramfs-readable"), "undecided");
+    assert!(checked.message("initramfs-readable").contains("more than 32 initramfs files"));
+}

@@ -8,12 +8,13 @@ use crate::guest::initramfs::End;
 use crate::guest::kernel::Drivers;
 use crate::text::escape;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The drivers of one kernel.
 #[derive(Debug)]
 pub(super) struct Early {
     /// What the guest's files say of this kernel.
-    pub(super) drivers: Drivers,
+    pub(super) drivers: Arc<Drivers>,
     /// Modules out of its initramfs; of those that were asked for.
     loaded: BTreeSet<String>,
     /// Is an initramfs loaded?

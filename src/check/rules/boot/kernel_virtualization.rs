@@ -55,7 +55,7 @@ impl Check for KernelVirtualization {
                 "Kernel {name} starts only as a paravirtual guest of Xen.",
                 "内核 {name} 只能作为 Xen 半虚拟化客户机启动。"
             ));
-            let config = drivers.config.map(|config| config.evidence);
+            let config = drivers.config.as_ref().map(|config| config.evidence.clone());
             return failed.at(entry.evidence.clone()).all(config).fix(fix).fail();
         }
         if let Some(hypervisor) = &entry.hypervisor {
@@ -73,7 +73,7 @@ impl Check for KernelVirtualization {
             "内核 {name} 可在全虚拟化的机器上启动。"
         ))
         .at(file.evidence(format!("kernel {name}")))
-        .all(drivers.config.map(|config| config.evidence))
+        .all(drivers.config.as_ref().map(|config| config.evidence.clone()))
         .pass()
     }
 }

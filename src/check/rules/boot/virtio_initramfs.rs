@@ -165,8 +165,8 @@ fn judge(guest: &Guest, release: &[u8], initrds: &[Vec<u8>], wants: &Wants<'_>) 
     }
     judged.network(release, drivers, &wants.network)?;
     judged.evidence.extend(early.evidence);
-    judged.evidence.extend(early.drivers.evidence);
-    judged.evidence.extend(early.drivers.config.map(|config| config.evidence));
+    judged.evidence.extend(early.drivers.evidence.iter().cloned());
+    judged.evidence.extend(early.drivers.config.iter().map(|config| config.evidence.clone()));
     Ok(judged)
 }
 
