@@ -17,10 +17,10 @@ SHELL    := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist test demo guest samples bench lint fmt man completions install uninstall clean cargo cc
+.PHONY: help build dist test demo guest samples bench boot-truth lint fmt man completions install uninstall clean cargo cc
 
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 # The Rust that distributions ship may be years too old for edition 2024, and says so in words that help nobody.
 cargo:
@@ -55,6 +55,11 @@ samples: ## make the samples of the demo and the tests anew: samples/ (root)
 
 bench: dist ## our figures beside those of qemu-nbd, debugfs and the kernel, taken in turn
 	@bench/run.sh $(DIST)
+
+boot-truth: build guest ## the checker's word against machines that are booted: docs/boot-truth.md (root, half an hour)
+	@mkdir -p $(TARGET)/truth
+	@tests/truth/boot.py $(BINARY) $(TARGET)/guest/disk.raw $(TARGET)/truth --table $(TARGET)/truth/table.md $(TRUTH)
+	@echo "the table: $(TARGET)/truth/table.md"
 
 # Every file by its name: rustfmt does not see modules that a macro declares.
 fmt: cargo ## format every file

@@ -264,8 +264,8 @@ impl<F: Fetch> Shared<F> {
         let speed = self.speed.load(Ordering::Relaxed);
         let most = if speed == 0 { FIRST_REQUEST } else { (speed / BLOCK).clamp(1, MAX_REQUEST) };
         let share = blocks.div_ceil(wide(self.connections).max(1));
-        // What arrives in a tenth of a second is not worth a request more.
-        let quick = (speed / BLOCK / 10).clamp(FIRST_REQUEST, AT_ONCE);
+        // What arrives in a quarter of a second is not worth a request more.
+        let quick = (speed / BLOCK / 4).clamp(FIRST_REQUEST, AT_ONCE);
         share.max(quick).min(most)
     }
 
