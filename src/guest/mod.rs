@@ -408,19 +408,18 @@ impl Guest {
         self.fact::<kernel::EveryDriver>()?.of(&self.facts, release)
     }
 
-    /// The release of a kernel's image: the one in its name if the guest has files of that release, else the one in
-    /// its header (`/boot/vmlinuz-linux` tells nothing by its name), else whatever its name says.
+    /// The release of a kernel's image: the one in its name if the guest has modules of that release, else the one in
+    /// its header (`/boot/vmlinuz-linux` of Arch and `vmlinuz-virt` of Alpine tell nothing by their names), else whatever
+    /// its name says.
     ///
     /// # Errors
     /// When the image cannot be read.
     pub fn release(&self, file: &BootFile) -> Result<Option<Vec<u8>>> {
         let named = kernel::release_of(&file.name).map(<[u8]>::to_vec);
-        if let Some(release) = &named {
-            for before in [&b"/lib/modules/"[..], b"/boot/config-"] {
-                if file::exists(&self.facts, [before, release].concat())? {
-                    return Ok(named);
-                }
-            }
+        if let Some(release) = &named
+            && file::exists(&self.facts, [&b"/lib/modules/"[..], release].concat())?
+        {
+            return Ok(named);
         }
         Ok(kernel::release_inside(&self.facts, file.node)?.or(named))
     }
@@ -656,6 +655,29 @@ mod tests {
             guests[0].warnings,
             ["/etc/fstab line 3: /data is /dev/sdb1: no such device in this image"]
         );
+    }
+
+    #[test]
+    fn a_flavour_in_a_kernels_name_is_no_release() {
+        // Alpine before 3.18: vmlinuz-virt beside config-virt, the release in the header and in /lib/modules.
+        let mut image = vec![b' '; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x310].copy_from_slice(b"5.15.53-0-virt (");
+        let device = Device {
+            system: Some(Arc::new(MemoryFs::new(&[
+                ("/etc/os-release", b"ID=alpine\n"),
+                ("/etc/fstab", b""),
+                ("/bin/sh", b""),
+                ("/boot/config-virt", b"CONFIG_VIRTIO_BLK=m\n"),
+                ("/boot/vmlinuz-virt", &image),
+                ("/lib/modules/5.15.53-0-virt/modules.dep", b""),
+            ]))),
+            ..device("p1", 1, "a-a", &[])
+        };
+        let guest = &roots(&[device])[0];
+        let file = guest.boot_file(b"/boot/vmlinuz-virt").unwrap().unwrap();
+        assert_eq!(guest.release(&file).unwrap().as_deref(), Some(&b"5.15.53-0-virt"[..]));
     }
 
     #[test]

@@ -63,6 +63,9 @@ impl Fact for Selinux {
             } else if let Some(line) = guest.kernel_argument(|arg| arg == b"enforcing=0")? {
                 state = State::Permissive;
                 evidence.push(line);
+            } else if let Some(line) = guest.kernel_argument(|arg| arg == b"enforcing=1")? {
+                state = State::Enforcing;
+                evidence.push(line);
             }
         }
         let relabels = file::entry(tree, "/.autorelabel")?.map(|node| {

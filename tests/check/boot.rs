@@ -294,8 +294,8 @@ fn a_menu_has_a_default_entry() {
     assert!(message.contains("boots 'Debian GNU/Linux' by default"), "{message}");
     fails("echo 'set default=0' > $R/boot/grub/grub.cfg", "boot-menu", "", "no entry that starts a kernel");
     fails("rm $R/boot/grub/grub.cfg", "boot-menu", "", "GRUB stops at its prompt");
-    let two = "sed -i '1iset default=5' $R/boot/grub/grub.cfg";
-    assert_eq!(says(two, "boot-menu", "").0, "undecided");
+    let computed = "sed -i 's/default=\"0\"/default=\"$cmdpath\"/' $R/boot/grub/grub.cfg";
+    assert_eq!(says(computed, "boot-menu", "").0, "undecided");
 }
 
 #[test]
@@ -347,6 +347,8 @@ fn a_kernel_is_whole_and_for_the_machine() {
         "",
         "its header says 4096 bytes, and it has 3000",
     );
+    // Linux 2.6.18 did not fill up the last of the 16 bytes that its header counts in.
+    assert_eq!(says(&format!("truncate -s 4088 {kernel}"), "kernel-image", "").0, "pass");
     fails(&format!("echo text > {kernel}"), "kernel-image", "", "is no kernel");
     fails(&format!("put {kernel} 0x236 '\\0'"), "kernel-image", "", "is a kernel for i386");
     assert_eq!(says(&format!("rm {kernel}"), "kernel-image", "").0, "not-applicable");
@@ -394,6 +396,48 @@ fn root_is_found_by_what_the_kernel_is_started_with() {
     assert_eq!(says("", "root-argument-style", style).0, "pass");
     let named = "sed -i 's|root=UUID=[^ ]*|root=/dev/sda1|' $R/boot/grub/grub.cfg";
     fails(named, "root-argument-style", style, "root=/dev/sda1 may mean another device");
+    let by_id = |id: &str| {
+        format!("sed -i 's|root=UUID=[^ ]*|root=/dev/disk/by-id/{id}-part1|' $R/boot/grub/grub.cfg")
+    };
+    // As the installer of SLES 11 wrote it.
+    fails(&by_id("ata-VBOX_HARDDISK_VB1-2"), "root-argument", "", "by its model and serial number");
+    assert_eq!(says(&by_id("scsi-0QEMU_QEMU_HARDDISK_drive-scsi0"), "root-argument", "").0, "undecided");
+}
+
+/// The fix of one check on the base guest with a change.
+fn fix(change: &str, check: &str, params: &str) -> String {
+    rule_of(change, check, params).finding(check)["fix"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_fix_is_a_command_that_the_distribution_has() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    let bare = "initramfs $R/boot/initrd.img-6.1.0-9 cat ext4";
+    let virtio =
+        "params = { disk = [\"virtio_blk\"], transport = [\"virtio_pci\"], network = [\"virtio_net\"] }";
+    // RHEL 6: its dracut knows no --kver. SLES 11: its mkinitrd is not that of RHEL 5.
+    let rhel6 = "; touch $R/usr/sbin/dracut $R/boot/initramfs-6.1.0-9.img";
+    let sles11 =
+        "; mkdir -p $R/etc/sysconfig; touch $R/usr/sbin/mkinitrd $R/etc/sysconfig/kernel $R/etc/SuSE-release";
+    for (change, command) in [
+        (rhel6, "dracut -f --add-drivers \"virtio_pci virtio_blk\" /boot/initramfs-6.1.0-9.img 6.1.0-9"),
+        (
+            sles11,
+            "add virtio_pci virtio_blk to INITRD_MODULES in /etc/sysconfig/kernel, then: mkinitrd -k vmlinuz-6.1.0-9 -i initrd-6.1.0-9",
+        ),
+    ] {
+        assert_eq!(fix(&format!("{bare}{change}"), "virtio-initramfs", virtio), command);
+    }
+    // Entries of the Boot Loader Specification do not follow /etc/default/grub.
+    let console = "params = { console = [\"ttyS0\"] }";
+    assert_eq!(
+        fix("touch $R/usr/sbin/grubby", "serial-console", console),
+        "grubby --update-kernel=ALL --args=\"console=tty0 console=ttyS0,115200\""
+    );
+    assert_eq!(
+        fix("", "serial-console", console),
+        "add console=tty0 console=ttyS0,115200 to the kernel's line in /boot/grub/grub.cfg"
+    );
 }
 
 #[test]

@@ -4,12 +4,13 @@
 use super::evidence::Evidence;
 use super::file;
 use crate::error::Result;
-use crate::fs::tree::Tree;
+use crate::fs::tree::{Part, Tree};
 use crate::text::Text;
 
 mod bls;
 mod grub;
 mod legacy;
+mod shell;
 mod syslinux;
 mod systemd_boot;
 
@@ -99,7 +100,7 @@ pub fn read(tree: &Tree, boot_code: &str) -> Result<Option<BootConfig>> {
 }
 
 /// The path in the guest's tree of a file that a boot loader names: its paths start at the file system that holds it,
-/// which is mounted at `/boot` or is the root, or is a btrfs subvolume (`/@/boot/…`).
+/// which is mounted at `/boot` or is the root; those on a btrfs with the path of the subvolume (`/@rootfs/boot/…`).
 ///
 /// # Errors
 /// When a directory on the way cannot be read.
@@ -111,8 +112,14 @@ pub fn locate(tree: &Tree, named: &[u8]) -> Result<Option<Vec<u8>>> {
     }
     tries.push(named.clone());
     tries.push([b"/boot", named.as_slice()].concat());
-    if let Some(inside) = named.strip_prefix(b"/@") {
-        tries.push(inside.to_vec());
+    for mount in tree.mounts() {
+        if let Part::Subvolume(subvolume) = &mount.part
+            && let Some(inside) = named.get(1..).and_then(|path| path.strip_prefix(subvolume.as_slice()))
+            && inside.starts_with(b"/")
+        {
+            let place = mount.path.strip_suffix(b"/").unwrap_or(&mount.path);
+            tries.push([place, inside].concat());
+        }
     }
     for path in tries {
         if file::exists(tree, &path)? {
@@ -129,4 +136,29 @@ fn without_device(path: &[u8]) -> Vec<u8> {
         rest.get(close.saturating_add(1)..)
     });
     rest.unwrap_or(path).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryFs;
+    use super::*;
+    use crate::fs::FileSystem as _;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_path_on_btrfs_starts_with_the_subvolume() {
+        let fs = Arc::new(MemoryFs::new(&[("/boot/vmlinuz-6.1", b"x"), ("/rootfs/boot/other", b"x")]));
+        let root = fs.root();
+        // The installers of Debian, Fedora and openSUSE name it so.
+        for (subvolume, named) in [
+            ("@rootfs", "/@rootfs/boot/vmlinuz-6.1"),
+            ("root", "/root/boot/vmlinuz-6.1"),
+            ("@/.snapshots/1/snapshot", "/@/.snapshots/1/snapshot/boot/vmlinuz-6.1"),
+        ] {
+            let part = Part::Subvolume(subvolume.into());
+            let tree = Tree::of("p1", Arc::<MemoryFs>::clone(&fs), root, part);
+            assert_eq!(locate(&tree, named.as_bytes()).unwrap().as_deref(), Some(&b"/boot/vmlinuz-6.1"[..]));
+            assert_eq!(locate(&tree, b"/@other/boot/vmlinuz-6.1").unwrap(), None);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The menu of systemd-boot: `loader.conf`, entries of the Boot Loader Specification, and unified kernel images, on the EFI
 //! system partition and the extended boot partition (uapi-group.org: UAPI.1, UAPI.5; `loader.conf(5)`).
 
-use super::{BootConfig, Entry, bls};
+use super::bls::{self, Sorted};
+use super::{BootConfig, Entry};
 use crate::error::Result;
 use crate::fs::tree::Tree;
 use crate::guest::file::{self, MAX_CONFIG};
@@ -24,14 +25,15 @@ pub(super) fn read(tree: &Tree) -> Result<Option<BootConfig>> {
         if settings.is_none() {
             settings = file::read(tree, format!("{place}/loader/loader.conf"), MAX_CONFIG)?;
         }
-        for mut entry in
-            bls::read(tree, &format!("{place}/loader/entries"), &BTreeMap::new(), &BTreeMap::new())?
-        {
+        for mut sorted in bls::read(tree, &format!("{place}/loader/entries"), &BTreeMap::new())? {
             // Paths start at the partition that the entry is on.
             let full = |path: &[u8]| [place.as_bytes(), path].concat();
+            let entry = &mut sorted.entry;
             entry.kernel = full(&entry.kernel);
             entry.initrds = entry.initrds.iter().map(|path| full(path)).collect();
-            entries.push(entry);
+            // The loader knows it by the whole name of its file.
+            entry.id.extend_from_slice(b".conf");
+            entries.push(sorted);
         }
         for name in file::names(tree, format!("{place}/EFI/Linux"))?.into_iter().take(MAX_IMAGES) {
             if name.to_ascii_lowercase().ends_with(b".efi") {
@@ -42,7 +44,8 @@ pub(super) fn read(tree: &Tree) -> Result<Option<BootConfig>> {
     }
     let Some(evidence) = settings.as_ref().map(|file| file.evidence("the menu's settings")) else {
         // Entries without the loader's settings are those of another loader; images are started by any.
-        entries.retain(|entry| entry.kernel.ends_with(b".efi") || entry.kernel.ends_with(b".EFI"));
+        let is_image = |path: &[u8]| path.ends_with(b".efi") || path.ends_with(b".EFI");
+        entries.retain(|sorted: &Sorted| is_image(&sorted.entry.kernel));
         return Ok((!entries.is_empty()).then(|| menu(entries, &[], None)));
     };
     let mut wanted = Vec::new();
@@ -55,12 +58,9 @@ pub(super) fn read(tree: &Tree) -> Result<Option<BootConfig>> {
     Ok(Some(menu(entries, &wanted, Some(evidence))))
 }
 
-fn menu(mut entries: Vec<Entry>, wanted: &[u8], evidence: Option<crate::guest::Evidence>) -> BootConfig {
-    // The newest first, as the loader sorts them.
-    entries.sort_by(|a, b| match bls::compare(&b.id, &a.id) {
-        Ordering::Equal => b.kernel.cmp(&a.kernel),
-        order => order,
-    });
+fn menu(mut sorted: Vec<Sorted>, wanted: &[u8], evidence: Option<crate::guest::Evidence>) -> BootConfig {
+    sorted.sort_by(order);
+    let mut entries: Vec<Entry> = sorted.into_iter().map(|sorted| sorted.entry).collect();
     for (index, entry) in entries.iter_mut().enumerate() {
         entry.number = index.to_string();
     }
@@ -76,10 +76,24 @@ fn menu(mut entries: Vec<Entry>, wanted: &[u8], evidence: Option<crate::guest::E
     BootConfig { loader: "systemd-boot", entries, default, why, evidence }
 }
 
+/// The order of the loader's menu: those with a key by that and by the machine, the newest first; then the others.
+fn order(a: &Sorted, b: &Sorted) -> Ordering {
+    let by_name = || bls::compare(&b.entry.id, &a.entry.id).then_with(|| b.entry.kernel.cmp(&a.entry.kernel));
+    match (a.sort_key.is_empty(), b.sort_key.is_empty()) {
+        (false, true) => Ordering::Less,
+        (true, false) => Ordering::Greater,
+        (true, true) => by_name(),
+        (false, false) => (&a.sort_key, &a.machine_id)
+            .cmp(&(&b.sort_key, &b.machine_id))
+            .then_with(|| bls::compare(&b.version, &a.version))
+            .then_with(by_name),
+    }
+}
+
 /// A pattern with `*`, against an entry's id with or without its ending.
 fn matches(pattern: &[u8], id: &[u8]) -> bool {
     let pattern = pattern.strip_suffix(b".conf").or_else(|| pattern.strip_suffix(b".efi")).unwrap_or(pattern);
-    let id = id.strip_suffix(b".efi").unwrap_or(id);
+    let id = id.strip_suffix(b".conf").or_else(|| id.strip_suffix(b".efi")).unwrap_or(id);
     let mut parts = pattern.split(|byte| *byte == b'*');
     let Some(mut rest) = parts.next().and_then(|first| id.strip_prefix(first)) else { return false };
     let mut parts = parts.peekable();
@@ -100,7 +114,7 @@ fn matches(pattern: &[u8], id: &[u8]) -> bool {
 }
 
 /// A kernel with its arguments and its initramfs in one program; `None` when it is none.
-fn unified(tree: &Tree, path: &[u8]) -> Result<Option<Entry>> {
+fn unified(tree: &Tree, path: &[u8]) -> Result<Option<Sorted>> {
     let Some(node) = tree.find(path)? else { return Ok(None) };
     let Some(program) = pe::Program::read(tree, node)? else { return Ok(None) };
     let text = |section: Section| -> Result<Vec<u8>> {
@@ -118,7 +132,7 @@ fn unified(tree: &Tree, path: &[u8]) -> Result<Option<Entry>> {
     let arguments = program.section(b".cmdline").map_or_else(|| Ok(Vec::new()), text)?;
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let evidence = crate::guest::Evidence::new("boots this kernel").on(tree.volume(node)).path(path);
-    Ok(Some(Entry {
+    let entry = Entry {
         title: Text::from(name),
         id: name.to_vec(),
         kernel: path.to_vec(),
@@ -130,6 +144,22 @@ fn unified(tree: &Tree, path: &[u8]) -> Result<Option<Entry>> {
         initrds: program.section(b".initrd").map(|_| path.to_vec()).into_iter().collect(),
         evidence,
         ..Entry::default()
+    };
+    let system = program.section(b".osrel").map_or_else(|| Ok(Vec::new()), text)?;
+    let value = |keys: &[&[u8]]| {
+        let of = |key: &&[u8]| {
+            let line = system
+                .split(|byte| *byte == b'\n')
+                .find_map(|line| line.strip_prefix(*key)?.strip_prefix(b"="));
+            line.map(|value| value.iter().copied().filter(|byte| !b"\"'".contains(byte)).collect::<Vec<u8>>())
+        };
+        keys.iter().find_map(of).unwrap_or_default()
+    };
+    Ok(Some(Sorted {
+        entry,
+        sort_key: value(&[b"IMAGE_ID", b"ID"]),
+        machine_id: Vec::new(),
+        version: value(&[b"IMAGE_VERSION", b"VERSION", b"VERSION_ID", b"BUILD_ID"]),
     }))
 }
 
@@ -160,13 +190,34 @@ mod tests {
         let entry = config.default_entry().unwrap();
         assert_eq!(entry.kernel, b"/boot/vmlinuz-linux");
         assert_eq!(entry.initrds, [&b"/boot/amd-ucode.img"[..], b"/boot/initramfs-linux.img"]);
-        assert_eq!(self::config("default *lts*\n").default_entry().unwrap().id, b"arch-lts");
+        assert_eq!(self::config("default *lts*\n").default_entry().unwrap().id, b"arch-lts.conf");
         assert!(self::config("default @saved\n").default.is_none());
     }
 
     #[test]
     fn entries_without_loader_conf_belong_to_another_loader() {
         assert!(read(&MemoryFs::tree(ENTRIES)).unwrap().is_none());
+    }
+
+    #[test]
+    fn without_a_default_the_newest_by_the_sort_key_boots() {
+        let entry = |name: &str, more: &str| {
+            (format!("/boot/loader/entries/{name}.conf"), format!("linux /{name}\n{more}"))
+        };
+        let default = |entries: &[(String, String)]| {
+            let mut files: Vec<(&str, &str)> =
+                entries.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+            files.push(("/boot/loader/loader.conf", "timeout 3\n"));
+            read(&MemoryFs::tree(&files)).unwrap().unwrap().default_entry().unwrap().id.clone()
+        };
+        // systemd.strverscmp: '-' is before '.', so the fallback of Arch is not the first.
+        assert_eq!(default(&[entry("arch", ""), entry("arch-fallback", "")]), b"arch.conf");
+        assert_eq!(default(&[entry("m-6.9.9", ""), entry("m-6.10.1", "")]), b"m-6.10.1.conf");
+        let keyed = |version: &str| format!("sort-key fedora\nversion {version}\n");
+        assert_eq!(
+            default(&[entry("z", ""), entry("b", &keyed("6.9")), entry("a", &keyed("6.10"))]),
+            b"a.conf"
+        );
     }
 
     #[test]

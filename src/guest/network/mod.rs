@@ -9,6 +9,7 @@ use super::file;
 use super::glob;
 use super::services::Services;
 use crate::error::Result;
+use crate::fs::FileType;
 use crate::fs::tree::Tree;
 use crate::text::Text;
 
@@ -303,9 +304,13 @@ fn read(tree: &Tree, services: &Services) -> Result<Network> {
             Backend::Wicked => ifcfg::SUSE,
             _ => "/",
         };
+        // `/etc/sysconfig/network` is a file on Red Hat.
+        let is_there = tree
+            .find(dir.as_bytes())?
+            .map_or(Ok(false), |node| tree.stat(node).map(|stat| stat.kind == FileType::Dir))?;
         let started = units.iter().find_map(|unit| services.enabled(unit)).cloned();
         if let Some(evidence) = started
-            && file::exists(tree, dir)?
+            && is_there
         {
             network.backends.push((*backend, evidence));
         }
@@ -393,6 +398,22 @@ mod tests {
     }
 
     /// Fedora 36 moved the plug-in that reads ifcfg files into a package of its own.
+    #[test]
+    fn the_network_service_of_red_hat_is_not_that_of_suse() {
+        // As CentOS 6 has it.
+        let network = network(&[
+            ETH0,
+            ("/etc/sysconfig/network", "NETWORKING=yes\nHOSTNAME=localhost.localdomain\n"),
+            ("/etc/inittab", "id:3:initdefault:\n"),
+            ("/etc/rc.d/init.d/network", "#!/bin/bash\n"),
+            ("/etc/rc.d/rc3.d/S10network", "-> ../init.d/network"),
+            ("/etc/rc3.d", "-> rc.d/rc3.d"),
+            ("/etc/init.d", "-> rc.d/init.d"),
+        ]);
+        let used: Vec<Backend> = network.backends.iter().map(|(backend, _)| *backend).collect();
+        assert_eq!(used, [Backend::NetworkScripts]);
+    }
+
     #[test]
     fn networkmanager_reads_ifcfg_files_with_its_plugin_only() {
         let service = (

@@ -1,6 +1,6 @@
 //! Is the kernel told nothing that keeps the system from starting?
 
-use super::entry::{default_entry, write_menu};
+use super::entry::{change_arguments, default_entry};
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
 use crate::guest::boot::Entry;
@@ -57,17 +57,12 @@ impl Check for KernelArguments {
 
 fn fail(guest: &crate::guest::Guest, entry: &Entry, arg: &[u8]) -> Result<Outcome> {
     let arg = escape(arg);
-    let again = write_menu(guest);
-    let (en, zh) = (again.en, again.zh);
     Seen::new(words!(
         "The kernel is started with {arg}, which keeps the system from starting as it should.",
         "内核启动参数 {arg} 会妨碍系统正常启动。"
     ))
     .at(entry.evidence.clone())
-    .fix(words!(
-        "remove {arg} from GRUB_CMDLINE_LINUX in /etc/default/grub, then {en}",
-        "从 /etc/default/grub 的 GRUB_CMDLINE_LINUX 中删除 {arg}，然后{zh}"
-    ))
+    .fix(change_arguments(guest, entry, &arg.to_string(), ""))
     .fail()
 }
 

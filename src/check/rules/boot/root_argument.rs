@@ -1,6 +1,6 @@
 //! Does the kernel's `root=` name the volume that the system is on?
 
-use super::entry::{default_entry, variable, write_menu};
+use super::entry::{by_uuid, default_entry, variable};
 use crate::check::{Args, Check, Outcome, Phrase, Seen, Subject, Words, or_outcome, words};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
@@ -21,10 +21,11 @@ impl Check for RootArgument {
 
     fn explain(&self) -> Phrase {
         Phrase::new(
-            "The root= of the default entry of the boot menu must name the volume that holds the root of the system; \
+            "The root= of the default entry of the boot menu must name the volume that holds the root of the system, and not \
+             by the model and serial number of the source machine's disk (/dev/disk/by-id/ata-…); \
              rootflags=subvol= must name its subvolume, and rd.lvm.lv= an existing logical volume. Without an initramfs \
              the kernel itself knows PARTUUID= and names such as /dev/vda1, but neither UUID= nor LABEL= nor LVM.",
-            "引导菜单默认启动项的 root= 必须指向系统根所在的卷；rootflags=subvol= 必须是其子卷，rd.lvm.lv= 必须是存在的逻辑卷。\
+            "引导菜单默认启动项的 root= 必须指向系统根所在的卷，且不能按源机器磁盘的型号和序列号指定（/dev/disk/by-id/ata-…）；rootflags=subvol= 必须是其子卷，rd.lvm.lv= 必须是存在的逻辑卷。\
              没有 initramfs 时，内核本身只识别 PARTUUID= 和 /dev/vda1 这样的名称，不识别 UUID=、LABEL= 和 LVM。",
         )
     }
@@ -47,11 +48,21 @@ impl Check for RootArgument {
         if spec == Spec::NoDevice || NOT_OF_A_DISK.contains(&root) {
             return unsure("it names its device in a way that is not read");
         }
+        if let Spec::Hardware { disk, .. } = &spec {
+            if !is_of_its_disk(disk) {
+                return unsure("it names a connection of the source machine's disk, and whether the target has it is not known");
+            }
+            return fail(subject, guest, entry, words!(
+                "root={name} names the source machine's disk by its model and serial number, which the target's disk does not have.",
+                "root={name} 按型号和序列号指定源机器的磁盘，目标平台的磁盘没有该名称。"
+            ));
+        }
         let wanted = &guest.root;
         let found = match guest.find_device(&spec, &subject.stack.devices) {
             Found::Device(device) => &device.volume,
             Found::Absent => {
                 return fail(
+                    subject,
                     guest,
                     entry,
                     words!(
@@ -64,6 +75,7 @@ impl Check for RootArgument {
         };
         if found != wanted {
             return fail(
+                subject,
                 guest,
                 entry,
                 words!(
@@ -74,6 +86,7 @@ impl Check for RootArgument {
         }
         if entry.initrds.is_empty() && matches!(spec, Spec::Uuid(_) | Spec::Label(_) | Spec::Named(_)) {
             return fail(
+                subject,
                 guest,
                 entry,
                 words!(
@@ -83,7 +96,7 @@ impl Check for RootArgument {
             );
         }
         if let Some(wrong) = subvolume(guest, entry).or_else(|| logical_volume(subject, entry)) {
-            return fail(guest, entry, wrong);
+            return fail(subject, guest, entry, wrong);
         }
         Seen::new(words!("root={name} is {found}.", "root={name} 是 {found}。"))
             .at(entry.evidence.clone())
@@ -91,13 +104,13 @@ impl Check for RootArgument {
     }
 }
 
-fn fail(guest: &Guest, entry: &Entry, why: Words) -> Result<Outcome> {
-    let Words { en, zh } = write_menu(guest);
-    let fix = words!(
-        "name the root file system by root=UUID=… in the boot menu: {en}",
-        "在引导菜单中用 root=UUID=… 指定根文件系统：{zh}"
-    );
-    Seen::new(why).at(entry.evidence.clone()).fix(fix).fail()
+/// A link of the source machine's disk that another machine's does not have; of a virtual one's it may.
+fn is_of_its_disk(disk: &[u8]) -> bool {
+    !disk.starts_with(b"by-") && !disk.starts_with(b"virtio-") && !disk.windows(4).any(|part| part == b"QEMU")
+}
+
+fn fail(subject: &Subject<'_>, guest: &Guest, entry: &Entry, why: Words) -> Result<Outcome> {
+    Seen::new(why).at(entry.evidence.clone()).fix(by_uuid(subject, guest, entry)).fail()
 }
 
 /// A subvolume of btrfs that is named and is not the one that the system is in.

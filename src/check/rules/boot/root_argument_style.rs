@@ -1,6 +1,6 @@
 //! Is `root=` written in a way that does not change with the machine?
 
-use super::entry::{default_entry, variable, write_menu};
+use super::entry::{by_uuid, default_entry, variable};
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
 use crate::text::escape;
@@ -46,20 +46,13 @@ impl Check for RootArgumentStyle {
             .at(entry.evidence.clone())
             .pass();
         }
-        let uuid = subject.stack.devices.iter().find(|device| device.volume == guest.root);
-        let uuid = uuid.and_then(|device| device.uuid.clone()).unwrap_or_else(|| "…".to_owned());
-        let again = write_menu(guest);
-        let (en, zh) = (again.en, again.zh);
         let (wanted, wanted_zh) = (prefixes.join(", "), prefixes.join("、"));
         Seen::new(words!(
             "root={name} may mean another device on the target; wanted is {wanted}.",
             "root={name} 在目标平台上可能指向其他设备；应使用 {wanted_zh}。"
         ))
         .at(entry.evidence.clone())
-        .fix(words!(
-            "name it by root=UUID={uuid} (remove GRUB_DISABLE_LINUX_UUID from /etc/default/grub), then {en}",
-            "改用 root=UUID={uuid}（从 /etc/default/grub 删除 GRUB_DISABLE_LINUX_UUID），然后{zh}"
-        ))
+        .fix(by_uuid(subject, guest, entry))
         .fail()
     }
 }

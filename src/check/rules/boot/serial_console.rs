@@ -1,6 +1,6 @@
 //! Does the kernel talk on a serial line?
 
-use super::entry::{default_entry, write_menu};
+use super::entry::{change_arguments, default_entry};
 use crate::check::{Args, Check, Outcome, Param, ParamKind, Phrase, Seen, Subject, or_outcome, words};
 use crate::error::Result;
 use crate::text::escape;
@@ -44,17 +44,12 @@ impl Check for SerialConsole {
         }
         let first = wanted.first().copied().unwrap_or("ttyS0");
         let kernel = escape(&entry.kernel);
-        let again = write_menu(guest);
-        let (en, zh) = (again.en, again.zh);
         Seen::new(words!(
             "The default entry starts {kernel} without console={first}.",
             "默认启动项启动 {kernel} 时没有 console={first}。"
         ))
         .at(entry.evidence.clone())
-        .fix(words!(
-            "add console=tty0 console={first},115200 to GRUB_CMDLINE_LINUX in /etc/default/grub, then {en}",
-            "在 /etc/default/grub 的 GRUB_CMDLINE_LINUX 中加入 console=tty0 console={first},115200，然后{zh}"
-        ))
+        .fix(change_arguments(guest, entry, "", &format!("console=tty0 console={first},115200")))
         .fail()
     }
 }
