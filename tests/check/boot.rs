@@ -410,6 +410,18 @@ fn fix(change: &str, check: &str, params: &str) -> String {
 }
 
 #[test]
+fn modules_in_a_file_system_inside_of_an_initramfs_are_not_missing() {
+    requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
+    // As dracut's module squash leaves it.
+    let nested = "mkdir squash; echo x > squash/squashfs-root.img; (cd squash; find . | cpio --quiet -o -H newc) > $R/boot/initrd.img-6.1.0-9";
+    let virtio =
+        "params = { disk = [\"virtio_blk\"], transport = [\"virtio_pci\"], network = [\"virtio_net\"] }";
+    let (result, message) = says(nested, "virtio-initramfs", virtio);
+    assert_eq!(result, "undecided", "{message}");
+    assert_eq!(says(nested, "initramfs-readable", "").0, "pass");
+}
+
+#[test]
 fn the_fix_is_a_command_that_the_distribution_has() {
     requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
     let bare = "initramfs $R/boot/initrd.img-6.1.0-9 cat ext4";

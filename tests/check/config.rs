@@ -376,6 +376,10 @@ fn selinux_needs_labels_where_it_enforces() {
     assert_eq!(said(&relabels.path("disk.raw"), "selinux", all).0, "pass");
     let line = format!("{config}sed -i 's/ro quiet/ro selinux=0/' $R/boot/grub/grub.cfg");
     assert_eq!(result_of(&line, "selinux", ""), "pass");
+    let line = format!(
+        "{config}sed -i 's/=enforcing/=permissive/' $R/etc/selinux/config; sed -i 's/ro quiet/ro enforcing=1/' $R/boot/grub/grub.cfg"
+    );
+    assert_eq!(result_of(&line, "selinux", ""), "fail");
 }
 
 #[test]

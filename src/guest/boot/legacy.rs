@@ -7,7 +7,13 @@ use crate::fs::tree::Tree;
 use crate::guest::file::{self, GuestFile, MAX_CONFIG};
 use crate::text::{Text, escape};
 
-const FILES: &[&str] = &["/boot/grub/menu.lst", "/boot/grub/grub.conf"];
+/// Where it is; RHEL 6 has it beside the loader where it boots by UEFI.
+const FILES: &[&str] = &[
+    "/boot/grub/menu.lst",
+    "/boot/grub/grub.conf",
+    "/boot/efi/EFI/redhat/grub.conf",
+    "/boot/efi/EFI/centos/grub.conf",
+];
 /// Where `savedefault` keeps the number of an entry: its first line.
 const SAVED: &str = "/boot/grub/default";
 
@@ -117,5 +123,11 @@ mod tests {
         let with =
             |saved: &str| config(&[("/boot/grub/menu.lst", menu), ("/boot/grub/default", saved)]).default;
         assert_eq!((with("1\n#\n"), with("7\n")), (Some(1), None));
+    }
+
+    #[test]
+    fn rhel_6_keeps_it_beside_the_loader_of_uefi() {
+        let menu = "default=0\ntitle A\n\tkernel /vmlinuz-2.6.32 ro\n";
+        assert_eq!(config(&[("/boot/efi/EFI/redhat/grub.conf", menu)]).default, Some(0));
     }
 }

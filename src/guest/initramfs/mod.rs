@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::tree::{Node, Tree};
 use crate::num::{narrow, wide};
+use crate::text::escape;
 use lz4::Lz4Legacy;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -270,6 +271,9 @@ impl Walk<'_> {
                     self.listing.end = End::CutShort;
                     return Ok(Next::Stop);
                 }
+            } else if is_nested(name) && !self.wanted.is_empty() {
+                let name = escape(name);
+                return Err(Error::unsupported(format!("its modules are in {name}, which is not read")));
             } else if let Some(kind) = Kept::of(name).filter(|_| (1..=MAX_KEPT).contains(&entry.size)) {
                 let mut bytes = vec![0; narrow(entry.size)];
                 if fill(stream, &mut bytes)? != bytes.len() {
@@ -345,6 +349,12 @@ impl Kept {
 fn is_flat(name: &[u8]) -> bool {
     let path = name.strip_prefix(b"./").or_else(|| name.strip_prefix(b"/")).unwrap_or(name);
     path.strip_prefix(b"lib/").is_some_and(|rest| !rest.contains(&b'/'))
+}
+
+/// What dracut's modules `squash` and `squash-erofs` pack everything else into.
+fn is_nested(name: &[u8]) -> bool {
+    let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    matches!(file, b"squash-root.img" | b"squashfs-root.img" | b"erofs-root.img")
 }
 
 fn cpio(why: &str) -> Error {

@@ -122,9 +122,14 @@ pub(super) fn make_initramfs(guest: &Guest, release: &[u8], modules: &[&str]) ->
     };
     if has("/usr/bin/dracut") || has("/usr/sbin/dracut") || has("/sbin/dracut") {
         let add = if modules.is_empty() { String::new() } else { format!(" --add-drivers \"{spaced}\"") };
-        // The dracut of RHEL 6 knows no --kver.
-        let file = format!("/boot/initramfs-{kernel}.img");
-        let of = if has(&file) { format!("{file} {kernel}") } else { format!("--kver {kernel}") };
+        // The dracut of RHEL 6 knows no --kver, and elsewhere the file may not have the name that dracut would give it.
+        let names = [
+            format!("/boot/initramfs-{kernel}.img"),
+            format!("/boot/initrd.img-{kernel}"),
+            format!("/boot/initrd-{kernel}"),
+        ];
+        let of = names.iter().find(|file| has(file));
+        let of = of.map_or_else(|| format!("--kver {kernel}"), |file| format!("{file} {kernel}"));
         return words!("dracut -f{add} {of}", "dracut -f{add} {of}");
     }
     if has("/etc/initramfs-tools") {
