@@ -147,5 +147,7 @@ fn a_warning_fails_a_build_only_where_it_fails_the_command() {
     requires!("mkfs.ext4", "sfdisk", "cpio", "zstd");
     let made = guest("sed -i 's/^ID=.*/ID=nonesuch/' $R/etc/os-release");
     let failures = |more: &[&str]| report(&made.path("disk.raw"), "junit", more).matches("<failure").count();
-    assert_eq!((failures(&[]), failures(&["--fail-on=warning"]), failures(&["--fail-on=never"])), (0, 1, 0));
+    assert_eq!((failures(&[]), failures(&["--fail-on=never"])), (0, 0));
+    // The system's name, and whatever else the profiles warn of.
+    assert!(failures(&["--fail-on=warning"]) >= 1);
 }
