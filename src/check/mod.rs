@@ -120,6 +120,15 @@ impl Seen {
     }
 }
 
+/// One word for a shell, quoted where it holds more than a usual name does.
+fn in_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:+,=@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// An image as rules see it, with what several of them need computed once.
 #[derive(Debug)]
 pub struct Subject<'a> {
@@ -146,6 +155,12 @@ pub trait Fact: Send + Sync + 'static {
 }
 
 impl<'a> Subject<'a> {
+    /// The image's name as a word of a shell's command: people copy the commands.
+    #[must_use]
+    pub fn name_in_shell(&self) -> String {
+        in_shell(&self.stack.name)
+    }
+
     /// An image to check. With `full_scan` a rule may read the whole disk.
     #[must_use]
     pub fn new(stack: &'a Stack, settings: &'a Settings, full_scan: bool) -> Self {

@@ -5,6 +5,7 @@ use crate::check::profile::{self, Level, Profile};
 use crate::check::{Settings, handbook};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::sync::Arc;
 
 mod batch;
@@ -17,6 +18,8 @@ mod why;
 
 /// Images that are checked at a time, if nobody says: more would mostly wait for the disk.
 const MOST_THREADS: usize = 4;
+/// Bytes of a profile at most; those that are built in have some 40 KiB.
+const MAX_PROFILE: u64 = 4 << 20;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -164,9 +167,15 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
     let mut found = profile::by_names(names)?;
     for path in &args.profile_file {
         let shown = plan::shown(path.as_os_str());
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Error::new(ErrorKind::Source, format!("{shown}: the profile cannot be read")).caused_by(error)
-        })?;
+        let unread =
+            |error| Error::new(ErrorKind::Source, format!("{shown}: the profile cannot be read")).caused_by(error);
+        let mut text = String::new();
+        let mut file = std::fs::File::open(path).map_err(unread)?.take(MAX_PROFILE);
+        file.read_to_string(&mut text).map_err(unread)?;
+        if file.limit() == 0 {
+            let what = format!("{shown}: longer than any profile, more than {MAX_PROFILE} bytes");
+            return Err(Error::new(ErrorKind::Usage, what));
+        }
         let own = Profile::parse(&text).map_err(|error| error.context(&shown))?;
         if found.iter().any(|profile| profile.id == own.id) {
             return Err(Error::new(

@@ -151,3 +151,20 @@ fn a_warning_fails_a_build_only_where_it_fails_the_command() {
     // The system's name, and whatever else the profiles warn of.
     assert!(failures(&["--fail-on=warning"]) >= 1);
 }
+
+#[test]
+fn a_profile_cannot_drive_the_terminal_or_fill_the_memory() {
+    let dir = super::tempdir();
+    let (image, profile) = (dir.path().join("an image;x.raw"), dir.path().join("own.toml"));
+    std::fs::write(&image, [0; 4096]).unwrap();
+    let text = "id = \"one\"\ntitle = \"x\"\ntitle_zh = \"x\"\ndocument = \"x\"\nurl = \"x\"\ndocument_date = \"\\u001b[31m\"\n\
+                checked_on = \"x\"\n[[rule]]\ncheck = \"virtual-size-min\"\nlevel = \"blocker\"\nwhy = \"x\"\nwhy_zh = \"x\"\n\
+                fix = \"x\"\nfix_zh = \"x\"\nclause = \"x\"\ncode = \"\\u001b]0;x\\u0007\"\nparams = { min = \"1 GiB\" }\n";
+    std::fs::write(&profile, text).unwrap();
+    let (image, profile) = (image.to_str().unwrap(), profile.to_str().unwrap());
+    let shown = stdout(&imgmount(["check", image, "--profile-file", profile]));
+    assert!(shown.contains("\\x1b]0;x\\x07") && !shown.contains('\u{1b}'), "{shown}");
+    assert!(shown.contains("an image;x.raw' 1G"), "a name in a command is one word: {shown}");
+    let endless = imgmount(["check", image, "--profile-file", "/dev/zero"]);
+    assert_eq!(endless.status.code(), Some(2), "{}", stderr(&endless));
+}

@@ -129,10 +129,10 @@ fn one(out: &mut String, report: &Report, style: &Style) {
 fn profile_line(report: &Report, lang: Lang) -> String {
     let profile = &report.profile;
     let (id, document, compared) = (&profile.id, &profile.document_date, &profile.checked_on);
-    match lang {
+    defuse(&match lang {
         Lang::En => format!("Profile {id} (document of {document}, compared {compared})"),
         Lang::Zh => format!("{}（{id}，文档 {document}，核对于 {compared}）", profile.title_zh),
-    }
+    })
 }
 
 /// `NOT IMPORTABLE: 1 blocker, 2 warnings`.
@@ -173,8 +173,9 @@ const fn colour(kind: Kind) -> anstyle::Style {
 /// `BLOCKER   virtio-initramfs       VirtioNotInstall`.
 fn head(kind: Kind, finding: &Finding, style: &Style) -> String {
     let word = pad(labels::kind(kind).get(style.lang), 9);
-    let code = finding.rule.code.as_deref().unwrap_or_default();
-    let id = pad(finding.rule.id(), ID);
+    // They come out of the profile, which may be somebody's file.
+    let code = defuse(finding.rule.code.as_deref().unwrap_or_default());
+    let id = pad(&defuse(finding.rule.id()), ID);
     format!("{} {} {code}", style.paint(colour(kind), &word), style.paint(BOLD, &id)).trim_end().to_owned()
 }
 
@@ -184,7 +185,7 @@ fn brief(out: &mut String, kind: Kind, finding: &Finding, style: &Style) {
     let message = defuse(&finding.message(style.lang));
     let mut lines = wrap(&message, style.width.saturating_sub(indent)).into_iter();
     let first = lines.next().unwrap_or_default();
-    putln!(out, "{} {} {first}", style.paint(colour(kind), &word), pad(finding.rule.id(), ID));
+    putln!(out, "{} {} {first}", style.paint(colour(kind), &word), pad(&defuse(finding.rule.id()), ID));
     for line in lines {
         putln!(out, "{}{line}", " ".repeat(indent));
     }

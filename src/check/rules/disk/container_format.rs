@@ -30,7 +30,7 @@ impl Check for ContainerFormat {
         let evidence = Evidence::new(format!("the file is {format}{variant}")).byte(0);
         if !formats.contains(&format) {
             let (to, all) = (formats.first().unwrap_or(&"qcow2"), formats.join(", "));
-            let name = &subject.stack.name;
+            let name = subject.name_in_shell();
             let fix = match &image.member {
                 // qemu-img reads no archives.
                 Some(member) => words!(

@@ -43,7 +43,7 @@ impl Check for FileSize {
         ))
         .all(evidence);
         if subject.stack.image.format == "raw" {
-            let name = &subject.stack.name;
+            let name = subject.name_in_shell();
             return seen
                 .fix(words!(
                     "convert it, which leaves out what is empty: qemu-img convert -c -O qcow2 {name} new.qcow2",

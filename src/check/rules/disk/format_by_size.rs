@@ -44,7 +44,7 @@ impl Check for FormatBySize {
             .at(evidence)
             .pass();
         }
-        let (to, name) = (formats.first().unwrap_or(&"raw"), &subject.stack.name);
+        let (to, name) = (formats.first().unwrap_or(&"raw"), subject.name_in_shell());
         Seen::new(words!(
             "The virtual disk has {has}: above {limit} it must be {all}, and it is {format}.",
             "虚拟磁盘大小为 {has}：超过 {limit} 时必须为 {all}，实际为 {format}。"

@@ -25,7 +25,7 @@ impl Check for Standalone {
         let image = subject.system_disk().image;
         let format = image.format;
         let convert = |to: &str| {
-            let name = &subject.stack.name;
+            let name = subject.name_in_shell();
             words!(
                 "make one file of it: qemu-img convert -O {to} {name} whole.{to}",
                 "合并为单个文件：qemu-img convert -O {to} {name} whole.{to}"
