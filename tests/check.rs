@@ -1155,3 +1155,35 @@ fn damage_anywhere_in_an_initramfs_is_an_error_or_harmless() {
         }
     }
 }
+
+/// A check over HTTP asks for the files that its rules need, and not for the disk. The counts are the server's own.
+#[test]
+fn a_check_over_http_asks_for_little() {
+    requires!("python3");
+    let Some(dir) = common::guest() else {
+        return common::skip("no Debian guest: run 'make guest'");
+    };
+    let script = common::root().join("bench/http_server.py");
+    let mut server = std::process::Command::new("python3")
+        .args([script.as_os_str(), dir.as_os_str(), "0".as_ref()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut port)
+        .unwrap();
+    let url = format!("http://127.0.0.1:{}", port.trim());
+    let output = imgmount(["check", &format!("{url}/disk.raw"), "-p", "tencent", "--json"]);
+    let count = |what: &str| {
+        let ask = format!("import urllib.request as u; print(u.urlopen('{url}/{what}').read().decode())");
+        sh(&format!("python3 -c \"{ask}\"")).trim().parse::<u64>().unwrap()
+    };
+    let (requests, bytes) = (count("requests"), count("bytes"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["results"][0]["verdict"], "importable", "{:#}", json);
+    // 39 on an idle machine; on one so busy that the line seems slow, neighbours are not fetched along.
+    assert!(requests <= 75, "{requests} requests");
+    assert!(bytes <= (3 << 30) / 100, "{bytes} bytes of 3 GiB");
+}

@@ -167,8 +167,9 @@ fn profiles(args: &Args) -> Result<Vec<Profile>> {
     let mut found = profile::by_names(names)?;
     for path in &args.profile_file {
         let shown = plan::shown(path.as_os_str());
-        let unread =
-            |error| Error::new(ErrorKind::Source, format!("{shown}: the profile cannot be read")).caused_by(error);
+        let unread = |error| {
+            Error::new(ErrorKind::Source, format!("{shown}: the profile cannot be read")).caused_by(error)
+        };
         let mut text = String::new();
         let mut file = std::fs::File::open(path).map_err(unread)?.take(MAX_PROFILE);
         file.read_to_string(&mut text).map_err(unread)?;

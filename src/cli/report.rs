@@ -89,7 +89,8 @@ fn targets<'a>(args: &'a Args, common: &Common) -> Result<Vec<(Form, Option<&'a 
     }
     match found.iter().filter(|(_, file)| file.is_none()).count() {
         0 => {
-            found.push((find(if common.json { "json" } else { "text" }).expect("both are in the list"), None));
+            found
+                .push((find(if common.json { "json" } else { "text" }).expect("both are in the list"), None));
         }
         1 => {}
         _ => {

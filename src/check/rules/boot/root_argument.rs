@@ -50,12 +50,19 @@ impl Check for RootArgument {
         }
         if let Spec::Hardware { disk, .. } = &spec {
             if !is_of_its_disk(disk) {
-                return unsure("it names a connection of the source machine's disk, and whether the target has it is not known");
+                return unsure(
+                    "it names a connection of the source machine's disk, and whether the target has it is not known",
+                );
             }
-            return fail(subject, guest, entry, words!(
-                "root={name} names the source machine's disk by its model and serial number, which the target's disk does not have.",
-                "root={name} 按型号和序列号指定源机器的磁盘，目标平台的磁盘没有该名称。"
-            ));
+            return fail(
+                subject,
+                guest,
+                entry,
+                words!(
+                    "root={name} names the source machine's disk by its model and serial number, which the target's disk does not have.",
+                    "root={name} 按型号和序列号指定源机器的磁盘，目标平台的磁盘没有该名称。"
+                ),
+            );
         }
         let wanted = &guest.root;
         let found = match guest.find_device(&spec, &subject.stack.devices) {

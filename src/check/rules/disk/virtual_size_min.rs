@@ -26,7 +26,8 @@ impl Check for VirtualSizeMin {
         let disk = subject.system_disk();
         let (size, min) = (disk.image.disk.len(), args.size("min")?);
         let evidence = Evidence::new(format!("virtual size: {size} bytes")).on(disk.id);
-        let (has, limit, gib, name) = (human(size), human(min), min.div_ceil(1 << 30), subject.name_in_shell());
+        let (has, limit, gib, name) =
+            (human(size), human(min), min.div_ceil(1 << 30), subject.name_in_shell());
         if size < min {
             return Seen::new(words!(
                 "The virtual disk has {has}, less than {limit}.",
