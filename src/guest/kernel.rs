@@ -289,7 +289,7 @@ mod tests {
         image[0x20e..0x210].copy_from_slice(&0x1c00_u16.to_le_bytes());
         image[0x1e00..0x1e18].copy_from_slice(b"6.6.1-arch1-1 (x@y) #1\0\0");
         let inside = |image: &[u8]| {
-            let tree = Tree::new("p1", std::sync::Arc::new(MemoryFs::new(&[("/vmlinuz-linux", image)])));
+            let tree = Tree::new("p1", Arc::new(MemoryFs::new(&[("/vmlinuz-linux", image)])));
             release_inside(&tree, tree.find(b"/vmlinuz-linux").unwrap().unwrap()).unwrap()
         };
         assert_eq!(inside(&image).as_deref(), Some(&b"6.6.1-arch1-1"[..]));
