@@ -1017,6 +1017,20 @@ fn the_real_debian_is_importable() {
 }
 
 #[test]
+fn clouds_contradict_each_other_on_cloud_init() {
+    requires!("guest");
+    let disk = common::guest().unwrap().join("disk.raw");
+    let output = imgmount(["check", disk.to_str().unwrap(), "-p", "tencent,jdcloud", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let verdict = |at: usize| (&json["results"][at]["profile"], &json["results"][at]["verdict"]);
+    assert_eq!(verdict(0), (&"tencent".into(), &"importable".into()), "{json:#}");
+    assert_eq!(verdict(1), (&"jdcloud".into(), &"not-importable".into()), "{json:#}");
+    let findings = json["results"][1]["findings"].as_array().unwrap();
+    let absent = findings.iter().find(|finding| finding["rule"] == "cloud-init-absent").unwrap();
+    assert_eq!((&absent["result"], &absent["level"]), (&"fail".into(), &"blocker".into()));
+}
+
+#[test]
 fn the_real_debian_without_its_partition_table() {
     requires!("guest", "sfdisk");
     let made = real(
@@ -1159,10 +1173,8 @@ fn damage_anywhere_in_an_initramfs_is_an_error_or_harmless() {
 /// A check over HTTP asks for the files that its rules need, and not for the disk. The counts are the server's own.
 #[test]
 fn a_check_over_http_asks_for_little() {
-    requires!("python3");
-    let Some(dir) = common::guest() else {
-        return common::skip("no Debian guest: run 'make guest'");
-    };
+    requires!("guest", "python3");
+    let dir = common::guest().unwrap();
     let script = common::root().join("bench/http_server.py");
     let mut server = std::process::Command::new("python3")
         .args([script.as_os_str(), dir.as_os_str(), "0".as_ref()])
