@@ -1194,7 +1194,7 @@ fn a_check_over_http_asks_for_little() {
     server.kill().unwrap();
     server.wait().unwrap();
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["results"][0]["verdict"], "importable", "{:#}", json);
+    assert_eq!(json["results"][0]["verdict"], "importable", "{json:#}");
     // 39 on an idle machine; on one so busy that the line seems slow, neighbours are not fetched along.
     assert!(requests <= 75, "{requests} requests");
     assert!(bytes <= (3 << 30) / 100, "{bytes} bytes of 3 GiB");

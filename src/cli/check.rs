@@ -125,7 +125,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Usage, format!("--ignore: no rule '{unknown}'"))
             .help(format!("rules: {}", ids.join(", "))));
     }
-    let names = names::all(&args.images, &args.from, args.glob.as_deref(), common)?;
+    let names = names::all(&args.images, &args.from, args.glob.as_deref())?;
     let threads = args.jobs.map_or_else(|| threads(names.len()), usize::from);
     let batch = batch::Batch {
         profiles: profiles.into_iter().map(Arc::new).collect(),

@@ -1,7 +1,7 @@
 //! Which images are checked: those of the command line, and those that `--from` names. A list has one on each line; a
-//! folder and what begins with a prefix in a store are looked through.
+//! folder is looked through.
 
-use super::super::{Common, plan};
+use super::super::plan;
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
 use std::io::BufReader;
@@ -38,15 +38,10 @@ fn version(image: &OsStr) -> Option<String> {
 }
 
 /// All images.
-pub(super) fn all(
-    typed: &[OsString],
-    from: &[OsString],
-    glob: Option<&str>,
-    common: &Common,
-) -> Result<Vec<Name>> {
+pub(super) fn all(typed: &[OsString], from: &[OsString], glob: Option<&str>) -> Result<Vec<Name>> {
     let mut found: Vec<Name> = typed.iter().cloned().map(Name::new).collect();
     for place in from {
-        let named = named(place, common)?;
+        let named = named(place)?;
         let fits = |name: &Name| glob.is_none_or(|glob| fits(glob, &name.image));
         found.extend(named.into_iter().filter(fits));
     }
@@ -58,12 +53,17 @@ pub(super) fn all(
     Ok(found)
 }
 
-fn named(place: &OsStr, common: &Common) -> Result<Vec<Name>> {
-    let _ = common;
+fn named(place: &OsStr) -> Result<Vec<Name>> {
     let shown = plan::shown(place);
     let failed = |error| Error::new(ErrorKind::Source, format!("--from {shown}")).caused_by(error);
     if place == "-" {
         return list(BufReader::new(std::io::stdin().lock()), &shown);
+    }
+    if place.as_bytes().starts_with(b"s3://") {
+        let error = Error::unsupported(format!("--from {shown}: the list of a bucket"));
+        return Err(error.help(
+            "aws s3api list-objects-v2 --bucket B --prefix P --query 'Contents[].[Key]' --output text | sed 's,^,s3://B/,' | imgmount check --from -",
+        ));
     }
     let path = Path::new(place);
     if path.is_dir() {
