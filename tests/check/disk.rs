@@ -418,3 +418,35 @@ const OVF: &str = r#"<?xml version="1.0"?>
 <Item><rasd:HostResource>ovf:/disk/d1</rasd:HostResource><rasd:InstanceID>1</rasd:InstanceID><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:ResourceType>17</rasd:ResourceType></Item>
 <Item><rasd:HostResource>ovf:/disk/d2</rasd:HostResource><rasd:InstanceID>2</rasd:InstanceID><rasd:AddressOnParent>1</rasd:AddressOnParent><rasd:ResourceType>17</rasd:ResourceType></Item>
 </VirtualHardwareSection></VirtualSystem></Envelope>"#;
+
+#[test]
+fn why_tells_which_rules_of_a_code_fired_and_what_was_uploaded_instead() {
+    let dir = tempdir();
+    let page = dir.path().join("disk.qcow2");
+    let words =
+        "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+    std::fs::write(&page, words).unwrap();
+    let output = imgmount([
+        "check",
+        page.to_str().unwrap(),
+        "-p",
+        "tencent",
+        "--lang",
+        "en",
+        "--why",
+        "RootPartitionNotFound",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stdout(&output).contains("an error message of an object store"), "{}", stdout(&output));
+    let blank = dir.path().join("blank.raw");
+    std::fs::File::create(&blank).unwrap().set_len(8 << 20).unwrap();
+    let why = |code: &str| {
+        imgmount(["check", blank.to_str().unwrap(), "-p", "tencent", "--lang", "en", "--why", code])
+    };
+    let output = why("RootPartitionNotFound");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("root-partition"), "{}", stdout(&output));
+    let output = why("NoSuchCode");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("VirtioNotInstall"), "the codes that there are: {}", stderr(&output));
+}

@@ -4,7 +4,7 @@ use super::super::{Common, Exit, explain, out, plan};
 use super::{Args, targets};
 use crate::check::profile::Profile;
 use crate::check::report::{About, Report, why};
-use crate::check::{Outcome, Settings, Subject, handbook};
+use crate::check::{Outcome, Settings, Subject, diagnose, handbook};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
@@ -24,24 +24,35 @@ pub(super) fn run(code: &str, profiles: &[Profile], args: &Args, common: &Common
     let mut reports = Vec::new();
     let mut exits = out::Tally::default();
     for image in &args.images {
-        let opened = plan::open(image, common);
-        if let Err(error) = &opened {
-            exits.failed(error);
-            out::report(error, &Common { json: false, ..common.clone() });
-        } else {
-            exits.done();
-        }
+        let shown = plan::shown(image);
+        let opened = plan::open_or_tell(image, common);
+        let diagnosis = match &opened {
+            Err((error, file)) => {
+                exits.failed(error);
+                out::report(error, &Common { json: false, ..common.clone() });
+                diagnose::of_error(error, file.as_deref(), &shown).map(Arc::new)
+            }
+            Ok(_) => {
+                exits.done();
+                None
+            }
+        };
+        let opened = opened.map_err(|(error, _)| error);
         let about = opened.as_ref().ok().map(|stack| Arc::new(About::of(stack, false)));
+        // What one profile's rules have read, the next one's need not read again.
+        let subject = opened.as_ref().map(|stack| Subject::new(stack, &settings, args.full_scan));
         for profile in &behind {
-            let run = |stack| profile.run(&Subject::new(stack, &settings, args.full_scan), &args.ignore);
             reports.push(Report {
-                image: plan::shown(image),
+                image: shown.clone(),
                 version: None,
                 asked: None,
                 about: about.clone(),
-                diagnosis: None,
+                diagnosis: diagnosis.clone(),
                 profile: Arc::clone(profile),
-                findings: opened.as_ref().map(run).map_err(Error::clone),
+                findings: match &subject {
+                    Ok(subject) => Ok(profile.run(subject, &args.ignore)),
+                    Err(error) => Err((*error).clone()),
+                },
             });
         }
     }
