@@ -1195,7 +1195,8 @@ fn a_check_over_http_asks_for_little() {
     server.wait().unwrap();
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["results"][0]["verdict"], "importable", "{json:#}");
-    // 39 on an idle machine; on one so busy that the line seems slow, neighbours are not fetched along.
+    // Measured: 40 and 29.5 MiB. On a machine so busy that the line seems slow neighbours are not fetched along, and the
+    // guest does not lie the same each time it is made.
     assert!(requests <= 75, "{requests} requests");
-    assert!(bytes <= (3 << 30) / 100, "{bytes} bytes of 3 GiB");
+    assert!(bytes <= 36 << 20, "{bytes} bytes of 3 GiB");
 }

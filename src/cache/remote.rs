@@ -46,8 +46,8 @@ const NEAR: u64 = 16;
 /// Near how many others it brings its neighbours: so many blocks before it and behind it. Of the sizes that were tried on
 /// an import check, these cost the fewest requests for one fifth of bytes more.
 const CROWD: usize = 2;
-const BEFORE: u64 = 1;
-const BEHIND: u64 = 3;
+const BEFORE: u64 = 3;
+const BEHIND: u64 = 1;
 /// The slowest line on which it does, in bytes a second of one request: a quarter of a second for the neighbours.
 const FAST_ENOUGH: u64 = 4 << 20;
 /// The longest request that is made at once on such a line, in blocks: 4 MiB.
