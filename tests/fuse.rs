@@ -575,9 +575,13 @@ fn a_killed_worker_leaves_no_dead_mount() {
 fn a_killed_worker_in_the_foreground_is_exit_70() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
     let mount = Mount { dir: tempdir() };
-    let child = Command::new(IMGMOUNT).args(["-q", "-f"]).arg(disk()).arg(mount.path()).spawn().unwrap();
-    let mut child = Reaped(child);
-    assert!(within(Duration::from_secs(20), || mount.join("etc/hostname").exists()));
+    let dir = tempdir();
+    // Written when it is ready: files are there some moments before.
+    let pid = dir.path().join("pid");
+    let mut command = Command::new(IMGMOUNT);
+    let child = command.args(["-q", "-f", "--pid-file"]).arg(&pid).arg(disk()).arg(mount.path()).spawn();
+    let mut child = Reaped(child.unwrap());
+    assert!(within(Duration::from_secs(20), || pid.exists()));
     signal(mount.process("worker"), rustix::process::Signal::KILL);
     assert_eq!(child.0.wait().unwrap().code(), Some(70));
     assert!(!mount.is_there());

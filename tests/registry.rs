@@ -165,10 +165,11 @@ fn complaints(registry: &Registry, members: &BTreeSet<String>, text: &str) -> Ve
         return vec![format!("{}: no list '{}'", registry.file, registry.list)];
     };
     let list = rest.split(registry.end).next().unwrap();
+    // A profile's name may have a hyphen in it, a module's never.
     let listed: BTreeSet<&str> = list
         .lines()
         .map(|line| line.split("//").next().unwrap())
-        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-'))
         .collect();
     let helper = |name: &str| registry.helpers.contains(&name);
     let mut found = Vec::new();
