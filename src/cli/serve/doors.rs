@@ -1,0 +1,205 @@
+//! The doors of a server: the sockets it listens on, made here or passed in, and the files that go with them.
+
+use super::{Args, exports};
+use crate::error::{Error, ErrorKind, Result};
+use crate::text::escape;
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Where we listen.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    pub(super) listeners: Vec<OwnedFd>,
+    /// The socket's path, if it is ours to remove.
+    pub(super) path: Option<OwnPath>,
+    /// A directory made for it, to be removed with it.
+    dir: Option<PathBuf>,
+    pub(super) uris: Vec<String>,
+}
+
+/// A file that we made, recognised even if another one has taken its name since.
+#[derive(Debug)]
+pub(super) struct OwnPath {
+    pub(super) path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl OwnPath {
+    pub(super) fn new(path: PathBuf) -> Self {
+        let inode = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
+        Self { path, inode }
+    }
+}
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        let now = std::fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));
+        if now.is_some() && now == self.inode {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        self.path = None;
+        if let Some(dir) = self.dir.take() {
+            drop(std::fs::remove_dir(dir));
+        }
+    }
+}
+
+impl Doors {
+    pub(super) fn open(args: &Args, names: &[String]) -> Result<Self> {
+        let mut passed = listenfd::ListenFd::from_env();
+        let mut doors = Self::default();
+        if passed.len() > 0 {
+            if args.socket.is_some() || !args.tcp.is_empty() || args.run.is_some() {
+                let what = "sockets were passed in (LISTEN_FDS); --socket, --tcp and --run make others";
+                return Err(Error::new(ErrorKind::Usage, what).help("give one or the other"));
+            }
+            for index in 0..passed.len() {
+                doors.listeners.push(take_passed(&mut passed, index)?);
+            }
+            return Ok(doors);
+        }
+        for address in &args.tcp {
+            doors.open_tcp(address, args.insecure)?;
+        }
+        if let Some(path) = &args.socket {
+            doors.open_unix(path)?;
+        } else if args.run.is_some() && args.tcp.is_empty() {
+            let dir = private_dir()?;
+            doors.dir = Some(dir.clone());
+            doors.open_unix(&dir.join("nbd.sock"))?;
+        } else if args.tcp.is_empty() {
+            let dir = runtime_dir()?;
+            let first = names.iter().find(|name| !name.is_empty()).cloned();
+            let name = first.or_else(|| args.images.first().map(exports::word)).unwrap_or_default();
+            doors.open_unix(&dir.join(format!("{name}.sock")))?;
+        }
+        Ok(doors)
+    }
+
+    fn open_tcp(&mut self, address: &str, insecure: bool) -> Result<()> {
+        let usage = |error| {
+            let error = Error::new(ErrorKind::Usage, format!("--tcp {}", escape(address.as_bytes())))
+                .caused_by(error);
+            error.help("write an address and a port, as in 127.0.0.1:10809")
+        };
+        let addresses: Vec<_> = address.to_socket_addrs().map_err(usage)?.collect();
+        if !insecure && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            let what = format!("--tcp {address}: others could read the image from there");
+            let help = "use a loopback address and an SSH tunnel, or accept it with --insecure";
+            return Err(Error::new(ErrorKind::Usage, what).help(help));
+        }
+        let host =
+            |error| Error::new(ErrorKind::Host, format!("cannot listen on {address}")).caused_by(error);
+        let listener = TcpListener::bind(&*addresses).map_err(host)?;
+        self.uris.push(format!("nbd://{}", listener.local_addr().map_err(host)?));
+        self.listeners.push(listener.into());
+        Ok(())
+    }
+
+    fn open_unix(&mut self, path: &Path) -> Result<()> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let host = |error| {
+            Error::new(ErrorKind::Host, format!("cannot listen on {}", shown(&path))).caused_by(error)
+        };
+        let listener = match UnixListener::bind(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                clear_stale(&path)?;
+                UnixListener::bind(&path).map_err(host)?
+            }
+            other => other.map_err(host)?,
+        };
+        self.uris.push(format!("nbd+unix:///?socket={}", percent_encode(path.as_os_str().as_bytes())));
+        self.listeners.push(listener.into());
+        self.path = Some(OwnPath::new(path));
+        Ok(())
+    }
+}
+
+/// Removes a socket that nobody listens on any more; anything else in its place is left alone.
+fn clear_stale(path: &Path) -> Result<()> {
+    let taken = |why: &str| Error::new(ErrorKind::Host, format!("{}: {why}", shown(path)));
+    let meta =
+        std::fs::symlink_metadata(path).map_err(|error| taken("cannot be looked at").caused_by(error))?;
+    if !meta.file_type().is_socket() {
+        return Err(taken("exists, and is not a socket"));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| taken("cannot be replaced").caused_by(error))
+        }
+        Err(error) => Err(taken("is in use").caused_by(error)),
+        Ok(_) => Err(taken("somebody listens there already").help("choose another path with --socket")),
+    }
+}
+
+fn take_passed(passed: &mut listenfd::ListenFd, index: usize) -> Result<OwnedFd> {
+    if let Ok(Some(listener)) = passed.take_unix_listener(index) {
+        return Ok(listener.into());
+    }
+    match passed.take_tcp_listener(index) {
+        Ok(Some(listener)) => Ok(listener.into()),
+        Ok(None) => Err(Error::new(ErrorKind::Usage, "LISTEN_FDS promises more sockets than there are")),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Usage, "a socket passed in (LISTEN_FDS) cannot be used")
+                .caused_by(error))
+        }
+    }
+}
+
+/// Where sockets of this user lie: `$XDG_RUNTIME_DIR/imgmount`, for root without one `/run/imgmount`.
+fn runtime_dir() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let base = base.or_else(|| rustix::process::geteuid().is_root().then(|| PathBuf::from("/run")));
+    let none = || {
+        let error = Error::new(ErrorKind::Host, "no place for a socket: XDG_RUNTIME_DIR is not set");
+        error.help("say where: --socket PATH")
+    };
+    let dir = base.ok_or_else(none)?.join("imgmount");
+    let mut make = std::fs::DirBuilder::new();
+    make.mode(0o700).recursive(true);
+    make.create(&dir).map_err(|error| {
+        let error = Error::new(ErrorKind::Host, shown(&dir)).caused_by(error);
+        error.help("say where the socket shall be: --socket PATH")
+    })?;
+    Ok(dir)
+}
+
+/// A new directory that nobody else may enter, for a captive server's socket.
+fn private_dir() -> Result<PathBuf> {
+    let host = |error| Error::new(ErrorKind::Host, "cannot make a directory for the socket").caused_by(error);
+    let base = std::env::temp_dir();
+    for attempt in 0..100_u32 {
+        let dir = base.join(format!("imgmount-{}-{attempt}", std::process::id()));
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(host(error)),
+        }
+    }
+    Err(host(std::io::ErrorKind::AlreadyExists.into()))
+}
+
+/// A path as the query of a URI.
+fn percent_encode(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}
+
+pub(super) fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes()).to_string()
+}

@@ -1,0 +1,167 @@
+//! The supervisor of a server: opens the images, binds the sockets, starts the worker, waits, cleans up. It parses
+//! nothing.
+
+use super::doors::{Doors, OwnPath, shown};
+use super::work::Order;
+use super::{Args, exports, images};
+use crate::cli::{Common, Exit, plan, unlock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::handoff::Worker;
+use crate::source::gate::Given;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Time the worker has to end after it was told to.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// The supervisor.
+pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Result<Exit> {
+    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]);
+    let mut signals = signals
+        .map_err(|error| Error::new(ErrorKind::Host, "signals cannot be received").caused_by(error))?;
+    let given = args.images.iter().map(|image| plan::given(image, common)).collect::<Result<Vec<_>>>()?;
+    let names = exports::names(args);
+    let mut doors = Doors::open(args, &names)?;
+    let order = Order {
+        common: common.clone(),
+        names,
+        alias: args.export_name.clone(),
+        once: args.once,
+        idle_exit: args.idle_exit,
+        handshake: args.handshake_limit,
+    };
+    let order = serde_json::to_value(order).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
+    })?;
+    let given: Vec<&Given> = given.iter().map(|given| &**given).collect();
+    let descriptors: Vec<BorrowedFd<'_>> = doors.listeners.iter().map(|listener| listener.as_fd()).collect();
+    let mut ended_by = None;
+    let (mut worker, facts) = unlock::with_keys_of(&images(args), common, |keys| {
+        let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;
+        let facts = worker.ready(None, || {
+            ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
+            ended_by.is_some()
+        })?;
+        Ok((worker, facts))
+    })?;
+    drop(descriptors);
+    doors.listeners.clear();
+    let Some(facts) = facts else {
+        // A clean end; but a command that never ran has not succeeded.
+        return Ok(ended_by
+            .filter(|_| args.run.is_some())
+            .map_or(Exit::OK, |signal| exit_code(Some(signal.saturating_add(128)))));
+    };
+
+    let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
+    let mut command = args.run.as_ref().map(|command| captive(command, &doors)).transpose()?;
+    if command.is_none() && !doors.uris.is_empty() {
+        say_ready(&ready_line(args, &doors, &facts));
+    }
+    let end = wait(&mut signals, &mut worker, command.as_mut());
+    dismiss(&mut worker);
+    end
+}
+
+/// Waits for the end of the captive command, whose status is then ours; without one, for the worker's end or a signal.
+fn wait(
+    signals: &mut signal_hook::iterator::Signals,
+    worker: &mut Worker,
+    mut command: Option<&mut Child>,
+) -> Result<Exit> {
+    let mut failed = None;
+    let mut ended = false;
+    // The first look is without a signal: whoever waited for the worker may have taken it.
+    for signal in std::iter::once(SIGCHLD).chain(signals.forever()) {
+        if signal != SIGCHLD {
+            // What ends us ends the command.
+            let Some(command) = command.as_deref() else { return Ok(Exit::OK) };
+            terminate(command.id());
+            continue;
+        }
+        if let Some(command) = command.as_deref_mut()
+            && let Ok(Some(status)) = command.try_wait()
+        {
+            return failed.unwrap_or_else(|| Ok(exit_of(status)));
+        }
+        if ended {
+            continue;
+        }
+        let Some(status) = worker.try_wait()? else { continue };
+        ended = true;
+        let end = match status.code() {
+            Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(70))),
+            None => Err(Error::new(ErrorKind::Internal, format!("the serving process ended: {status}"))),
+        };
+        let Some(command) = command.as_deref() else { return end };
+        if !status.success() {
+            // Nobody answers the command any more.
+            terminate(command.id());
+            failed = Some(end);
+        }
+    }
+    Ok(Exit::OK)
+}
+
+fn terminate(process: u32) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    exit_code(status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128))))
+}
+
+fn exit_code(code: Option<i32>) -> Exit {
+    Exit(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+}
+
+/// Tells the worker to end, and sees to it.
+fn dismiss(worker: &mut Worker) {
+    if matches!(worker.try_wait(), Ok(None)) {
+        terminate(worker.pid());
+    }
+    let start = Instant::now();
+    while start.elapsed() < FAREWELL {
+        if !matches!(worker.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    worker.kill();
+}
+
+/// Starts the command of `--run`.
+fn captive(command: &OsString, doors: &Doors) -> Result<Child> {
+    let socket = doors.path.as_ref().map(|own| own.path.clone()).unwrap_or_default();
+    let uri = doors.uris.first().cloned().unwrap_or_default();
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).env("uri", uri).env("unixsocket", socket);
+    shell.spawn().map_err(|error| Error::new(ErrorKind::Host, "cannot run /bin/sh").caused_by(error))
+}
+
+fn write_pid_file(path: &Path) -> Result<OwnPath> {
+    std::fs::write(path, format!("{}\n", std::process::id()))
+        .map_err(|error| Error::new(ErrorKind::Host, shown(path)).caused_by(error))?;
+    Ok(OwnPath::new(path.to_owned()))
+}
+
+fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
+    let exports: Vec<&str> =
+        facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
+    let uris: Vec<String> = doors.uris.iter().map(|uri| format!("'{uri}'")).collect();
+    format!(
+        "serving {} ({}) on {}; look: nbdinfo --list '{uri}'; end: kill {}",
+        images(args),
+        exports.join(", "),
+        uris.join(" and "),
+        std::process::id()
+    )
+}

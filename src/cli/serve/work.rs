@@ -1,0 +1,80 @@
+//! The worker of a server: parses the images, and talks to the clients with nothing but what it was handed.
+
+use super::exports;
+use crate::cli::{Common, Exit, plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::handoff::Task;
+use crate::serve::nbd::{Export, Listener, Server, Stop};
+use crate::stack;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Threads that wait for a remote source, of which each read is a round trip.
+const REMOTE_THREADS: usize = 32;
+
+/// What the worker is told besides images and sockets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) common: Common,
+    /// How each image's exports are called; one image's have no name in front.
+    pub(super) names: Vec<String>,
+    pub(super) alias: Option<String>,
+    pub(super) once: bool,
+    pub(super) idle_exit: Option<Duration>,
+    pub(super) handshake: Duration,
+}
+
+/// The worker's part: parse, then serve on the sockets it was handed.
+pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
+    // Ctrl-C in the terminal is for the supervisor, which then ends the command first.
+    let _ = rustix::process::setpgid(None, None);
+    let order: Order = serde_json::from_value(task.args)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
+    let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };
+    let mut exports = Vec::new();
+    let mut remote = false;
+    for (given, name) in task.images.into_iter().zip(&order.names) {
+        remote |= given.file.is_none();
+        exports.extend(exports::of(&stack::open(Arc::new(given), &options)?, name));
+    }
+    if let (Some(alias), Some(disk)) = (order.alias, exports.first().cloned())
+        && exports.iter().all(|export| export.name != alias)
+    {
+        exports.push(Export { name: alias, ..disk });
+    }
+    let mut options = crate::serve::nbd::Options {
+        handshake: order.handshake,
+        once: order.once,
+        idle_exit: order.idle_exit,
+        signals: true,
+        ..Default::default()
+    };
+    if remote {
+        options.threads = REMOTE_THREADS;
+    }
+    let names: Vec<String> =
+        exports.iter().map(|export| export.name.clone()).filter(|name| !name.is_empty()).collect();
+    let server = Server::new(exports, options)?;
+    let listeners = task.descriptors.into_iter().map(listener).collect::<Result<_>>()?;
+    let stop = Stop::default();
+    let (supervisor, its_end) = (task.channel.try_clone()?, stop.clone());
+    std::thread::spawn(move || {
+        supervisor.wait_for_end();
+        its_end.stop();
+    });
+    task.channel.ready(names.into())?;
+    server.run(listeners, &stop)?;
+    Ok(Exit::OK)
+}
+
+fn listener(descriptor: OwnedFd) -> Result<Listener> {
+    let unknown = |error| Error::new(ErrorKind::Internal, "not a socket to listen on").caused_by(error);
+    let family = rustix::net::sockopt::socket_domain(&descriptor).map_err(unknown)?;
+    Ok(if family == rustix::net::AddressFamily::UNIX {
+        Listener::Unix(descriptor.into())
+    } else {
+        Listener::Tcp(descriptor.into())
+    })
+}
