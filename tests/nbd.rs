@@ -354,11 +354,11 @@ fn unknown_options_are_unsupported_and_the_handshake_goes_on() {
 }
 
 #[test]
-fn starttls_is_unsupported_and_the_handshake_goes_on() {
+fn starttls_without_tls_is_against_the_policy_and_the_handshake_goes_on() {
     let server = serve();
     let mut client = Client::new(&server);
-    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_UNSUP);
-    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_UNSUP);
+    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_POLICY);
+    assert_eq!(client.error(OPT_STARTTLS, &[]), ERR_POLICY);
     assert_eq!(client.answers(OPT_GO, &go("", &[])).last().unwrap().0, ACK);
 }
 

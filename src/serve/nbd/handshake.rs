@@ -6,6 +6,7 @@
 
 use super::export::{Export, Exports};
 use super::seat::{Seat, Seats};
+use super::tls::Encryption;
 use crate::nbd_protocol::{
     ALLOCATION, FIXED_NEWSTYLE, LEGACY_ZEROES, NO_ZEROES, OPTION_MAGIC, REPLY_MAGIC, info, option, rep,
 };
@@ -25,6 +26,9 @@ const MAX_PAYLOAD: u32 = MAX_STRING + 64;
 const MAX_SKIP: u32 = 1 << 20;
 /// Options a client may send, nbdkit's number; and as many again for each export, of which some clients ask one by one.
 const MAX_OPTIONS: usize = 32;
+
+/// What those are told who do not encrypt where they must.
+const TLS_FIRST: &str = "this server talks to nobody without TLS: ask for STARTTLS first";
 
 /// The number that stands for the one metadata context there is in block status replies.
 /// See [`ALLOCATION`].
@@ -49,15 +53,33 @@ enum Next {
     Option,
     /// With requests.
     Requests(Agreed),
+    /// With a TLS handshake, and then from the beginning.
+    Tls,
     /// Not at all.
     Close,
 }
+
+/// What became of a client's options.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It has chosen its export.
+    Agreed(Agreed),
+    /// It waits for the TLS handshake, after which its options begin anew, with the same flags.
+    StartTls(ClientFlags),
+    /// It left, or asked for what cannot be answered by an error.
+    Gone,
+}
+
+/// What a client said first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientFlags(u32);
 
 /// The state of one handshake.
 #[derive(Debug)]
 struct Negotiation<'a> {
     exports: &'a Exports,
     seats: &'a Seats,
+    encryption: Encryption,
     fixed: bool,
     zeroes: bool,
     structured: bool,
@@ -108,11 +130,17 @@ fn length(string: &str) -> [u8; 4] {
 }
 
 impl<'a> Negotiation<'a> {
-    fn new(exports: &'a Exports, seats: &'a Seats, client_flags: u32) -> Option<Self> {
+    fn new(
+        exports: &'a Exports,
+        seats: &'a Seats,
+        encryption: Encryption,
+        ClientFlags(client_flags): ClientFlags,
+    ) -> Option<Self> {
         let known = u32::from(FIXED_NEWSTYLE | NO_ZEROES);
         (client_flags & !known == 0).then(|| Self {
             exports,
             seats,
+            encryption,
             fixed: client_flags & u32::from(FIXED_NEWSTYLE) != 0,
             zeroes: client_flags & u32::from(NO_ZEROES) == 0,
             structured: false,
@@ -130,7 +158,26 @@ impl<'a> Negotiation<'a> {
             answer(out, number, kind, &[why.as_bytes()]);
             Next::Option
         };
+        if self.wants_tls_before(number) {
+            if number == option::EXPORT_NAME {
+                return Next::Close;
+            }
+            return refuse(out, rep::ERR_TLS_REQD, TLS_FIRST);
+        }
         match number {
+            option::STARTTLS => {
+                return match self.encryption {
+                    Encryption::Unavailable => {
+                        refuse(out, rep::ERR_POLICY, "this server was started without TLS")
+                    }
+                    Encryption::On => refuse(out, rep::ERR_INVALID, "the connection is encrypted already"),
+                    _ if !payload.is_empty() => refuse(out, rep::ERR_INVALID, "this option carries no data"),
+                    Encryption::Offered | Encryption::Required => {
+                        answer(out, number, rep::ACK, &[]);
+                        Next::Tls
+                    }
+                };
+            }
             option::EXPORT_NAME => return self.export_name(payload, out),
             option::ABORT => {
                 answer(out, number, rep::ACK, &[]);
@@ -176,6 +223,11 @@ impl<'a> Negotiation<'a> {
             _ => return refuse(out, rep::ERR_UNSUP, "this server does not know this option"),
         }
         Next::Option
+    }
+
+    /// Is this an option that is not even looked at before the connection is encrypted?
+    const fn wants_tls_before(&self, number: u32) -> bool {
+        matches!(self.encryption, Encryption::Required) && !matches!(number, option::STARTTLS | option::ABORT)
     }
 
     /// The oldest way to choose: no errors, no information but size and flags.
@@ -275,7 +327,7 @@ fn parse_meta(payload: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
     fields.end().map(|()| (name, queries))
 }
 
-/// Shakes hands. `None`: the client left, or asked for what cannot be answered by an error.
+/// Shakes hands, from the greeting on.
 ///
 /// # Errors
 /// What the socket reports.
@@ -283,18 +335,36 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     exports: &Exports,
     seats: &Seats,
-) -> io::Result<Option<Agreed>> {
-    let mut out = GREETING.to_vec();
-    out.extend((FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
-    stream.write_all(&out).await?;
-    let Some(mut state) = Negotiation::new(exports, seats, stream.read_u32().await?) else {
-        return Ok(None);
+    encryption: Encryption,
+) -> io::Result<Outcome> {
+    let mut greeting = GREETING.to_vec();
+    greeting.extend((FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
+    stream.write_all(&greeting).await?;
+    let flags = ClientFlags(stream.read_u32().await?);
+    options(stream, exports, seats, encryption, flags).await
+}
+
+/// Answers options until there is an outcome. Nothing is known of what was said before: after a TLS handshake, that
+/// may have been somebody else.
+///
+/// # Errors
+/// What the socket reports.
+pub(super) async fn options<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    exports: &Exports,
+    seats: &Seats,
+    encryption: Encryption,
+    flags: ClientFlags,
+) -> io::Result<Outcome> {
+    let Some(mut state) = Negotiation::new(exports, seats, encryption, flags) else {
+        return Ok(Outcome::Gone);
     };
+    let mut out = Vec::new();
     for _ in 0..MAX_OPTIONS.saturating_mul(exports.len().saturating_add(1)) {
         let mut magic = [0; OPTION_MAGIC.len()];
         stream.read_exact(&mut magic).await?;
         if magic != *OPTION_MAGIC {
-            return Ok(None);
+            return Ok(Outcome::Gone);
         }
         let number = stream.read_u32().await?;
         let len = stream.read_u32().await?;
@@ -306,23 +376,30 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
         } else if len <= MAX_SKIP && state.fixed && number != option::EXPORT_NAME {
             let mut rest = (&mut *stream).take(u64::from(len));
             tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-            answer(&mut out, number, rep::ERR_TOO_BIG, &[b"options may have 4096 bytes"]);
+            if state.wants_tls_before(number) {
+                answer(&mut out, number, rep::ERR_TLS_REQD, &[TLS_FIRST.as_bytes()]);
+            } else {
+                answer(&mut out, number, rep::ERR_TOO_BIG, &[b"options may have 4096 bytes"]);
+            }
             Next::Option
         } else {
             answer(&mut out, number, rep::ERR_TOO_BIG, &[b"options may have 4096 bytes"]);
             Next::Close
         };
         stream.write_all(&out).await?;
+        // TLS may hold something back.
+        stream.flush().await?;
         match next {
             Next::Option => {}
-            Next::Requests(agreed) => return Ok(Some(agreed)),
+            Next::Requests(agreed) => return Ok(Outcome::Agreed(agreed)),
+            Next::Tls => return Ok(Outcome::StartTls(flags)),
             Next::Close => {
                 stream.shutdown().await?;
-                return Ok(None);
+                return Ok(Outcome::Gone);
             }
         }
     }
-    Ok(None)
+    Ok(Outcome::Gone)
 }
 
 #[cfg(test)]
@@ -347,7 +424,14 @@ mod tests {
         let mut seeded = Seeded(0x1234_5678);
         for _ in 0..2000 {
             let (exports, seats) = (Exports::new(Vec::new()).unwrap(), Seats::new(1));
-            let mut state = Negotiation::new(&exports, &seats, seeded.below(4)).unwrap();
+            let encryption = match seeded.below(4) {
+                0 => Encryption::Unavailable,
+                1 => Encryption::Offered,
+                2 => Encryption::Required,
+                _ => Encryption::On,
+            };
+            let mut state =
+                Negotiation::new(&exports, &seats, encryption, ClientFlags(seeded.below(4))).unwrap();
             for _ in 0..seeded.below(8) {
                 let number = seeded.below(13);
                 let payload: Vec<u8> =

@@ -17,7 +17,11 @@
 //! | a request | 32 MiB |
 //! | memory a thread | 272 KiB; replies that may not be split share 64 MiB, then are sent as they are read |
 //! | a client that takes no replies | [`Options::stall`] |
+//!
+//! With [`Options::tls`] clients may or must encrypt. Their TLS handshake is a part of the handshake above and within its
+//! bounds; an encrypted connection has a buffer of 64 KiB more.
 
+mod encrypted;
 mod export;
 mod handshake;
 mod pool;
@@ -26,12 +30,15 @@ mod request;
 mod seat;
 mod session;
 mod socket;
+mod tls;
 
 pub use export::Export;
+pub use tls::{Certificates, Tls};
 
 use crate::error::{Error, ErrorKind, Result};
+use encrypted::Encrypted;
 use export::Exports;
-use handshake::Agreed;
+use handshake::{Agreed, Outcome};
 use pool::Pool;
 use seat::Seats;
 use session::Session;
@@ -43,6 +50,8 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use tls::Encryption;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -73,6 +82,8 @@ pub struct Options {
     pub idle_exit: Option<Duration>,
     /// End at SIGTERM, SIGINT and SIGHUP.
     pub signals: bool,
+    /// Encrypt, for clients that want it or for all.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Options {
@@ -85,6 +96,7 @@ impl Default for Options {
             once: false,
             idle_exit: None,
             signals: false,
+            tls: None,
         }
     }
 }
@@ -159,29 +171,50 @@ enum Client {
 }
 
 impl Client {
-    async fn negotiate(&mut self, exports: &Exports, seats: &Seats) -> io::Result<Option<Agreed>> {
+    /// Shakes hands. `None`: the client left without having chosen an export.
+    async fn negotiate(self, exports: &Exports, seats: &Seats, tls: Option<&Tls>) -> io::Result<Handshake> {
         match self {
-            Self::Unix(stream) => handshake::negotiate(stream, exports, seats).await,
+            Self::Unix(stream) => {
+                negotiate(stream, exports, seats, tls, |stream| Ok(Socket::Unix(stream.into_std()?))).await
+            }
             Self::Tcp(stream) => {
                 // Answers to options are small and waited for.
                 stream.set_nodelay(true)?;
-                handshake::negotiate(stream, exports, seats).await
+                negotiate(stream, exports, seats, tls, |stream| Ok(Socket::Tcp(stream.into_std()?))).await
             }
         }
-    }
-
-    fn into_socket(self, stall: Duration) -> io::Result<Socket> {
-        let socket = match self {
-            Self::Unix(stream) => Socket::Unix(stream.into_std()?),
-            Self::Tcp(stream) => Socket::Tcp(stream.into_std()?),
-        };
-        socket.prepare(stall)?;
-        Ok(socket)
     }
 }
 
 /// What the handshake of one client came to.
-type Handshake = Option<(Client, Agreed)>;
+type Handshake = Option<(Socket, Agreed)>;
+
+/// [`Client::negotiate`] for either family.
+async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    exports: &Exports,
+    seats: &Seats,
+    tls: Option<&Tls>,
+    into_socket: fn(S) -> io::Result<Socket>,
+) -> io::Result<Handshake> {
+    let encryption = tls.map_or(Encryption::Unavailable, Tls::encryption);
+    let flags = match handshake::negotiate(&mut stream, exports, seats, encryption).await? {
+        Outcome::Agreed(agreed) => return Ok(Some((into_socket(stream)?, agreed))),
+        Outcome::StartTls(flags) => flags,
+        Outcome::Gone => return Ok(None),
+    };
+    // Options are read byte by byte as far as they go, so what a stranger sent behind STARTTLS in the clear is still in
+    // the socket: TLS takes it for a broken record.
+    let Some(tls) = tls else { return Ok(None) };
+    let mut stream = tls.accept(stream).await?;
+    let Outcome::Agreed(agreed) =
+        handshake::options(&mut stream, exports, seats, Encryption::On, flags).await?
+    else {
+        return Ok(None);
+    };
+    let (stream, connection) = stream.into_inner();
+    Ok(Some((Socket::Tls(Box::new(Encrypted::new(into_socket(stream)?, connection))), agreed)))
+}
 
 impl Server {
     /// A server of these exports.
@@ -256,8 +289,8 @@ impl Reception {
                 Some(client) = arrivals.recv() => self.welcome(client),
                 Some(done) = self.handshakes.join_next() => {
                     self.order.retain(|handshake| !handshake.is_finished());
-                    if let Ok(Some((client, agreed))) = done {
-                        self.seat(client, agreed);
+                    if let Ok(Some((socket, agreed))) = done {
+                        self.seat(socket, agreed);
                     }
                     quiet_since = Instant::now();
                 }
@@ -270,7 +303,7 @@ impl Reception {
     }
 
     /// Starts the handshake of a client that has just connected.
-    fn welcome(&mut self, mut client: Client) {
+    fn welcome(&mut self, client: Client) {
         if self.order.len() >= self.options.clients {
             // An honest handshake takes milliseconds: the oldest one is the likeliest to be none.
             if let Some(oldest) = self.order.pop_front() {
@@ -278,12 +311,11 @@ impl Reception {
             }
         }
         let (exports, seats) = (Arc::clone(&self.exports), self.seats.clone());
-        let time = self.options.handshake;
+        let (time, tls) = (self.options.handshake, self.options.tls.clone());
         let handshake = async move {
-            let agreed = tokio::time::timeout(time, client.negotiate(&exports, &seats)).await;
-            match agreed {
-                Ok(Ok(Some(agreed))) => Some((client, agreed)),
-                Ok(Ok(None)) => None,
+            let negotiation = client.negotiate(&exports, &seats, tls.as_ref());
+            match tokio::time::timeout(time, negotiation).await {
+                Ok(Ok(handshake)) => handshake,
                 Ok(Err(error)) => {
                     tracing::debug!("nbd: handshake: {error}");
                     None
@@ -298,11 +330,10 @@ impl Reception {
     }
 
     /// Gives a client that has chosen its export a thread of its own.
-    fn seat(&self, client: Client, agreed: Agreed) {
-        let socket = match client.into_socket(self.options.stall) {
-            Ok(socket) => socket,
-            Err(error) => return tracing::debug!("nbd: {error}"),
-        };
+    fn seat(&self, mut socket: Socket, agreed: Agreed) {
+        if let Err(error) = socket.prepare(self.options.stall) {
+            return tracing::debug!("nbd: {error}");
+        }
         let session = Arc::new(Session::new(socket, agreed, Arc::clone(&self.shared)));
         {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);

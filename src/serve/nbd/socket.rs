@@ -1,5 +1,6 @@
-//! A socket after the handshake: blocking, and of either family.
+//! A socket after the handshake: blocking, of either family, encrypted or not.
 
+use super::encrypted::Encrypted;
 use rustix::net::Shutdown;
 use rustix::net::sockopt;
 use std::io::{self, Read as _, Write as _};
@@ -17,13 +18,16 @@ const SEND_BUFFER: usize = 1 << 20;
 pub(super) enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    /// One of the others, with TLS on it.
+    Tls(Box<Encrypted>),
 }
 
 impl Socket {
     /// Makes it blocking, and gives up on a client that takes nothing for `stall`.
-    pub(super) fn prepare(&self, stall: Duration) -> io::Result<()> {
+    pub(super) fn prepare(&mut self, stall: Duration) -> io::Result<()> {
         match self {
             Self::Unix(stream) => {
+                let stream = &*stream;
                 stream.set_nonblocking(false)?;
                 stream.set_write_timeout(Some(stall))?;
                 // A smaller buffer is slower and nothing worse.
@@ -31,12 +35,14 @@ impl Socket {
                     .or_else(|_| sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER));
             }
             Self::Tcp(stream) => {
+                let stream = &*stream;
                 stream.set_nonblocking(false)?;
                 stream.set_write_timeout(Some(stall))?;
                 stream.set_nodelay(true)?;
                 // A peer whose host vanished is noticed by the kernel, in its own time.
                 sockopt::set_socket_keepalive(stream, true)?;
             }
+            Self::Tls(socket) => socket.prepare(stall)?,
         }
         Ok(())
     }
@@ -46,6 +52,7 @@ impl Socket {
             let read = match self {
                 Self::Unix(stream) => (&mut &*stream).read(buf),
                 Self::Tcp(stream) => (&mut &*stream).read(buf),
+                Self::Tls(socket) => socket.read(buf),
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -58,6 +65,7 @@ impl Socket {
         match self {
             Self::Unix(stream) => (&mut &*stream).write_all(bytes),
             Self::Tcp(stream) => (&mut &*stream).write_all(bytes),
+            Self::Tls(socket) => socket.write_all(bytes),
         }
     }
 
@@ -73,6 +81,7 @@ impl AsFd for Socket {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(socket) => socket.socket().as_fd(),
         }
     }
 }
