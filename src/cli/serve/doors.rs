@@ -1,6 +1,6 @@
 //! The doors of a server: the sockets it listens on, made here or passed in, and the files that go with them.
 
-use super::{Args, exports};
+use super::{Args, exports, tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::escape;
 use std::net::{TcpListener, ToSocketAddrs as _};
@@ -54,7 +54,7 @@ impl Drop for Doors {
 }
 
 impl Doors {
-    pub(super) fn open(args: &Args, names: &[String]) -> Result<Self> {
+    pub(super) fn open(args: &Args, names: &[String], tls: Option<&tls::Plan>) -> Result<Self> {
         let mut passed = listenfd::ListenFd::from_env();
         let mut doors = Self::default();
         if passed.len() > 0 {
@@ -68,44 +68,51 @@ impl Doors {
             return Ok(doors);
         }
         for address in &args.tcp {
-            doors.open_tcp(address, args.insecure)?;
+            doors.open_tcp(address, args.insecure, tls)?;
         }
         if let Some(path) = &args.socket {
-            doors.open_unix(path)?;
+            doors.open_unix(path, tls)?;
         } else if args.run.is_some() && args.tcp.is_empty() {
             let dir = private_dir()?;
             doors.dir = Some(dir.clone());
-            doors.open_unix(&dir.join("nbd.sock"))?;
+            doors.open_unix(&dir.join("nbd.sock"), tls)?;
         } else if args.tcp.is_empty() {
             let dir = runtime_dir()?;
             let first = names.iter().find(|name| !name.is_empty()).cloned();
             let name = first.or_else(|| args.images.first().map(exports::word)).unwrap_or_default();
-            doors.open_unix(&dir.join(format!("{name}.sock")))?;
+            doors.open_unix(&dir.join(format!("{name}.sock")), tls)?;
         }
         Ok(doors)
     }
 
-    fn open_tcp(&mut self, address: &str, insecure: bool) -> Result<()> {
+    fn open_tcp(&mut self, address: &str, insecure: bool, tls: Option<&tls::Plan>) -> Result<()> {
         let usage = |error| {
             let error = Error::new(ErrorKind::Usage, format!("--tcp {}", escape(address.as_bytes())))
                 .caused_by(error);
             error.help("write an address and a port, as in 127.0.0.1:10809")
         };
         let addresses: Vec<_> = address.to_socket_addrs().map_err(usage)?.collect();
-        if !insecure && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        let encrypted = tls.is_some_and(tls::Plan::is_required);
+        if !insecure && !encrypted && addresses.iter().any(|address| !address.ip().is_loopback()) {
             let what = format!("--tcp {address}: others could read the image from there");
-            let help = "use a loopback address and an SSH tunnel, or accept it with --insecure";
+            let help = "encrypt with --tls-certificates and ask who they are with --tls-verify-peer, use a loopback \
+                        address and an SSH tunnel, or accept it with --insecure";
             return Err(Error::new(ErrorKind::Usage, what).help(help));
         }
         let host =
             |error| Error::new(ErrorKind::Host, format!("cannot listen on {address}")).caused_by(error);
         let listener = TcpListener::bind(&*addresses).map_err(host)?;
-        self.uris.push(format!("nbd://{}", listener.local_addr().map_err(host)?));
+        let bound = listener.local_addr().map_err(host)?;
+        self.uris.push(match (tls, address.rsplit_once(':')) {
+            // Certificates are for names more often than for addresses: the host stays as it was written.
+            (Some(_), Some((name, _))) => uri("nbds", &format!("{name}:{}", bound.port()), None, tls),
+            _ => uri("nbd", &bound.to_string(), None, tls),
+        });
         self.listeners.push(listener.into());
         Ok(())
     }
 
-    fn open_unix(&mut self, path: &Path) -> Result<()> {
+    fn open_unix(&mut self, path: &Path, tls: Option<&tls::Plan>) -> Result<()> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let host = |error| {
             Error::new(ErrorKind::Host, format!("cannot listen on {}", shown(&path))).caused_by(error)
@@ -117,11 +124,24 @@ impl Doors {
             }
             other => other.map_err(host)?,
         };
-        self.uris.push(format!("nbd+unix:///?socket={}", percent_encode(path.as_os_str().as_bytes())));
+        self.uris.push(uri(if tls.is_some() { "nbds+unix" } else { "nbd+unix" }, "", Some(&path), tls));
         self.listeners.push(listener.into());
         self.path = Some(OwnPath::new(path));
         Ok(())
     }
+}
+
+/// Where clients find us, and what they need for TLS ("NBD URI specification", doc/uri.md of the NBD project).
+fn uri(scheme: &str, host: &str, socket: Option<&Path>, tls: Option<&tls::Plan>) -> String {
+    let certificates = tls.and_then(tls::Plan::directory);
+    let parameters = [("socket", socket), ("tls-certificates", certificates)].into_iter();
+    let parameters: Vec<String> = parameters
+        .filter_map(|(name, path)| Some(format!("{name}={}", percent_encode(path?.as_os_str().as_bytes()))))
+        .collect();
+    if parameters.is_empty() {
+        return format!("{scheme}://{host}");
+    }
+    format!("{scheme}://{host}/?{}", parameters.join("&"))
 }
 
 /// Removes a socket that nobody listens on any more; anything else in its place is left alone.

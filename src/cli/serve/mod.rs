@@ -16,6 +16,7 @@ use supervise::supervise;
 mod doors;
 mod exports;
 mod supervise;
+mod tls;
 mod work;
 
 pub(super) use work::work;
@@ -67,6 +68,8 @@ pub(super) struct Args {
     /// Time a client has to say what it wants
     #[arg(long, value_name = "TIME", value_parser = plan::duration, default_value = "10s")]
     handshake_limit: Duration,
+    #[command(flatten)]
+    tls: tls::Args,
     /// Accepted, for those used to qemu-nbd: we always read only
     #[arg(short = 'r', long = "read-only", help_heading = "Compatibility")]
     read_only: bool,

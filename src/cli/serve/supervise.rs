@@ -26,7 +26,8 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
         .map_err(|error| Error::new(ErrorKind::Host, "signals cannot be received").caused_by(error))?;
     let given = args.images.iter().map(|image| plan::given(image, common)).collect::<Result<Vec<_>>>()?;
     let names = exports::names(args);
-    let mut doors = Doors::open(args, &names)?;
+    let tls = args.tls.plan()?;
+    let mut doors = Doors::open(args, &names, tls.as_ref())?;
     let order = Order {
         common: common.clone(),
         names,
@@ -34,12 +35,15 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
         once: args.once,
         idle_exit: args.idle_exit,
         handshake: args.handshake_limit,
+        tls: tls.as_ref().map(|plan| plan.order().clone()),
     };
     let order = serde_json::to_value(order).map_err(|error| {
         Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
     })?;
     let given: Vec<&Given> = given.iter().map(|given| &**given).collect();
-    let descriptors: Vec<BorrowedFd<'_>> = doors.listeners.iter().map(|listener| listener.as_fd()).collect();
+    let certificates = tls.iter().flat_map(|plan| plan.descriptors());
+    let descriptors: Vec<BorrowedFd<'_>> =
+        certificates.chain(doors.listeners.iter().map(|listener| listener.as_fd())).collect();
     let mut ended_by = None;
     let (mut worker, facts) = unlock::with_keys_of(&images(args), common, |keys| {
         let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;

@@ -1,6 +1,6 @@
 //! The worker of a server: parses the images, and talks to the clients with nothing but what it was handed.
 
-use super::exports;
+use super::{exports, tls};
 use crate::cli::{Common, Exit, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
@@ -24,6 +24,8 @@ pub(super) struct Order {
     pub(super) once: bool,
     pub(super) idle_exit: Option<Duration>,
     pub(super) handshake: Duration,
+    /// Its files are the first descriptors.
+    pub(super) tls: Option<tls::Order>,
 }
 
 /// The worker's part: parse, then serve on the sockets it was handed.
@@ -33,6 +35,8 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     let order: Order = serde_json::from_value(task.args)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
     let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };
+    let mut descriptors = task.descriptors.into_iter();
+    let tls = order.tls.map(|tls| tls.carry_out(&mut descriptors)).transpose()?;
     let mut exports = Vec::new();
     let mut remote = false;
     for (given, name) in task.images.into_iter().zip(&order.names) {
@@ -49,6 +53,7 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
         once: order.once,
         idle_exit: order.idle_exit,
         signals: true,
+        tls,
         ..Default::default()
     };
     if remote {
@@ -57,7 +62,7 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     let names: Vec<String> =
         exports.iter().map(|export| export.name.clone()).filter(|name| !name.is_empty()).collect();
     let server = Server::new(exports, options)?;
-    let listeners = task.descriptors.into_iter().map(listener).collect::<Result<_>>()?;
+    let listeners = descriptors.map(listener).collect::<Result<_>>()?;
     let stop = Stop::default();
     let (supervisor, its_end) = (task.channel.try_clone()?, stop.clone());
     std::thread::spawn(move || {
