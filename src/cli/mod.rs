@@ -135,17 +135,24 @@ pub struct Common {
     )]
     pub journal: Journal,
     /// List the files in which a file system keeps itself too: $MFT and its like of NTFS
-    #[arg(long, global = true, env = "IMGMOUNT_SHOW_META", help_heading = "Image")]
+    #[arg(long, global = true, env = "IMGMOUNT_SHOW_META", value_parser = plan::yes_or_no(), help_heading = "Image")]
     pub show_meta: bool,
     /// Let the image open files beneath DIR that it names: backing files, parents (repeatable)
-    #[arg(long, value_name = "DIR", global = true, help_heading = "Image")]
+    #[arg(long, value_name = "DIR", global = true, env = "IMGMOUNT_ALLOW_PARENT", help_heading = "Image")]
     pub allow_parent: Vec<std::path::PathBuf>,
     /// What opens what is locked: VOL:file:FILE (as it is; should that not fit, without a newline at its end) or VOL:env:VARIABLE; VOL is disk, a volume, or * for anything; for BitLocker a password, a recovery password or a .BEK file (repeatable) [default: asked for on a terminal]
-    #[arg(long, value_name = "VOL:HOW:NAME", global = true, help_heading = "Image")]
+    #[arg(
+        long,
+        value_name = "VOL:HOW:NAME",
+        global = true,
+        env = "IMGMOUNT_KEY",
+        hide_env_values = true,
+        help_heading = "Image"
+    )]
     #[serde(skip)]
     pub key: Vec<String>,
     /// Read a key for whatever is locked from this descriptor, up to its end
-    #[arg(long, value_name = "N", global = true, help_heading = "Image")]
+    #[arg(long, value_name = "N", global = true, env = "IMGMOUNT_KEY_FD", help_heading = "Image")]
     #[serde(skip)]
     pub key_fd: Option<u32>,
     /// The keys themselves, once they were read.
@@ -187,7 +194,7 @@ pub struct Common {
     )]
     pub url_command: Option<String>,
     /// Answer in JSON
-    #[arg(long, global = true, help_heading = "Output")]
+    #[arg(long, global = true, env = "IMGMOUNT_JSON", value_parser = plan::yes_or_no(), help_heading = "Output")]
     pub json: bool,
     /// The language of reports; auto asks $LC_ALL, $LC_MESSAGES and $LANG
     #[arg(
@@ -201,10 +208,10 @@ pub struct Common {
     )]
     pub lang: Tongue,
     /// Say more on stderr (-vv: debug)
-    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, env = "IMGMOUNT_VERBOSE", help_heading = "Output")]
     pub verbose: u8,
     /// Say nothing but errors
-    #[arg(short, long, global = true, help_heading = "Output")]
+    #[arg(short, long, global = true, env = "IMGMOUNT_QUIET", value_parser = plan::yes_or_no(), help_heading = "Output")]
     pub quiet: bool,
 }
 
@@ -296,19 +303,31 @@ impl Exit {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches_from(verb_first(std::env::args_os().collect())) {
+    let exit = run();
+    let is_helper = mount::is_helper(std::env::args_os().next().as_ref());
+    ExitCode::from(if is_helper { mount::mount_code(exit) } else { exit.0 })
+}
+
+/// What was typed, in the words and the order that clap reads.
+fn words() -> Vec<OsString> {
+    verb_first(mount::translate(std::env::args_os().collect(), &command()))
+}
+
+/// Parses, and runs the verb.
+fn run() -> Exit {
+    let matches = match command().try_get_matches_from(words()) {
         Ok(matches) => matches,
         Err(error) => {
             // clap prints help and version to stdout with code 0, complaints to stderr with code 2.
             drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return Exit(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => {
             drop(error.print());
-            return ExitCode::from(2);
+            return Exit(2);
         }
     };
     out::init(&cli.common);
@@ -316,11 +335,10 @@ pub fn main() -> ExitCode {
         Some(verb) => verb.run(&cli.common),
         None => mistyped(&matches).map_or_else(|| mount::run(&cli.mount, &cli.common), Err),
     });
-    let exit = result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
+    result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
         out::report(&error, &cli.common);
         Exit::of(&error)
-    });
-    ExitCode::from(exit.0)
+    })
 }
 
 /// Set for a supervisor in the background, whose standard input is then the way back to the user's command.

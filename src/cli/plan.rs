@@ -69,6 +69,12 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is not a time; write 500ms, 30s, 5m or 2h"))
 }
 
+/// Reads the environment's word for a flag: `1`, `yes`, `true`, `on`, and their opposites.
+#[must_use]
+pub fn yes_or_no() -> clap::builder::BoolishValueParser {
+    clap::builder::BoolishValueParser::new()
+}
+
 /// How many letters must be put in, left out or replaced to make one word of the other (Levenshtein).
 #[must_use]
 pub fn edits(a: &str, b: &str) -> usize {

@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -298,6 +298,20 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    /// To wait for what comes.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    /// The other end of a [`Channel::pair`].
+    fn from(end: OwnedFd) -> Self {
+        Self(UnixStream::from(end))
+    }
+}
+
 /// Starts this program again with `verb`, connected to us over its standard input.
 ///
 /// # Errors
@@ -385,6 +399,11 @@ impl Worker {
                     .help("allow more time with --timeout"));
             }
         }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal);
     }
 
     /// Has it ended?

@@ -1,5 +1,6 @@
 //! This host: the two processes of the long-lived doors, and what they need of the operating system.
 
+pub mod events;
 pub mod handoff;
 pub mod holders;
 pub mod mount;

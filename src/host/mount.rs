@@ -38,6 +38,19 @@ pub struct Wish<'a> {
     pub exec: bool,
     /// May other users come in?
     pub allow_other: bool,
+    /// Does the kernel judge by the guest's own modes who may read what? With `allow_other` it always does.
+    pub default_permissions: bool,
+}
+
+impl Wish<'_> {
+    /// The options that say who may come in and read, with a comma before each.
+    const fn who(&self) -> &'static str {
+        match (self.allow_other, self.default_permissions) {
+            (true, _) => ",allow_other,default_permissions",
+            (false, true) => ",default_permissions",
+            (false, false) => "",
+        }
+    }
 }
 
 /// How unmounting ended.
@@ -144,6 +157,13 @@ pub fn helper() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Is there a helper, and may it do more than we?
+#[must_use]
+pub fn has_helper() -> bool {
+    // What a container's `no_new_privs` takes away is the right that makes it a helper.
+    helper().is_some() && !rustix::thread::no_new_privs().unwrap_or(false)
+}
+
 /// Mounts, and hands over the `/dev/fuse` that must now be answered.
 ///
 /// # Errors
@@ -184,9 +204,7 @@ fn by_syscall(wish: &Wish<'_>, device: &File) -> std::result::Result<(), Errno> 
         uid.as_raw(),
         gid.as_raw()
     );
-    if wish.allow_other {
-        data.push_str(",allow_other,default_permissions");
-    }
+    data.push_str(wish.who());
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     let mut flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     if !wish.exec {
@@ -213,9 +231,7 @@ fn by_helper(wish: &Wish<'_>) -> Result<OwnedFd> {
     if !wish.exec {
         options.push_str(",noexec");
     }
-    if wish.allow_other {
-        options.push_str(",allow_other,default_permissions");
-    }
+    options.push_str(wish.who());
     let failed = |error: std::io::Error| host(show(&helper)).caused_by(error);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = Command::new(&helper)

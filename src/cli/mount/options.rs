@@ -1,5 +1,6 @@
 //! What the mount's options mean.
 
+use super::spoken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::fuse;
 use crate::text::escape;
@@ -11,46 +12,107 @@ pub(super) struct Flags {
     pub(super) exec: bool,
     pub(super) allow_other: bool,
     pub(super) nonempty: bool,
+    /// The kernel is to judge by the guest's own modes who may read what.
+    pub(super) default_permissions: bool,
 }
 
 /// Options of fstab that say nothing to us: what we always do, or what mount(8) and systemd act on themselves.
 const IGNORED: &[&str] = &[
-    "ro", "defaults", "nofail", "_netdev", "user", "users", "owner", "group", "auto", "noauto", "dev",
-    "nodev", "suid", "nosuid", "noexec", "noatime", "relatime", "async", "loop",
+    "ro",
+    "defaults",
+    "nofail",
+    "_netdev",
+    "user",
+    "users",
+    "owner",
+    "group",
+    "auto",
+    "noauto",
+    "dev",
+    "nodev",
+    "suid",
+    "nosuid",
+    "noexec",
+    "nouser",
+    "nogroup",
+    "noowner",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "sync",
+    "async",
+    "dirsync",
+    "silent",
+    "loud",
+    "mand",
+    "nomand",
+    "loop",
 ];
+/// The same, as the start of a word.
+const IGNORED_STARTS: &[&str] =
+    &["x-", "X-", "comment=", "user=", "uhelper=", "helper=", "subtype=", "fsname="];
 
 impl Flags {
-    /// Reads the words of `-o`.
+    /// Reads the lists of `-o`. What is unknown is passed over if `is_sloppy`.
     ///
     /// # Errors
     /// `Usage` for `rw` and for what is unknown.
-    pub(super) fn parse(words: &[String]) -> Result<Self> {
+    pub(super) fn parse(lists: &[String], is_sloppy: bool) -> Result<Self> {
         let mut flags = Self::default();
-        for word in words.iter().filter(|word| !word.is_empty()) {
-            match word.as_str() {
+        let words = lists.iter().flat_map(|list| spoken::split(list.as_bytes()));
+        for word in words.map(String::from_utf8_lossy) {
+            match word.as_ref() {
                 "exec" => flags.exec = true,
                 "noexec" => flags.exec = false,
                 "allow_other" => flags.allow_other = true,
                 "nonempty" => flags.nonempty = true,
+                "default_permissions" => flags.default_permissions = true,
                 "rw" => {
                     let error = Error::new(ErrorKind::Usage, "-o rw: imgmount never writes to an image");
-                    return Err(error.help("leave it out; to change files, copy them: imgmount cp"));
+                    return Err(error.help("write ro, or nothing; to change files, copy them: imgmount cp"));
                 }
-                word if IGNORED.contains(&word) || word.starts_with("x-") || word.starts_with("comment=") => {
-                }
-                word => {
-                    let error =
-                        Error::new(ErrorKind::Usage, format!("-o {}: unknown", escape(word.as_bytes())));
-                    let known = format!(
-                        "known are exec, allow_other, nonempty; accepted are {}, x-*",
-                        IGNORED.join(", ")
-                    );
-                    return Err(error.help(known));
-                }
+                word if IGNORED.contains(&word) => {}
+                word if IGNORED_STARTS.iter().any(|start| word.starts_with(start)) => {}
+                word if is_sloppy => tracing::info!("-o {}: unknown, passed over", escape(word.as_bytes())),
+                word => return Err(unknown(word)),
             }
         }
         Ok(flags)
     }
+}
+
+fn unknown(word: &str) -> Error {
+    let error = Error::new(ErrorKind::Usage, format!("-o {}: unknown", escape(word.as_bytes())));
+    let name = word.split('=').next().unwrap_or_default();
+    error.help(match name {
+        "uid" | "gid" | "umask" | "fmask" | "dmask" => "whose the files seem to be: owner=UID:GID, or owner=me".to_owned(),
+        "offset" | "sizelimit" => "a partition's files alone: volume=p1, or whatever imgmount info calls it".to_owned(),
+        "remount" | "bind" | "move" => "unmount it, and mount it anew: imgmount unmount DIR".to_owned(),
+        "allow_root" => "allow_other lets root in, and others where their modes allow it".to_owned(),
+        _ => "known are exec, allow_other, default_permissions, nonempty, and every option of 'imgmount mount --help' as \
+              name=value; what fstab says to others, as ro, nofail, _netdev and x-*, is accepted"
+            .to_owned(),
+    })
+}
+
+/// `--on-error`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnError {
+    /// An error (EIO), for what cannot be read must not look as if it were read
+    #[default]
+    Eio,
+    /// Zeros in place of what cannot be read, counted in .imgmount/stats and named in .imgmount/errors
+    Zero,
 }
 
 /// `--owner`.
@@ -134,7 +196,7 @@ mod tests {
     use super::*;
 
     fn parse(list: &str) -> Result<Flags> {
-        Flags::parse(&list.split(',').map(str::to_owned).collect::<Vec<_>>())
+        Flags::parse(&[list.to_owned()], false)
     }
 
     #[test]
@@ -147,6 +209,13 @@ mod tests {
     fn rw_is_refused_by_name() {
         assert!(parse("rw").unwrap_err().to_string().contains("never writes"));
         assert_eq!(parse("ro,bogus").unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_sloppy_mount_passes_over_what_is_unknown() {
+        let flags = Flags::parse(&["bogus,exec".to_owned(), "x-a=\"1,rw\"".to_owned()], true).unwrap();
+        assert_eq!(flags, Flags { exec: true, ..Flags::default() });
+        assert!(Flags::parse(&["bogus,rw".to_owned()], true).is_err(), "but not over that");
     }
 
     #[test]

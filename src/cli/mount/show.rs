@@ -5,14 +5,16 @@
 //!   /.imgmount/            not listed
 //!       disk.raw  partitions/1.raw  volumes/vg0-root.raw  layers/0.raw  filesystems/1-ext4-boot/
 //!       drives/C/ D/                                    of a Windows
-//!       info.json  status  stats  errors
+//!       info.json  check.json  status  stats  errors
 //! ```
 
+use crate::check::report::{self, About, Report};
+use crate::check::{Settings, Subject, profile};
 use crate::cli::info;
 use crate::counters::COUNTERS;
 use crate::fs::FsFacts;
 use crate::fs::tree::Tree;
-use crate::serve::fuse::{Troubles, View};
+use crate::serve::fuse::{self, Troubles, View};
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -47,13 +49,17 @@ pub(super) struct Shown {
     pub(super) notes: Vec<String>,
 }
 
-/// Makes the view of an image. `status` writes the file of that name.
-pub(super) fn view(
-    stack: &Arc<Stack>,
-    mut what: What,
-    status: impl Fn(What) -> String,
-    troubles: &Arc<Troubles>,
-) -> Shown {
+/// The generated files, as far as the image itself does not tell what is in them.
+#[derive(Clone, Debug)]
+pub(super) struct Texts {
+    /// The image, as the check's report names it.
+    pub(super) image: String,
+    pub(super) status: String,
+    pub(super) troubles: Arc<Troubles>,
+}
+
+/// Makes the view of an image. `texts` is asked once it is known what is shown.
+pub(super) fn view(stack: &Arc<Stack>, mut what: What, texts: impl FnOnce(What) -> Texts) -> Shown {
     let mut notes = Vec::new();
     let root = match stack.tree(None) {
         Ok(root) => Some(root),
@@ -76,55 +82,65 @@ pub(super) fn view(
     }
     let mut view = View::new();
     let top = view.top();
-    if what == What::Drives {
-        for (letter, tree) in drives(stack) {
-            view.add_tree(top, &letter.to_string(), Arc::clone(tree));
-        }
-        let hidden = view.add_hidden(HIDDEN);
-        texts(&mut view, hidden, stack, &status(what), troubles);
-        return Shown { view, what, notes };
-    }
-    disks(&mut view, stack);
-    if what != What::Disk {
-        if let Some(root) = root {
-            match what {
-                What::Root => view.cover(root, HIDDEN),
-                _ => view.add_tree(top, "root", root),
+    let texts = texts(what);
+    // Scripts find disks and texts at one place in every view; people see them where they are listed.
+    let inside = if what == What::Root { top } else { view.add_hidden(HIDDEN) };
+    disks(&mut view, inside, stack);
+    match what {
+        What::Root => {
+            volumes(&mut view, inside, stack);
+            if let Some(root) = root {
+                view.cover(root, HIDDEN);
             }
         }
-        let dir = view.add_dir(top, "filesystems");
-        for (name, tree) in filesystems(stack) {
-            view.add_tree(dir, &name, tree);
+        What::All => {
+            disks(&mut view, top, stack);
+            if let Some(root) = root {
+                view.add_tree(top, "root", root);
+            }
+            volumes(&mut view, top, stack);
+            texts.add(&mut view, top, stack);
         }
-        if !drives(stack).is_empty() {
-            let dir = view.add_dir(top, "drives");
+        What::Disk => disks(&mut view, top, stack),
+        What::Drives => {
             for (letter, tree) in drives(stack) {
-                view.add_tree(dir, &letter.to_string(), Arc::clone(tree));
+                view.add_tree(top, &letter.to_string(), Arc::clone(tree));
             }
         }
     }
-    // Scripts find these at one place in every view; people see them where they are listed.
-    if what != What::Root {
-        let hidden = view.add_hidden(HIDDEN);
-        texts(&mut view, hidden, stack, &status(what), troubles);
-    }
-    if what != What::Disk {
-        texts(&mut view, top, stack, &status(what), troubles);
-    }
+    texts.add(&mut view, inside, stack);
     Shown { view, what, notes }
 }
 
-fn texts(view: &mut View, dir: usize, stack: &Arc<Stack>, status: &str, troubles: &Arc<Troubles>) {
-    let (stack, info) = (Arc::clone(stack), OnceLock::new());
-    view.add_text(dir, "info.json", move || info.get_or_init(|| info_json(&stack)).clone());
-    view.add_fixed(dir, "status", status.to_owned());
-    view.add_text(dir, "stats", stats);
-    let (troubles, trees) = (Arc::clone(troubles), view.trees().to_vec());
-    view.add_text(dir, "errors", move || troubles.text(&trees));
+impl Texts {
+    fn add(&self, view: &mut View, dir: usize, stack: &Arc<Stack>) {
+        let (of, info) = (Arc::clone(stack), OnceLock::new());
+        view.add_text(dir, "info.json", move || info.get_or_init(|| info_json(&of)).clone());
+        let (of, image, check) = (Arc::clone(stack), self.image.clone(), OnceLock::new());
+        view.add_text(dir, "check.json", move || check.get_or_init(|| check_json(&of, &image)).clone());
+        view.add_fixed(dir, "status", self.status.clone());
+        view.add_text(dir, "stats", stats);
+        let (troubles, trees) = (Arc::clone(&self.troubles), view.trees().to_vec());
+        view.add_text(dir, "errors", move || troubles.text(&trees));
+    }
 }
 
-fn disks(view: &mut View, stack: &Stack) {
-    let top = view.top();
+/// Each file system alone, and the drives of a Windows.
+fn volumes(view: &mut View, top: usize, stack: &Stack) {
+    let dir = view.add_dir(top, "filesystems");
+    for (name, tree) in filesystems(stack) {
+        view.add_tree(dir, &name, tree);
+    }
+    if !drives(stack).is_empty() {
+        let dir = view.add_dir(top, "drives");
+        for (letter, tree) in drives(stack) {
+            view.add_tree(dir, &letter.to_string(), Arc::clone(tree));
+        }
+    }
+}
+
+/// The disk, its parts and its layers, as files.
+fn disks(view: &mut View, top: usize, stack: &Stack) {
     view.add_disk(top, "disk.raw", Arc::clone(stack.disk()));
     for disk in &stack.others {
         view.add_disk(top, &format!("{}.raw", disk.id), Arc::clone(&disk.image.disk));
@@ -206,12 +222,42 @@ fn info_json(stack: &Stack) -> String {
     crate::text::json_safe(&format!("{:#}\n", info::document(stack, &size))).into_owned()
 }
 
+/// What `imgmount check --report json` prints, of every profile. Made when somebody looks: it reads here and there.
+fn check_json(stack: &Stack, image: &str) -> String {
+    let profiles = profile::all().unwrap_or_default();
+    let settings = Settings::default();
+    let subject = Subject::new(stack, &settings, false);
+    let about = Arc::new(About::of(stack, false));
+    let reports: Vec<Report> = profiles
+        .into_iter()
+        .map(|profile| Report {
+            image: image.to_owned(),
+            version: None,
+            asked: None,
+            about: Some(Arc::clone(&about)),
+            findings: Ok(profile.run(&subject, &[])),
+            profile: Arc::new(profile),
+            diagnosis: None,
+        })
+        .collect();
+    crate::text::json_safe(&format!("{:#}\n", report::json::document(&reports))).into_owned()
+}
+
+/// Every counter, and those of the mount.
+fn counted() -> Vec<(&'static str, u64)> {
+    let mut all = COUNTERS.snapshot();
+    all.extend([("fuse_requests", fuse::asked()), ("zeroed_bytes", fuse::zeroed())]);
+    all
+}
+
 fn stats() -> String {
-    let mut text = String::new();
-    for (name, value) in COUNTERS.snapshot() {
-        let _ = writeln!(text, "{name} {value}");
-    }
-    text
+    counted().into_iter().map(|(name, value)| format!("{name} {value}\n")).collect()
+}
+
+/// The same in one line, for SIGUSR1.
+pub(super) fn stats_line() -> String {
+    let all: Vec<String> = counted().into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+    format!("imgmount: {}", all.join(", "))
 }
 
 /// What was found, in the words of the line that says "mounted": `Debian 12, 2 file systems`.

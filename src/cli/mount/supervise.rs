@@ -1,10 +1,12 @@
 //! The supervisor of a mount: opens the image, starts the worker, mounts, waits, unmounts. It parses nothing.
 
-use super::options::Flags;
-use super::work::{Found, Order};
-use super::{Args, Ready};
+use super::options::{Flags, OnError, Who};
+use super::tell::{PidFile, notify, say_ready};
+use super::work::{self, Found, Order};
+use super::{Args, Ready, captive};
 use crate::cli::{Common, Exit, IN_BACKGROUND, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::events::{Event, Events};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
 use crate::host::{mounts, namespace};
@@ -12,53 +14,54 @@ use crate::keys::Keys;
 use crate::locator::Locator;
 use crate::source::gate::Given;
 use crate::text::escape;
+use rustix::process::Signal;
 use serde_json::json;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
-use std::ffi::OsString;
-use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// `-- CMD` could not be set up, run, found: the codes of env(1) and its like.
+/// `-- CMD` could not be set up: the code of env(1) and its like.
 pub(super) const NOT_SET_UP: Exit = Exit(125);
-const NOT_RUN: Exit = Exit(126);
-const NOT_FOUND: Exit = Exit(127);
 /// Before a busy mount is taken out of sight instead of unmounted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Before a worker that does not end is ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
-fn host(message: impl Into<String>) -> Error {
+pub(super) fn host(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Host, message)
 }
 
-fn show(path: &Path) -> String {
+pub(super) fn show(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).to_string()
 }
 
-/// Mounts, calls `tell` when the mount answers, and stays until it is gone. `tell` says whether anybody still wants it.
-pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) -> bool) -> Result<Exit> {
-    let flags = Flags::parse(&args.options)?;
+/// Mounts, calls `tell` when the mount answers, and stays until it is gone: by a signal, from outside, with `parent`.
+/// `tell` says whether anybody still wants it.
+pub(super) fn supervise(
+    args: &Args,
+    common: &Common,
+    parent: Option<OwnedFd>,
+    tell: impl FnOnce(&Ready) -> bool,
+) -> Result<Exit> {
+    let flags = args.flags()?;
     let user = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    if !args.command.is_empty() && !mount::is_privileged() && mount::helper().is_none() {
+    if !args.command.is_empty() && !mount::is_privileged() && !mount::has_helper() {
         // Before the first thread: a process of several cannot change its user name space.
         namespace::enter()?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD])
-        .map_err(|error| host("signals cannot be received").caused_by(error))?;
+    let mut events = Events::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD, SIGUSR1], parent)?;
     let mut notes = Vec::new();
     let point = Point::prepare(args, flags, &mut |note| notes.push(note))?;
     let mut ended_by = None;
     // A command that waits for us in the foreground, and is gone, wants no mount.
     let waiting = std::env::var_os(IN_BACKGROUND).and_then(|_| rustix::process::getppid());
     let mut is_over = || {
-        ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
+        while let (None, Some(event)) = (&ended_by, events.pending()) {
+            ended_by = Some(event).filter(is_end);
+        }
         let is_gone = waiting.is_some() && rustix::process::getppid() != waiting;
         ended_by.is_some() || is_gone
     };
@@ -69,20 +72,25 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) 
         Ok((worker, found))
     })?;
     let Some(found) = found else {
-        return Ok(interrupted(args, ended_by));
+        return Ok(interrupted(args, ended_by.as_ref()));
     };
     let found: Found = serde_json::from_value(found)
         .map_err(|error| Error::new(ErrorKind::Internal, "the worker's answer").caused_by(error))?;
-    let wish =
-        Wish { point: &point.path, name: &found.image, exec: flags.exec, allow_other: flags.allow_other };
+    let wish = Wish {
+        point: &point.path,
+        name: &found.image,
+        exec: flags.exec,
+        allow_other: flags.allow_other,
+        default_permissions: flags.default_permissions,
+    };
     let device = mount::mount(&wish)?;
     let mut mounted = Mounted { point: &point.path, worker: &mut worker, is_there: true };
     mounted.worker.channel().send(&"mounted", &[device.as_fd()])?;
     // Only the worker's end must keep the connection open: when it dies, nobody waits for its answers.
     drop(device);
     if mounted.worker.ready(Some(args.timeout), &mut is_over)?.is_none() {
-        mounted.end()?;
-        return Ok(interrupted(args, ended_by));
+        mounted.end(&mut events)?;
+        return Ok(interrupted(args, ended_by.as_ref()));
     }
     mount::answers(&point.path, args.timeout).map_err(|errno| {
         host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
@@ -96,27 +104,39 @@ pub(super) fn supervise(args: &Args, common: &Common, tell: impl FnOnce(&Ready) 
     }
     notes.extend(found.notes.iter().cloned());
     notes.extend(found.warnings.iter().map(|warning| format!("warning: {warning}")));
+    if args.on_error == OnError::Zero {
+        notes.push("what cannot be read is shown as zeros (--on-error zero)".to_owned());
+    }
     let ready = Ready { line: line(&found, &point.path), facts: facts(&found, &point.path), notes };
     if !tell(&ready) {
-        mounted.end()?;
+        mounted.end(&mut events)?;
         return Ok(Exit::OK);
     }
     notify("READY=1");
     let end = if args.command.is_empty() {
-        wait(&mut signals, &mut mounted)?
+        wait(&mut events, &mut mounted)?
     } else {
-        captive(&args.command, &mut signals, &mounted)?
+        captive::run(&args.command, mounted.point, &mut events, mounted.worker)?
     };
     notify("STOPPING=1");
-    mounted.end()?;
+    mounted.end(&mut events)?;
     Ok(end)
 }
 
+/// Is this a reason to unmount?
+fn is_end(event: &Event) -> bool {
+    matches!(event, Event::Signal(SIGTERM | SIGINT | SIGHUP | SIGQUIT) | Event::ParentEnded)
+}
+
 /// The end by a signal before anything was ready: clean, but a command that never ran has not succeeded.
-fn interrupted(args: &Args, signal: Option<i32>) -> Exit {
+fn interrupted(args: &Args, event: Option<&Event>) -> Exit {
     if args.command.is_empty() {
         return Exit::OK;
     }
+    let signal = match event {
+        Some(Event::Signal(signal)) => Some(*signal),
+        _ => None,
+    };
     let code = signal.map(|signal| signal.saturating_add(128)).and_then(|code| u8::try_from(code).ok());
     code.map_or(NOT_SET_UP, Exit)
 }
@@ -134,13 +154,46 @@ fn start(args: &Args, common: &Common, keys: &Keys, user: (u32, u32), point: &Pa
         threads: args.threads,
         user,
         image: whole_name(&given),
-        point: show(point),
+        point: point.as_os_str().as_bytes().to_vec(),
+        options: in_words(args)?,
+        on_error: args.on_error,
+        idle: args.idle_exit,
         supervisor: std::process::id(),
     };
     let order = serde_json::to_value(order).map_err(|error| {
         Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
     })?;
     Worker::start("mount", order, &[&given], keys, &[])
+}
+
+/// How it is mounted, in the words of `-o`.
+fn in_words(args: &Args) -> Result<String> {
+    let flags = args.flags()?;
+    let mut words = vec!["ro,nosuid,nodev".to_owned()];
+    let set = [
+        (!flags.exec, "noexec"),
+        (flags.allow_other, "allow_other"),
+        (flags.default_permissions, "default_permissions"),
+        (args.exit_with_parent, "exit-with-parent"),
+    ];
+    words.extend(set.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word.to_owned()));
+    let owner = match args.owner {
+        Who::Guest => "guest".to_owned(),
+        Who::Me => "me".to_owned(),
+        Who::Ids(uid, gid) => format!("{uid}:{gid}"),
+    };
+    words.push(format!("owner={owner}"));
+    words.push(named("symlinks", &args.symlinks));
+    words.push(named("xattrs", &args.xattrs));
+    words.push(named("on-error", &args.on_error));
+    words.extend(args.idle_exit.map(|idle| format!("idle-exit={}ms", idle.as_millis())));
+    Ok(words.join(","))
+}
+
+/// `name=value` of an option whose value is one of a few words.
+fn named(name: &str, value: &impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value().map(|value| value.get_name().to_owned());
+    format!("{name}={}", value.unwrap_or_default())
 }
 
 /// The image's name as others see it, who look at the mount from elsewhere.
@@ -220,12 +273,15 @@ struct Mounted<'a> {
 }
 
 impl Mounted<'_> {
-    /// Unmounts: politely, then out of sight; and waits until the worker has ended.
-    fn end(&mut self) -> Result<()> {
+    /// Unmounts: politely, then out of sight; and waits until the worker has ended. Who asks once more wants it now.
+    fn end(&mut self, events: &mut Events) -> Result<()> {
+        let mut is_urgent = || std::iter::from_fn(|| events.pending()).any(|event| is_end(&event));
+        let mut in_haste = false;
         if self.is_there {
             let start = Instant::now();
             while matches!(mount::unmount(self.point, false)?, Unmounted::Busy) {
-                if start.elapsed() > PATIENCE {
+                in_haste = in_haste || is_urgent();
+                if in_haste || start.elapsed() > PATIENCE {
                     mount::unmount(self.point, true)?;
                     break;
                 }
@@ -233,19 +289,16 @@ impl Mounted<'_> {
             }
             self.is_there = false;
         }
-        self.dismiss();
-        Ok(())
-    }
-
-    fn dismiss(&mut self) {
         let start = Instant::now();
-        while start.elapsed() < FAREWELL {
+        while !in_haste && start.elapsed() < FAREWELL {
             if !matches!(self.worker.try_wait(), Ok(None)) {
-                return;
+                return Ok(());
             }
             std::thread::sleep(PAUSE);
+            in_haste = is_urgent();
         }
         self.worker.kill();
+        Ok(())
     }
 }
 
@@ -259,110 +312,43 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// Waits for a signal or for the worker's end.
-fn wait(signals: &mut Signals, mounted: &mut Mounted<'_>) -> Result<Exit> {
+/// Waits for a signal, for the parent's or the worker's end, or for the time when nobody needs the mount.
+fn wait(events: &mut Events, mounted: &mut Mounted<'_>) -> Result<Exit> {
     // The first look is without a signal: whoever waited for the worker may have taken it.
-    for signal in std::iter::once(SIGCHLD).chain(signals.forever()) {
-        if signal != SIGCHLD {
-            return Ok(Exit::OK);
-        }
-        let Some(status) = mounted.worker.try_wait()? else { continue };
-        if status.success() {
-            // Unmounted from outside; what is mounted there now, if anything, is not ours.
-            mounted.is_there = false;
-            return Ok(Exit::OK);
-        }
-        // Nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
-        drop(mount::unmount(mounted.point, true));
-        mounted.is_there = false;
-        return Err(Error::new(
-            ErrorKind::Internal,
-            format!("the process that reads the image ended: {status}"),
-        ));
-    }
-    Ok(Exit::OK)
-}
-
-/// Runs a command in the mount. What ends us ends the command, whose status is then ours.
-fn captive(command: &[OsString], signals: &mut Signals, mounted: &Mounted<'_>) -> Result<Exit> {
-    let [program, args @ ..] = command else { return Ok(NOT_FOUND) };
-    let spawned = Command::new(program)
-        .args(args)
-        .current_dir(mounted.point)
-        .env("IMGMOUNT_ROOT", mounted.point)
-        .spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
-        Err(error) => {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let line = escape(program.as_bytes()).to_string();
-            crate::cli::out::complain(&host(line).caused_by(error));
-            return Ok(if missing { NOT_FOUND } else { NOT_RUN });
-        }
-    };
-    for signal in signals.forever() {
-        match signal {
-            SIGTERM | SIGHUP => send(&child, rustix::process::Signal::TERM),
-            // The terminal has sent these to the command, too.
-            SIGINT | SIGQUIT => {}
-            _ => {
-                if let Ok(Some(status)) = child.try_wait() {
-                    return Ok(exit_of(status));
+    let mut event = Event::Signal(SIGCHLD);
+    loop {
+        match &event {
+            event if is_end(event) => return Ok(Exit::OK),
+            Event::Signal(SIGUSR1) => mounted.worker.signal(Signal::USR1),
+            // Whoever holds something makes it busy; whoever comes at this very moment finds an empty directory.
+            Event::Said(word)
+                if word == work::IDLE
+                    && !matches!(mount::unmount(mounted.point, false)?, Unmounted::Busy) =>
+            {
+                mounted.is_there = false;
+                return Ok(Exit::OK);
+            }
+            Event::Signal(SIGCHLD) => {
+                if let Some(end) = worker_end(mounted)? {
+                    return Ok(end);
                 }
             }
+            _ => {}
         }
-    }
-    Ok(NOT_SET_UP)
-}
-
-fn send(child: &Child, signal: rustix::process::Signal) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, signal);
+        event = events.wait(mounted.worker.channel());
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
-    let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
-    Exit(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_SET_UP.0))
-}
-
-/// A file with our process id, for as long as we run.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: &Path) -> Result<Self> {
-        let failed = |error| host(show(path)).caused_by(error);
-        let path = std::path::absolute(path).map_err(failed)?;
-        std::fs::write(&path, format!("{}\n", std::process::id())).map_err(failed)?;
-        Ok(Self(path))
+/// If the worker has ended: what that means.
+fn worker_end(mounted: &mut Mounted<'_>) -> Result<Option<Exit>> {
+    let Some(status) = mounted.worker.try_wait()? else { return Ok(None) };
+    mounted.is_there = false;
+    if status.success() {
+        // Unmounted from outside; what is mounted there now, if anything, is not ours.
+        return Ok(Some(Exit::OK));
     }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
-    }
-}
-
-/// Tells whoever started us through a descriptor of theirs, by its number.
-fn say_ready(number: u32) -> Result<()> {
-    let path = format!("/proc/self/fd/{number}");
-    let written =
-        std::fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"ready\n"));
-    written.map_err(|error| host(format!("--ready-fd {number}")).caused_by(error))
-}
-
-/// Tells the service manager, sd_notify(3).
-fn notify(state: &str) {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&name),
-    };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
-    if let Err(error) = sent {
-        tracing::warn!("NOTIFY_SOCKET: {error}");
-    }
+    // Nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
+    drop(mount::unmount(mounted.point, true));
+    let what = format!("the process that reads the image ended: {status}");
+    Err(Error::new(ErrorKind::Internal, what))
 }

@@ -29,6 +29,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use view::Own;
 
@@ -40,11 +41,13 @@ mod links;
 mod toy;
 mod trouble;
 mod view;
+mod zeros;
 
 pub use attr::Owner;
 pub use links::Symlinks;
 pub use trouble::Troubles;
 pub use view::{Target, View};
+pub use zeros::zeroed;
 
 /// How long the kernel may keep what it was told.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -60,6 +63,16 @@ const MAX_NAME: usize = 255;
 const DOTS: u64 = 2;
 /// A directory entry's number where the real one is not known; libfuse's `FUSE_UNKNOWN_INO`.
 const UNKNOWN: u64 = 0xffff_ffff;
+
+/// Requests of this process's mount that ask for a file.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// How many requests have asked for a file so far: where this does not grow, nobody uses the mount. `statfs` does not
+/// count, by which monitors look at every mount.
+#[must_use]
+pub fn asked() -> u64 {
+    ASKED.load(Ordering::Relaxed)
+}
 
 /// Which extended attributes are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +112,8 @@ pub struct Options {
     pub xattrs: Xattrs,
     /// Threads that answer.
     pub threads: usize,
+    /// Zeros stand for content that cannot be read, instead of an error.
+    pub zeros: bool,
 }
 
 impl Default for Options {
@@ -109,6 +124,7 @@ impl Default for Options {
             symlinks: Symlinks::Relative,
             xattrs: Xattrs::Safe,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            zeros: false,
         }
     }
 }
@@ -198,6 +214,7 @@ impl Door {
         doing: &'static str,
         work: impl FnOnce(File) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
+        ASKED.fetch_add(1, Ordering::Relaxed);
         let file = self.inodes.file(number.0).map_err(|error| errno(&error))?;
         let error = match catch_unwind(AssertUnwindSafe(|| work(file))) {
             Ok(Ok(done)) => return Ok(done),
@@ -325,7 +342,14 @@ impl Door {
     fn list_own(&self, number: u64, at: usize, from: u64, room: &mut Lines<'_>) -> Result<()> {
         let Some(Own::Dir(entries)) = self.view.own(at) else { return Err(not_a("directory")) };
         for ((name, target), next) in entries.iter().zip(3_u64..).skip(narrow(from)) {
-            let (attr, keep) = self.own_entry(number, *target)?;
+            let (attr, keep) = match *target {
+                // Its size is known when it is written, which takes its time; a list of names does not need it.
+                Target::Own(own) if matches!(self.view.own(own), Some(Own::Text(_))) => {
+                    let number = self.inodes.other(File::Own(own))?;
+                    (attr::own(number, false, 0, 0, self.view.made, self.options.own), NOT_AT_ALL)
+                }
+                target => self.own_entry(number, target)?,
+            };
             if !room(&Line { attr, keep, held: true, next, name }) {
                 self.inodes.forget(attr.ino.0, 1);
                 return Ok(());
@@ -418,6 +442,23 @@ impl Door {
                 _ => Err(not_a("file")),
             },
         }
+    }
+
+    /// Reads as [`Door::read_into`], but what cannot be read becomes zeros, as little of it as possible.
+    fn read_with_zeros(&self, file: File, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let size = match file {
+            File::Guest(at, node) => self.tree(at)?.stat(node)?.size,
+            File::Own(at) => match self.view.own(at) {
+                Some(Own::Disk(disk)) => disk.source.len(),
+                _ => return self.read_into(file, buf, offset),
+            },
+        };
+        let len = narrow(size.saturating_sub(offset)).min(buf.len());
+        let Some(room) = buf.get_mut(..len) else { return Ok(0) };
+        zeros::read(room, offset, &|part, at| self.read_into(file, part, at), &|error| {
+            self.troubles.note(file, "reading, zeros are shown", error);
+        });
+        Ok(len)
     }
 
     fn seek(&self, file: File, offset: u64, hole: bool) -> Result<Option<u64>> {
@@ -597,7 +638,10 @@ impl fuser::Filesystem for Door {
             }
             let room = buffer.get_mut(..size).unwrap_or_default();
             let read = self.guarded(number, "reading", |file| {
-                let len = self.read_into(file, room, offset)?;
+                let len = match self.options.zeros {
+                    false => self.read_into(file, room, offset)?,
+                    true => self.read_with_zeros(file, room, offset)?,
+                };
                 room.get(..len).ok_or_else(|| {
                     Error::corrupt(At::new("fuse", "read")).because("more bytes than were asked for")
                 })
