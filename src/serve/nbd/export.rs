@@ -2,6 +2,7 @@
 
 use crate::block::BlockSource;
 use crate::error::{Error, ErrorKind, Result};
+use crate::nbd_protocol::{Style, transmission_flag as flag};
 use crate::text::escape;
 use std::sync::Arc;
 
@@ -16,24 +17,22 @@ pub struct Export {
     pub source: Arc<dyn BlockSource>,
 }
 
-/// Transmission flags, `doc/proto.md`, "Transmission flags".
-mod flag {
-    pub(super) const HAS_FLAGS: u16 = 1 << 0;
-    pub(super) const READ_ONLY: u16 = 1 << 1;
-    pub(super) const SEND_DF: u16 = 1 << 7;
-    /// Nothing is ever written, so every connection sees the same bytes.
-    pub(super) const CAN_MULTI_CONN: u16 = 1 << 8;
-    pub(super) const SEND_CACHE: u16 = 1 << 10;
-}
-
 /// The largest request that is answered, in bytes: the limit that the specification lets clients assume, and qemu's.
 pub(super) const MAX_REQUEST: u32 = 32 << 20;
 
 impl Export {
-    /// What a client may do. `SEND_DF` is meaningful, and allowed, only where structured replies were agreed on.
-    pub(super) fn flags(&self, structured: bool) -> u16 {
-        let always = flag::HAS_FLAGS | flag::READ_ONLY | flag::CAN_MULTI_CONN | flag::SEND_CACHE;
-        if structured { always | flag::SEND_DF } else { always }
+    /// What a client may do. `SEND_DF` is meaningful, and allowed, only where replies come in chunks; a choice of contexts
+    /// only with extended headers, and where there are any to choose from.
+    pub(super) fn flags(&self, style: Style, contexts: bool) -> u16 {
+        // Nothing is ever written, so every connection sees the same bytes.
+        let mut flags = flag::HAS_FLAGS | flag::READ_ONLY | flag::CAN_MULTI_CONN | flag::SEND_CACHE;
+        if style.has_chunks() {
+            flags |= flag::SEND_DF;
+        }
+        if style == Style::Extended && contexts {
+            flags |= flag::BLOCK_STATUS_PAYLOAD;
+        }
+        flags
     }
 
     /// Minimum, preferred and maximum size of a request. Any byte may be read; whole clusters are cheapest.

@@ -4,13 +4,12 @@
 //! reads exactly what belongs to the handshake, so that the first request stays in the socket for the session.
 //! Fixed newstyle only; `doc/proto.md` of the NBD project, "Handshake phase".
 
+use super::context::Context;
 use super::export::{Export, Exports};
 use super::seat::{Seat, Seats};
 use super::tls::Encryption;
-use crate::nbd_protocol::{
-    ALLOCATION, FIXED_NEWSTYLE, LEGACY_ZEROES, NO_ZEROES, OPTION_MAGIC, REPLY_MAGIC, info, option, rep,
-};
-use crate::num::wide;
+use crate::nbd_protocol::options::{Go, MetaContext, answer};
+use crate::nbd_protocol::{FIXED_NEWSTYLE, LEGACY_ZEROES, NO_ZEROES, OPTION_MAGIC, Style, info, option, rep};
 use crate::text::escape;
 use std::io;
 use std::sync::Arc;
@@ -30,18 +29,17 @@ const MAX_OPTIONS: usize = 32;
 /// What those are told who do not encrypt where they must.
 const TLS_FIRST: &str = "this server talks to nobody without TLS: ask for STARTTLS first";
 
-/// The number that stands for the one metadata context there is in block status replies.
-/// See [`ALLOCATION`].
-pub(super) const ALLOCATION_ID: u32 = 1;
+/// What those are told who contradict themselves.
+const CONTRADICTION: &str = "the lengths in this option contradict each other";
 
 /// What client and server agreed on.
 #[derive(Debug)]
 pub(super) struct Agreed {
     pub(super) export: Arc<Export>,
-    /// Replies come in chunks.
-    pub(super) structured: bool,
-    /// Block status may be asked for.
-    pub(super) allocation: bool,
+    /// How requests and replies look.
+    pub(super) style: Style,
+    /// What block status tells, unless the client chooses among them.
+    pub(super) contexts: Vec<Context>,
     /// Held as long as the client is served.
     pub(super) seat: Seat,
 }
@@ -82,47 +80,9 @@ struct Negotiation<'a> {
     encryption: Encryption,
     fixed: bool,
     zeroes: bool,
-    structured: bool,
-    /// The export that `SET_META_CONTEXT` selected `base:allocation` for.
-    allocation: Option<Arc<Export>>,
-}
-
-/// Takes numbers and strings off the front of an option. `None`: the option is shorter than it says.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn u16(&mut self) -> Option<u16> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u16::from_be_bytes(*first))
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_be_bytes(*first))
-    }
-
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.u32()?).ok()?;
-        let (string, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(string)
-    }
-
-    fn end(&self) -> Option<()> {
-        self.0.is_empty().then_some(())
-    }
-}
-
-/// Appends an answer. Ours are far shorter than 4 GiB: names and texts are bounded where exports are made.
-fn answer(out: &mut Vec<u8>, option: u32, kind: u32, parts: &[&[u8]]) {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    out.extend(REPLY_MAGIC.to_be_bytes());
-    out.extend(option.to_be_bytes());
-    out.extend(kind.to_be_bytes());
-    out.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    parts.iter().for_each(|part| out.extend(*part));
+    style: Style,
+    /// What `SET_META_CONTEXT` selected, and for which export.
+    selected: Option<(Arc<Export>, Vec<Context>)>,
 }
 
 fn length(string: &str) -> [u8; 4] {
@@ -143,8 +103,8 @@ impl<'a> Negotiation<'a> {
             encryption,
             fixed: client_flags & u32::from(FIXED_NEWSTYLE) != 0,
             zeroes: client_flags & u32::from(NO_ZEROES) == 0,
-            structured: false,
-            allocation: None,
+            style: Style::Simple,
+            selected: None,
         })
     }
 
@@ -191,16 +151,11 @@ impl<'a> Negotiation<'a> {
                 }
                 answer(out, number, rep::ACK, &[]);
             }
-            option::STRUCTURED_REPLY if payload.is_empty() => {
-                self.structured = true;
-                answer(out, number, rep::ACK, &[]);
-            }
-            option::LIST | option::STRUCTURED_REPLY => {
-                return refuse(out, rep::ERR_INVALID, "this option carries no data");
-            }
+            option::LIST => return refuse(out, rep::ERR_INVALID, "this option carries no data"),
+            option::STRUCTURED_REPLY | option::EXTENDED_HEADERS => self.choose_style(number, payload, out),
             option::INFO | option::GO => {
-                let Some((name, wanted)) = parse_go(payload) else {
-                    return refuse(out, rep::ERR_INVALID, "the lengths in this option contradict each other");
+                let Some(Go { name, wanted }) = Go::parse(payload) else {
+                    return refuse(out, rep::ERR_INVALID, CONTRADICTION);
                 };
                 let Some(export) = self.exports.find(name).map(Arc::clone) else {
                     return refuse(out, rep::ERR_UNKNOWN, &no_export(name));
@@ -230,13 +185,39 @@ impl<'a> Negotiation<'a> {
         matches!(self.encryption, Encryption::Required) && !matches!(number, option::STARTTLS | option::ABORT)
     }
 
-    /// The oldest way to choose: no errors, no information but size and flags.
+    /// How requests and replies look from the choice of an export on. Upwards only, and each step once, as qemu has it.
+    fn choose_style(&mut self, number: u32, payload: &[u8], out: &mut Vec<u8>) {
+        let mut refuse = |kind: u32, why: &str| answer(out, number, kind, &[why.as_bytes()]);
+        if !payload.is_empty() {
+            return refuse(rep::ERR_INVALID, "this option carries no data");
+        }
+        self.style = match (number, self.style) {
+            (option::STRUCTURED_REPLY, Style::Simple) => Style::Structured,
+            (option::STRUCTURED_REPLY, Style::Structured) => {
+                return refuse(rep::ERR_INVALID, "structured replies were agreed on before");
+            }
+            (option::STRUCTURED_REPLY, Style::Extended) => {
+                return refuse(rep::ERR_EXT_HEADER_REQD, "extended headers were agreed on before");
+            }
+            (_, Style::Extended) => {
+                return refuse(rep::ERR_INVALID, "extended headers were agreed on before");
+            }
+            (_, Style::Simple | Style::Structured) => Style::Extended,
+        };
+        answer(out, number, rep::ACK, &[]);
+    }
+
+    /// The oldest way to choose: no errors, no information but size and flags. Who uses extended headers must not use it.
     fn export_name(&self, name: &[u8], out: &mut Vec<u8>) -> Next {
+        if self.style == Style::Extended {
+            return Next::Close;
+        }
         let Some(agreed) = self.exports.find(name).and_then(|export| self.agree(export)) else {
             return Next::Close;
         };
         out.extend(agreed.export.source.len().to_be_bytes());
-        out.extend(agreed.export.flags(self.structured).to_be_bytes());
+        let contexts = !agreed.contexts.is_empty();
+        out.extend(agreed.export.flags(self.style, contexts).to_be_bytes());
         if self.zeroes {
             out.extend([0; LEGACY_ZEROES]);
         }
@@ -245,19 +226,28 @@ impl<'a> Negotiation<'a> {
 
     /// `None` when the server is full.
     fn agree(&self, export: &Arc<Export>) -> Option<Agreed> {
-        // A context counts for the export that it was selected for, and for no other.
-        let allocation = self.allocation.as_ref().is_some_and(|chosen| Arc::ptr_eq(chosen, export));
         let seat = self.seats.take()?;
-        Some(Agreed { export: Arc::clone(export), structured: self.structured, allocation, seat })
+        let contexts = self.contexts_of(export).to_vec();
+        Some(Agreed { export: Arc::clone(export), style: self.style, contexts, seat })
     }
 
-    fn describe(&self, export: &Export, number: u32, wanted: &[u16], out: &mut Vec<u8>) {
+    /// A context counts for the export that it was selected for, and for no other.
+    fn contexts_of(&self, export: &Arc<Export>) -> &[Context] {
+        match &self.selected {
+            Some((chosen, contexts)) if Arc::ptr_eq(chosen, export) => contexts,
+            _ => &[],
+        }
+    }
+
+    fn describe(&self, export: &Arc<Export>, number: u32, wanted: &[u16], out: &mut Vec<u8>) {
         let mut tell = |kind: u16, parts: &[&[u8]]| {
             let kind = kind.to_be_bytes();
             let parts: Vec<&[u8]> = std::iter::once(&kind[..]).chain(parts.iter().copied()).collect();
             answer(out, number, rep::INFO, &parts);
         };
-        let flags = export.flags(self.structured).to_be_bytes();
+        // What is only looked at may still have its contexts selected.
+        let contexts = number == option::INFO || !self.contexts_of(export).is_empty();
+        let flags = export.flags(self.style, contexts).to_be_bytes();
         tell(info::EXPORT, &[&export.source.len().to_be_bytes(), &flags]);
         if wanted.contains(&info::NAME) {
             tell(info::NAME, &[export.name.as_bytes()]);
@@ -275,26 +265,27 @@ impl<'a> Negotiation<'a> {
         let setting = number == option::SET_META_CONTEXT;
         if setting {
             // "A successful or failing request replaces what was selected before."
-            self.allocation = None;
+            self.selected = None;
         }
         let refuse = |out: &mut Vec<u8>, kind: u32, why: &str| answer(out, number, kind, &[why.as_bytes()]);
-        if !self.structured {
-            return refuse(out, rep::ERR_INVALID, "structured replies must be agreed on first");
+        if !self.style.has_chunks() {
+            let why = "structured replies or extended headers must be agreed on first";
+            return refuse(out, rep::ERR_INVALID, why);
         }
-        let Some((name, queries)) = parse_meta(payload) else {
-            return refuse(out, rep::ERR_INVALID, "the lengths in this option contradict each other");
+        let Some(asked) = MetaContext::parse(payload) else {
+            return refuse(out, rep::ERR_INVALID, CONTRADICTION);
         };
-        let Some(export) = self.exports.find(name) else {
-            return refuse(out, rep::ERR_UNKNOWN, &no_export(name));
+        let Some(export) = self.exports.find(asked.name) else {
+            return refuse(out, rep::ERR_UNKNOWN, &no_export(asked.name));
         };
-        // To list, no query means everything and `base:` means all of that name space; to set, names are exact.
-        let listed = !setting && (queries.is_empty() || queries.contains(&&b"base:"[..]));
-        if listed || queries.contains(&ALLOCATION) {
-            let id: u32 = if setting { ALLOCATION_ID } else { 0 };
-            answer(out, number, rep::META_CONTEXT, &[&id.to_be_bytes(), ALLOCATION]);
-            if setting {
-                self.allocation = Some(Arc::clone(export));
-            }
+        let mut contexts = Context::ALL.to_vec();
+        contexts.retain(|context| asked.wants(context.name(), !setting));
+        for context in &contexts {
+            let id = if setting { context.id() } else { 0 };
+            answer(out, number, rep::META_CONTEXT, &[&id.to_be_bytes(), context.name()]);
+        }
+        if setting {
+            self.selected = Some((Arc::clone(export), contexts));
         }
         answer(out, number, rep::ACK, &[]);
     }
@@ -303,28 +294,6 @@ impl<'a> Negotiation<'a> {
 fn no_export(name: &[u8]) -> String {
     let shown: String = escape(name).to_string().chars().take(256).collect();
     format!("no export '{shown}' here; ask for the list, or for the default export ''")
-}
-
-/// Name, and the kinds of information asked for.
-fn parse_go(payload: &[u8]) -> Option<(&[u8], Vec<u16>)> {
-    let mut fields = Fields(payload);
-    let name = fields.string()?;
-    let count = fields.u16()?;
-    if wide(fields.0.len()) != u64::from(count).saturating_mul(2) {
-        return None;
-    }
-    let wanted = (0..count).map(|_| fields.u16()).collect::<Option<_>>()?;
-    Some((name, wanted))
-}
-
-/// Name, and the queries.
-fn parse_meta(payload: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
-    let mut fields = Fields(payload);
-    let name = fields.string()?;
-    let count = fields.u32()?;
-    // The iterator ends at the first query that is not there, long before a made-up count is reached.
-    let queries = (0..count).map(|_| fields.string()).collect::<Option<_>>()?;
-    fields.end().map(|()| (name, queries))
 }
 
 /// Shakes hands, from the greeting on.
@@ -405,6 +374,7 @@ pub(super) async fn options<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nbd_protocol::options::Fields;
 
     /// Numbers from a seed (xorshift64*), the same every time.
     struct Seeded(u64);

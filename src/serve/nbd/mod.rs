@@ -21,6 +21,7 @@
 //! With [`Options::tls`] clients may or must encrypt. Their TLS handshake is a part of the handshake above and within its
 //! bounds; an encrypted connection has a buffer of 64 KiB more.
 
+mod context;
 mod encrypted;
 mod export;
 mod handshake;
@@ -36,6 +37,7 @@ pub use export::Export;
 pub use tls::{Certificates, Tls};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::num::narrow;
 use encrypted::Encrypted;
 use export::Exports;
 use handshake::{Agreed, Outcome};
@@ -138,22 +140,22 @@ struct WholeReplies {
 #[derive(Debug)]
 struct WholeReply<'a> {
     bytes: Vec<u8>,
-    len: u32,
+    len: u64,
     all: &'a WholeReplies,
 }
 
 impl WholeReplies {
     /// Zeroed memory, unless too much is in use.
-    fn take(&self, len: u32) -> Option<WholeReply<'_>> {
-        let take = |left: u64| left.checked_sub(len.into());
+    fn take(&self, len: u64) -> Option<WholeReply<'_>> {
+        let take = |left: u64| left.checked_sub(len);
         self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
-        Some(WholeReply { bytes: vec![0; usize::try_from(len).unwrap_or(0)], len, all: self })
+        Some(WholeReply { bytes: vec![0; narrow(len)], len, all: self })
     }
 }
 
 impl Drop for WholeReply<'_> {
     fn drop(&mut self) {
-        self.all.left.fetch_add(self.len.into(), Ordering::AcqRel);
+        self.all.left.fetch_add(self.len, Ordering::AcqRel);
     }
 }
 

@@ -1,64 +1,39 @@
 //! Requests: taking them off the socket, many with one system call.
 
+use super::context::Context;
 use super::export::MAX_REQUEST;
 use super::socket::Socket;
-use crate::nbd_protocol::{REQUEST_MAGIC, request as kinds};
+use crate::nbd_protocol::requests::{Request, StatusPayload};
+use crate::nbd_protocol::{Style, request as kinds};
 use crate::num::{narrow, wide};
 use std::io;
 
-/// Bytes read from the socket at once: room for 585 requests.
+/// Bytes read from the socket at once: room for more than 500 requests.
 const INBOX: usize = 16 << 10;
-/// Bytes of a request without its payload.
-const HEADER: usize = 28;
 
-/// Flags of requests, "Command flags".
-pub(super) mod flag {
-    /// Do not fragment the reply.
-    pub(in super::super) const DF: u16 = 1 << 2;
-    /// One extent is enough.
-    pub(in super::super) const REQ_ONE: u16 = 1 << 3;
-}
+/// Longest payload that is looked at: every context there is, once. A longer one names some twice, or ones unknown.
+const MAX_CONTEXTS: usize = StatusPayload::HEADER + Context::ALL.len() * StatusPayload::CONTEXT;
 
-/// One request, as sent: nothing in it has been checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) flags: u16,
-    pub(super) kind: u16,
-    pub(super) cookie: u64,
-    pub(super) offset: u64,
-    pub(super) length: u32,
-}
-
-impl Request {
-    /// `None` where the magic number is wrong: client and server are out of step.
-    fn parse(bytes: &[u8; HEADER]) -> Option<Self> {
-        let (magic, rest) = bytes.split_first_chunk::<4>()?;
-        let (flags, rest) = rest.split_first_chunk::<2>()?;
-        let (kind, rest) = rest.split_first_chunk::<2>()?;
-        let (cookie, rest) = rest.split_first_chunk::<8>()?;
-        let (offset, rest) = rest.split_first_chunk::<8>()?;
-        let (length, _) = rest.split_first_chunk::<4>()?;
-        (u32::from_be_bytes(*magic) == REQUEST_MAGIC).then(|| Self {
-            flags: u16::from_be_bytes(*flags),
-            kind: u16::from_be_bytes(*kind),
-            cookie: u64::from_be_bytes(*cookie),
-            offset: u64::from_be_bytes(*offset),
-            length: u32::from_be_bytes(*length),
-        })
-    }
+/// What a client asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) request: Request,
+    /// What came behind the header of a block status request, if it makes sense; all other payload is read over.
+    pub(super) choice: Option<StatusPayload>,
 }
 
 /// What came from the client and was not looked at yet.
 #[derive(Debug)]
 pub(super) struct Inbox {
+    style: Style,
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        Self { bytes: vec![0; INBOX].into(), start: 0, end: 0 }
+    pub(super) fn new(style: Style) -> Self {
+        Self { style, bytes: vec![0; INBOX].into(), start: 0, end: 0 }
     }
 
     fn held(&self) -> &[u8] {
@@ -67,28 +42,42 @@ impl Inbox {
 
     /// Is there a whole request without asking the socket?
     pub(super) fn has_request(&self) -> bool {
-        self.held().len() >= HEADER
+        self.held().len() >= self.style.request_header()
     }
 
     /// The next request, waited for. `None`: the client left, properly or not, or is out of step.
     ///
     /// # Errors
     /// What the socket reports.
-    pub(super) fn next(&mut self, socket: &Socket) -> io::Result<Option<Request>> {
-        while !self.has_request() {
+    pub(super) fn next(&mut self, socket: &Socket) -> io::Result<Option<Asked>> {
+        if !self.hold(self.style.request_header(), socket)? {
+            return Ok(None);
+        }
+        let Some(request) = Request::parse(self.style, self.held()) else { return Ok(None) };
+        self.start = self.start.saturating_add(self.style.request_header());
+        let payload = request.payload(self.style);
+        if payload > u64::from(MAX_REQUEST) || request.kind == kinds::DISC {
+            return Ok(None);
+        }
+        let mut choice = None;
+        if request.kind == kinds::BLOCK_STATUS && (1..=wide(MAX_CONTEXTS)).contains(&payload) {
+            if !self.hold(narrow(payload), socket)? {
+                return Ok(None);
+            }
+            choice = self.held().get(..narrow(payload)).and_then(StatusPayload::parse);
+        }
+        // What nobody looks at is read over all the same, to stay in step.
+        Ok(self.skip(payload, socket)?.then_some(Asked { request, choice }))
+    }
+
+    /// Waits until so many bytes (fewer than fit) are held. `false`: the client left before.
+    fn hold(&mut self, len: usize, socket: &Socket) -> io::Result<bool> {
+        while self.held().len() < len {
             if self.fill(socket)? == 0 {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        let Some(request) = self.held().first_chunk().and_then(Request::parse) else { return Ok(None) };
-        self.start = self.start.saturating_add(HEADER);
-        if request.kind == kinds::WRITE {
-            // The data of a write follows it at once. It is refused, but has to be read over to stay in step.
-            if request.length > MAX_REQUEST || !self.skip(request.length.into(), socket)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(request).filter(|request| request.kind != kinds::DISC))
+        Ok(true)
     }
 
     /// Reads once more from the socket, behind what is held.
@@ -120,6 +109,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nbd_protocol::REQUEST_MAGIC;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
 
@@ -141,9 +131,9 @@ mod tests {
             client.write_all(&vec![0x25; 100_000]).unwrap();
             client.write_all(&request(kinds::READ, 4096)).unwrap();
         });
-        let (mut inbox, socket) = (Inbox::new(), Socket::Unix(server));
-        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kinds::WRITE);
-        assert_eq!(inbox.next(&socket).unwrap().unwrap().kind, kinds::READ);
+        let (mut inbox, socket) = (Inbox::new(Style::Structured), Socket::Unix(server));
+        assert_eq!(inbox.next(&socket).unwrap().unwrap().request.kind, kinds::WRITE);
+        assert_eq!(inbox.next(&socket).unwrap().unwrap().request.kind, kinds::READ);
         sender.join().unwrap();
         assert_eq!(inbox.next(&socket).unwrap(), None);
     }
@@ -151,7 +141,7 @@ mod tests {
     #[test]
     fn a_wrong_magic_number_ends_the_session() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        client.write_all(&[0; HEADER]).unwrap();
-        assert_eq!(Inbox::new().next(&Socket::Unix(server)).unwrap(), None);
+        client.write_all(&[0; 28]).unwrap();
+        assert_eq!(Inbox::new(Style::Simple).next(&Socket::Unix(server)).unwrap(), None);
     }
 }

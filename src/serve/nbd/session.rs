@@ -9,16 +9,19 @@
 //! client that takes no replies, or asks for more than it gets, is held back by its own socket.
 
 use super::Shared;
+use super::context::Context;
 use super::export::{Export, MAX_REQUEST};
-use super::handshake::{ALLOCATION_ID, Agreed};
-use super::reply::{Buffer, CHUNK, Errno, Failure};
-use super::request::{Inbox, Request, flag};
+use super::handshake::Agreed;
+use super::reply::{Buffer, CHUNK, Failure};
+use super::request::{Asked, Inbox};
 use super::seat::Seat;
 use super::socket::Socket;
 use crate::block::check_range;
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind};
-use crate::nbd_protocol::request as kinds;
+use crate::nbd_protocol::replies::Head;
+use crate::nbd_protocol::requests::{Request, StatusPayload};
+use crate::nbd_protocol::{Errno, Style, command_flag as flag, request as kinds};
 use crate::num::{narrow, wide};
 use std::collections::VecDeque;
 use std::io;
@@ -29,24 +32,20 @@ use std::time::Instant;
 
 /// A hole shorter than this is sent as the zeros it is: a chunk of its own would cost more.
 const HOLE_WORTH: u64 = 32 << 10;
-/// Extents in one block status reply; the client asks again for the rest.
-const MAX_EXTENTS: usize = 4096;
 /// Work for which waking a helper pays, in nanoseconds: some times what the waking costs.
 const HELP_WORTH: u64 = 60_000;
-/// Block status flags of `base:allocation`.
-const HOLE: u32 = 1 << 0;
-/// See [`HOLE`].
-const ZERO: u32 = 1 << 1;
+/// Bytes that one request to cache has read ahead: what a remote source fetches in some seconds.
+const MAX_ADVICE: u64 = 64 << 20;
 
 /// One client in the transmission phase.
 #[derive(Debug)]
 pub(super) struct Session {
     socket: Socket,
     export: Arc<Export>,
-    structured: bool,
-    allocation: bool,
+    style: Style,
+    contexts: Vec<Context>,
     shared: Arc<Shared>,
-    queue: Mutex<VecDeque<Request>>,
+    queue: Mutex<VecDeque<Asked>>,
     /// Held while something is sent, so that replies do not mix.
     sending: Mutex<()>,
     broken: AtomicBool,
@@ -95,8 +94,8 @@ impl Session {
         Self {
             socket,
             export: agreed.export,
-            structured: agreed.structured,
-            allocation: agreed.allocation,
+            style: agreed.style,
+            contexts: agreed.contexts,
             shared,
             queue: Mutex::default(),
             sending: Mutex::default(),
@@ -115,7 +114,7 @@ impl Session {
 
     /// Serves the client until it leaves.
     pub(super) fn run(self: &Arc<Self>) {
-        let (mut inbox, mut buffer) = (Inbox::new(), Buffer::default());
+        let (mut inbox, mut buffer) = (Inbox::new(self.style), Buffer::default());
         // An error of the socket and an orderly end are the same from here on: nobody is left to tell.
         while let Ok(Some(first)) = inbox.next(&self.socket) {
             let busy = self.shared.pool.busy();
@@ -124,7 +123,7 @@ impl Session {
                 let mut queue = lock(&self.queue);
                 while open && inbox.has_request() {
                     match inbox.next(&self.socket) {
-                        Ok(Some(request)) => queue.push_back(request),
+                        Ok(Some(asked)) => queue.push_back(asked),
                         _ => open = false,
                     }
                 }
@@ -150,18 +149,18 @@ impl Session {
     /// Serves what is queued, together with whoever else does.
     pub(super) fn serve_queue(&self, buffer: &mut Buffer) {
         loop {
-            let Some(request) = lock(&self.queue).pop_front() else { return };
-            self.serve(&request, buffer);
+            let Some(asked) = lock(&self.queue).pop_front() else { return };
+            self.serve(&asked, buffer);
         }
     }
 
-    fn serve(&self, request: &Request, buffer: &mut Buffer) {
+    fn serve(&self, asked: &Asked, buffer: &mut Buffer) {
         if self.broken.load(Ordering::Acquire) {
             return;
         }
         let start = Instant::now();
         // A fault of ours in a driver costs this client its connection, and nobody else anything.
-        let end = catch_unwind(AssertUnwindSafe(|| self.reply(request, buffer)));
+        let end = catch_unwind(AssertUnwindSafe(|| self.reply(asked, buffer)));
         if !matches!(end, Ok(Ok(()))) {
             self.hang_up();
         }
@@ -173,14 +172,14 @@ impl Session {
     }
 
     /// Answers one request. An error is the socket's.
-    fn reply(&self, request: &Request, buffer: &mut Buffer) -> io::Result<()> {
-        let cookie = request.cookie;
+    fn reply(&self, asked: &Asked, buffer: &mut Buffer) -> io::Result<()> {
+        let request = &asked.request;
         let done = match request.kind {
             kinds::READ => self.read(request, buffer),
-            kinds::BLOCK_STATUS => self.block_status(request, buffer),
-            kinds::CACHE => self.advise(request).map(|()| self.done(cookie, buffer)).map_err(Stop::from),
+            kinds::BLOCK_STATUS => self.block_status(asked, buffer).map_err(Stop::from),
+            kinds::CACHE => self.advise(request, buffer).map_err(Stop::from),
             kinds::FLUSH if request.flags == 0 => {
-                self.done(cookie, buffer);
+                self.head(request).done(buffer.out());
                 Ok(())
             }
             kinds::WRITE | kinds::TRIM | kinds::WRITE_ZEROES => {
@@ -192,14 +191,16 @@ impl Session {
         match done {
             Ok(()) => {}
             Err(Stop::Gone) => return Err(io::ErrorKind::BrokenPipe.into()),
-            Err(Stop::Failed(failure)) if self.structured => buffer.error(cookie, &failure),
-            Err(Stop::Failed(failure)) => buffer.simple_error(cookie, &failure),
+            Err(Stop::Failed(failure)) => {
+                self.head(request).error(buffer.out(), failure.errno, &failure.message(), failure.offset);
+            }
         }
         self.send_waiting(buffer)
     }
 
-    fn done(&self, cookie: u64, buffer: &mut Buffer) {
-        if self.structured { buffer.none(cookie) } else { buffer.simple(cookie) }
+    /// What all headers of the reply to this request repeat.
+    const fn head(&self, request: &Request) -> Head {
+        Head { style: self.style, cookie: request.cookie, offset: request.offset }
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -218,21 +219,22 @@ impl Session {
     }
 
     /// Flags that are known, a length we answer, a range that exists.
-    fn check(&self, request: &Request, known: u16, most: u32) -> Result<(), Failure> {
+    fn check(&self, request: &Request, known: u16, most: u64) -> Result<(), Failure> {
         if request.flags & !known != 0 {
             return Err(Failure::new(Errno::Inval, "a flag that this command does not take"));
         }
         if request.length > most {
             return Err(Failure::new(Errno::Inval, "more than 32 MiB in one request"));
         }
-        check_range(request.offset, narrow(request.length.into()), self.export.source.len())
+        check_range(request.offset, narrow(request.length), self.export.source.len())
             .map_err(|error| Failure { errno: Errno::Inval, text: error.chain(), offset: None })
     }
 
-    fn advise(&self, request: &Request) -> Result<(), Failure> {
-        self.check(request, 0, u32::MAX)?;
-        let end = request.offset.saturating_add(request.length.into());
+    fn advise(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Failure> {
+        self.check(request, 0, u64::MAX)?;
+        let end = request.offset.saturating_add(request.length.min(MAX_ADVICE));
         self.export.source.advise(std::slice::from_ref(&(request.offset..end)));
+        self.head(request).done(buffer.out());
         Ok(())
     }
 
@@ -250,22 +252,22 @@ impl Session {
     }
 
     fn read(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
-        let known = if self.structured { flag::DF } else { 0 };
-        self.check(request, known, MAX_REQUEST)?;
+        let chunks = self.style.has_chunks();
+        self.check(request, if chunks { flag::DF } else { 0 }, MAX_REQUEST.into())?;
         if request.length == 0 {
-            self.done(request.cookie, buffer);
-        } else if self.structured && request.flags & flag::DF == 0 {
+            self.head(request).done(buffer.out());
+        } else if chunks && request.flags & flag::DF == 0 {
             self.read_in_chunks(request, buffer)?;
         } else {
             self.read_whole(request, buffer)?;
         }
-        COUNTERS.bytes_served.add(request.length.into());
+        COUNTERS.bytes_served.add(request.length);
         Ok(())
     }
 
     /// A structured reply: a chunk for each piece of data, and one without data for each hole.
     fn read_in_chunks(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
-        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length.into()));
+        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length));
         while at < end {
             let left = end.saturating_sub(at);
             let stretch = if left >= HOLE_WORTH { self.stretch(at) } else { None };
@@ -273,7 +275,7 @@ impl Session {
             let is_hole = stretch.is_some_and(|stretch| stretch.zero) && known >= HOLE_WORTH;
             if is_hole {
                 let last = known == left;
-                buffer.hole(request.cookie, last, at, u32::try_from(known).unwrap_or(u32::MAX));
+                self.head(request).hole(buffer.out(), last, at, known);
                 at = at.saturating_add(known);
                 if buffer.is_crowded() {
                     self.send_waiting(buffer)?;
@@ -285,7 +287,7 @@ impl Session {
             let len = cut.min(wide(CHUNK));
             let read = self.export.source.read_at(buffer.data(narrow(len)), at);
             read.map_err(|error| Failure::read(&error, at))?;
-            buffer.data_header(request.cookie, len == left, at, len);
+            self.head(request).data(buffer.out(), len == left, at, len);
             self.send(buffer.with_data(narrow(len)))?;
             at = at.saturating_add(len);
         }
@@ -294,21 +296,15 @@ impl Session {
 
     /// A reply in one piece: simple, or one chunk that must not be fragmented.
     fn read_whole(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
-        let (offset, len) = (request.offset, u64::from(request.length));
-        if self.structured && len >= HOLE_WORTH {
+        let (offset, len) = (request.offset, request.length);
+        if self.style.has_chunks() && len >= HOLE_WORTH {
             let zero = self.stretch(offset).filter(|stretch| stretch.zero);
             if zero.is_some_and(|stretch| stretch.end.saturating_sub(offset) >= len) {
-                buffer.hole(request.cookie, true, offset, request.length);
+                self.head(request).hole(buffer.out(), true, offset, len);
                 return Ok(());
             }
         }
-        let header = |buffer: &mut Buffer| {
-            if self.structured {
-                buffer.data_header(request.cookie, true, offset, len);
-            } else {
-                buffer.simple(request.cookie);
-            }
-        };
+        let header = |buffer: &mut Buffer| self.head(request).data(buffer.out(), true, offset, len);
         let source = &self.export.source;
         let failed = |error: &Error| Failure::read(error, offset);
         if len <= wide(CHUNK) {
@@ -317,7 +313,7 @@ impl Session {
             self.send(buffer.with_data(narrow(len)))?;
             return Ok(());
         }
-        if let Some(mut whole) = self.shared.whole_replies.take(request.length) {
+        if let Some(mut whole) = self.shared.whole_replies.take(len) {
             source.read_at(&mut whole.bytes, offset).map_err(|error| failed(&error))?;
             header(buffer);
             let guard = lock(&self.sending);
@@ -338,7 +334,7 @@ impl Session {
         buffer: &mut Buffer,
         header: impl Fn(&mut Buffer),
     ) -> Result<(), Stop> {
-        let (mut at, mut left) = (request.offset, u64::from(request.length));
+        let (mut at, mut left) = (request.offset, request.length);
         let mut guard = None;
         while left > 0 {
             let len = left.min(wide(CHUNK));
@@ -359,39 +355,54 @@ impl Session {
         Ok(())
     }
 
-    fn block_status(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
-        if !self.allocation {
-            return Err(Failure::new(Errno::Inval, "no metadata context was agreed on").into());
+    fn block_status(&self, asked: &Asked, buffer: &mut Buffer) -> Result<(), Failure> {
+        let mut request = asked.request;
+        let mut contexts = self.contexts.clone();
+        let mut known = flag::REQ_ONE;
+        if self.style == Style::Extended && request.flags & flag::PAYLOAD_LEN != 0 {
+            let chosen = asked.choice.as_ref().and_then(|choice| self.chosen(choice));
+            let Some(chosen) = chosen else {
+                let why = "the payload is not a length and metadata contexts that were agreed on, each once";
+                return Err(Failure::new(Errno::Inval, why));
+            };
+            (request.length, contexts) = chosen;
+            known |= flag::PAYLOAD_LEN;
+        }
+        if contexts.is_empty() {
+            return Err(Failure::new(Errno::Inval, "no metadata context was agreed on"));
         }
         if request.length == 0 {
-            return Err(Failure::new(Errno::Inval, "the status of no bytes").into());
+            return Err(Failure::new(Errno::Inval, "the status of no bytes"));
         }
-        self.check(request, flag::REQ_ONE, u32::MAX)?;
-        let most = if request.flags & flag::REQ_ONE == 0 { MAX_EXTENTS } else { 1 };
-        let mut extents: Vec<(u32, u32)> = Vec::new();
-        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length.into()));
-        while at < end {
-            let extent = match self.export.source.extent_within(at, end.saturating_sub(at)) {
-                Ok(extent) => extent,
-                // What is known so far is an answer; the client will ask again from here, and then hear of it.
-                Err(_) if !extents.is_empty() => break,
-                Err(error) if error.kind() == ErrorKind::Changed => {
-                    return Err(Failure { offset: None, ..Failure::read(&error, at) }.into());
-                }
-                Err(error) => return Err(Failure::read(&error, at).into()),
-            };
-            let len = extent.len.max(1).min(end.saturating_sub(at));
-            let state = if extent.zero { ZERO } else { 0 } | if extent.hole { HOLE } else { 0 };
-            let len32 = u32::try_from(len).unwrap_or(u32::MAX);
-            let count = extents.len();
-            match extents.last_mut() {
-                Some((last, flags)) if *flags == state => *last = last.saturating_add(len32),
-                _ if count == most => break,
-                _ => extents.push((len32, state)),
-            }
-            at = at.saturating_add(len);
+        self.check(&request, known, u64::MAX)?;
+        let range = request.offset..request.offset.saturating_add(request.length);
+        let one = request.flags & flag::REQ_ONE != 0;
+        let mut answers = Vec::new();
+        for context in contexts {
+            let statuses = context.statuses(&self.export.source, &range, one).map_err(|(at, error)| {
+                let failure = Failure::read(&error, at);
+                // A file that has changed is bad all over.
+                if error.kind() == ErrorKind::Changed { Failure { offset: None, ..failure } } else { failure }
+            })?;
+            answers.push((context, statuses));
         }
-        buffer.status(request.cookie, ALLOCATION_ID, &extents);
+        let count = answers.len();
+        for (number, (context, statuses)) in (1..).zip(answers) {
+            self.head(&request).status(buffer.out(), number == count, context.id(), &statuses);
+        }
         Ok(())
+    }
+
+    /// The range and the contexts that a client chose, unless one was not agreed on or stands there twice.
+    fn chosen(&self, choice: &StatusPayload) -> Option<(u64, Vec<Context>)> {
+        let mut chosen = Vec::new();
+        for id in &choice.contexts {
+            let context = Context::of_id(*id).filter(|context| self.contexts.contains(context))?;
+            if chosen.contains(&context) {
+                return None;
+            }
+            chosen.push(context);
+        }
+        Some((choice.length, chosen))
     }
 }
