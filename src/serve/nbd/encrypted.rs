@@ -118,11 +118,11 @@ impl Encrypted {
             }
             let taken = connection.read_tls(&mut held)?;
             incoming.start = incoming.start.saturating_add(taken);
-            if let Err(error) = connection.process_new_packets() {
-                // The client may hear why, if there is room to tell it.
-                let _ = send(&mut connection, &self.socket);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
+            let processed = connection.process_new_packets();
+            // TLS's own answers: to new keys, to a wish that is refused, or why this is the end. What there is no room
+            // for leaves with the next reply.
+            send(&mut connection, &self.socket)?;
+            processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
     }
 
