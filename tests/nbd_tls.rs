@@ -390,11 +390,12 @@ fn nothing_that_was_agreed_on_in_the_clear_counts_after_starttls() {
 }
 
 #[test]
-fn replies_are_simple_after_starttls_whatever_was_agreed_on_before() {
+fn headers_and_replies_are_simple_after_starttls_whatever_was_agreed_on_before() {
     requires!("openssl");
     let server = serve_with(false, false, Options::default());
     let mut client = Client::new(&server);
     assert_eq!(client.answer(STRUCTURED, &[]), ACK);
+    assert_eq!(client.answer(EXTENDED, &[]), ACK);
     assert_eq!(client.answer(STARTTLS, &[]), ACK);
     let mut client = client.encrypt(None);
     assert_eq!(client.answer(GO, DEFAULT), ACK);
