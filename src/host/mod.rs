@@ -6,3 +6,4 @@ pub mod holders;
 pub mod mount;
 pub mod mounts;
 pub mod namespace;
+pub mod notify;
