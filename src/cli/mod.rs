@@ -49,6 +49,10 @@ verbs! {
     Explain => explain,
     /// Serve the disk and its partitions over NBD
     Serve => serve,
+    /// List the mounts and servers that run
+    List => list,
+    /// Show what a mount or a server has read and answered
+    Stats => stats,
     /// List a directory of the guest
     Ls => ls,
     /// List everything below a directory of the guest

@@ -200,6 +200,16 @@ pub fn shown(image: &OsStr) -> String {
     member.map_or_else(|| archive.to_string(), |member| archive.member(&member).to_string())
 }
 
+/// An opened image's name as others see it, who look at a mount or a server from elsewhere.
+#[must_use]
+pub fn whole_name(given: &Given) -> String {
+    let locator = match given.locator.as_path().map(std::path::absolute) {
+        Some(Ok(path)) => Locator::Path(path),
+        _ => given.locator.clone(),
+    };
+    given.member.as_ref().map_or_else(|| locator.to_string(), |member| locator.member(member).to_string())
+}
+
 /// The directory of `--spool`. Of those nobody named, /var/tmp comes last: /tmp is often in memory, and an image is large.
 fn spool_dir(named: &OsStr, common: &Common) -> PathBuf {
     if !named.is_empty() {

@@ -14,7 +14,6 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long a mount may be busy before we say so: something may just be closing its last file.
@@ -152,33 +151,16 @@ fn pid(number: u64) -> Option<Pid> {
 /// The processes behind a mount, held so that their numbers cannot come to mean others: worker and supervisor, as the
 /// mount itself names them. None if it does not say.
 fn servers(entry: &Entry) -> Vec<(u64, OwnedFd)> {
-    let Some(status) = status(entry) else { return Vec::new() };
+    let status = mounts::tells(entry, "status", STATUS_TIME).ok();
+    let Some(status) = status.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()) else {
+        return Vec::new();
+    };
     let numbers = ["worker", "supervisor"].iter().filter_map(|name| status.get(name)?.as_u64());
     numbers
         .filter_map(|number| {
             Some((number, rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()).ok()?))
         })
         .collect()
-}
-
-/// Reads the mount's own status file, in a thread, since a hung mount may never answer. Root cannot look into the mount of
-/// a user, so the thread becomes that user.
-fn status(entry: &Entry) -> Option<serde_json::Value> {
-    let (tell, told) = mpsc::channel();
-    let entry = entry.clone();
-    std::thread::spawn(move || {
-        if let (Some(uid), Some(gid)) = (entry.own_number("user_id"), entry.own_number("group_id"))
-            && rustix::process::geteuid().is_root()
-            && uid != 0
-        {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
-            let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
-        }
-        tell.send(std::fs::read(entry.point.join(".imgmount/status")).ok())
-    });
-    let text = told.recv_timeout(STATUS_TIME).ok().flatten()?;
-    serde_json::from_slice(&text).ok()
 }
 
 fn has_ended(server: &OwnedFd, patience: Duration) -> bool {

@@ -7,3 +7,6 @@ pub mod mount;
 pub mod mounts;
 pub mod namespace;
 pub mod notify;
+pub mod register;
+pub mod running;
+pub mod runtime;

@@ -2,11 +2,17 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The type our mounts have: `fuse`, subtype `imgmount`.
 pub const TYPE: &str = "fuse.imgmount";
+
+/// Bytes that are read of what a mount tells about itself.
+const MAX_TOLD: u64 = 1 << 20;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +101,31 @@ pub fn all() -> Result<Vec<Entry>> {
 /// As [`all`].
 pub fn at(point: &Path) -> Result<Option<Entry>> {
     Ok(all()?.into_iter().rfind(|entry| entry.point == point))
+}
+
+/// Reads one of the files in which a mount of ours tells about itself (`status`, `stats`), in a thread, since a hung
+/// mount may never answer. Root cannot look into the mount of a user, so the thread becomes that user.
+///
+/// # Errors
+/// The system's own; `TimedOut` after `patience`, `NotConnected` when nobody serves the mount any more.
+pub fn tells(entry: &Entry, file: &str, patience: Duration) -> io::Result<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    let user = entry.own_number("user_id").zip(entry.own_number("group_id"));
+    let path = entry.point.join(".imgmount").join(file);
+    std::thread::spawn(move || {
+        if let Some((uid, gid)) = user
+            && rustix::process::geteuid().is_root()
+            && uid != 0
+        {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+            let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
+            let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
+        }
+        let mut text = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TOLD).read_to_end(&mut text));
+        tell.send(read.map(|_| text))
+    });
+    told.recv_timeout(patience).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]

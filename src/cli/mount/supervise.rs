@@ -1,7 +1,7 @@
 //! The supervisor of a mount: opens the image, starts the worker, mounts, waits, unmounts. It parses nothing.
 
 use super::options::{Flags, OnError, Who};
-use super::tell::{PidFile, notify, say_ready};
+use super::tell::{PidFile, say_ready};
 use super::work::{self, Found, Order};
 use super::{Args, Ready, captive};
 use crate::cli::{Common, Exit, IN_BACKGROUND, plan, unlock};
@@ -9,10 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::events::{Event, Events};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
-use crate::host::{mounts, namespace};
+use crate::host::{mounts, namespace, notify};
 use crate::keys::Keys;
-use crate::locator::Locator;
-use crate::source::gate::Given;
 use crate::text::escape;
 use rustix::process::Signal;
 use serde_json::json;
@@ -112,13 +110,13 @@ pub(super) fn supervise(
         mounted.end(&mut events)?;
         return Ok(Exit::OK);
     }
-    notify("READY=1");
+    notify::ready(&line(&found, &point.path));
     let end = if args.command.is_empty() {
         wait(&mut events, &mut mounted)?
     } else {
         captive::run(&args.command, mounted.point, &mut events, mounted.worker)?
     };
-    notify("STOPPING=1");
+    notify::stopping();
     mounted.end(&mut events)?;
     Ok(end)
 }
@@ -153,7 +151,7 @@ fn start(args: &Args, common: &Common, keys: &Keys, user: (u32, u32), point: &Pa
         xattrs: args.xattrs,
         threads: args.threads,
         user,
-        image: whole_name(&given),
+        image: plan::whole_name(&given),
         point: point.as_os_str().as_bytes().to_vec(),
         options: in_words(args)?,
         on_error: args.on_error,
@@ -194,19 +192,6 @@ fn in_words(args: &Args) -> Result<String> {
 fn named(name: &str, value: &impl clap::ValueEnum) -> String {
     let value = value.to_possible_value().map(|value| value.get_name().to_owned());
     format!("{name}={}", value.unwrap_or_default())
-}
-
-/// The image's name as others see it, who look at the mount from elsewhere.
-fn whole_name(given: &Given) -> String {
-    let locator = absolute(given.locator.clone());
-    given.member.as_ref().map_or_else(|| locator.to_string(), |member| locator.member(member).to_string())
-}
-
-fn absolute(locator: Locator) -> Locator {
-    match locator.as_path().map(std::path::absolute) {
-        Some(Ok(path)) => Locator::Path(path),
-        _ => locator,
-    }
 }
 
 fn line(found: &Found, point: &Path) -> String {

@@ -1,9 +1,8 @@
-//! Who hears that a mount is ready, besides people: a file with the process id, a descriptor, the service manager.
+//! Who hears that a mount is ready, besides people: a file with the process id, a descriptor.
 
 use super::supervise::{host, show};
 use crate::error::Result;
 use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file with our process id, for as long as we run.
@@ -34,19 +33,4 @@ pub(super) fn say_ready(number: u32) -> Result<()> {
             .caused_by(error)
             .help(format!("it must be open for writing when imgmount starts, as in: {number}>file"))
     })
-}
-
-/// Tells the service manager, sd_notify(3).
-pub(super) fn notify(state: &str) {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&name),
-    };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
-    if let Err(error) = sent {
-        tracing::warn!("NOTIFY_SOCKET: {error}");
-    }
 }

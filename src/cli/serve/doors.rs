@@ -2,8 +2,10 @@
 
 use super::{Args, exports, tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::runtime;
 use crate::text::escape;
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
@@ -18,6 +20,8 @@ pub(super) struct Doors {
     pub(super) path: Option<OwnPath>,
     /// A directory made for it, to be removed with it.
     dir: Option<PathBuf>,
+    /// The sockets are those of somebody else, who told us to use them.
+    pub(super) passed: bool,
     pub(super) uris: Vec<String>,
 }
 
@@ -62,8 +66,11 @@ impl Doors {
                 let what = "sockets were passed in (LISTEN_FDS); --socket, --tcp and --run make others";
                 return Err(Error::new(ErrorKind::Usage, what).help("give one or the other"));
             }
+            doors.passed = true;
             for index in 0..passed.len() {
-                doors.listeners.push(take_passed(&mut passed, index)?);
+                let listener = take_passed(&mut passed, index)?;
+                doors.uris.extend(uri_of(&listener, tls));
+                doors.listeners.push(listener);
             }
             return Ok(doors);
         }
@@ -77,7 +84,7 @@ impl Doors {
             doors.dir = Some(dir.clone());
             doors.open_unix(&dir.join("nbd.sock"), tls)?;
         } else if args.tcp.is_empty() {
-            let dir = runtime_dir()?;
+            let dir = runtime::dir().map_err(|error| error.help("say where: --socket PATH"))?;
             let first = names.iter().find(|name| !name.is_empty()).cloned();
             let name = first.or_else(|| args.images.first().map(exports::word)).unwrap_or_default();
             doors.open_unix(&dir.join(format!("{name}.sock")), tls)?;
@@ -175,22 +182,21 @@ fn take_passed(passed: &mut listenfd::ListenFd, index: usize) -> Result<OwnedFd>
     }
 }
 
-/// Where sockets of this user lie: `$XDG_RUNTIME_DIR/imgmount`, for root without one `/run/imgmount`.
-fn runtime_dir() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let base = base.or_else(|| rustix::process::geteuid().is_root().then(|| PathBuf::from("/run")));
-    let none = || {
-        let error = Error::new(ErrorKind::Host, "no place for a socket: XDG_RUNTIME_DIR is not set");
-        error.help("say where: --socket PATH")
-    };
-    let dir = base.ok_or_else(none)?.join("imgmount");
-    let mut make = std::fs::DirBuilder::new();
-    make.mode(0o700).recursive(true);
-    make.create(&dir).map_err(|error| {
-        let error = Error::new(ErrorKind::Host, shown(&dir)).caused_by(error);
-        error.help("say where the socket shall be: --socket PATH")
-    })?;
-    Ok(dir)
+/// Where a socket that was passed in listens.
+fn uri_of(listener: &OwnedFd, tls: Option<&tls::Plan>) -> Option<String> {
+    let address = rustix::net::getsockname(listener).ok()?;
+    if let Ok(address) = SocketAddr::try_from(address.clone()) {
+        let scheme = if tls.is_some() { "nbds" } else { "nbd" };
+        return Some(uri(scheme, &address.to_string(), None, tls));
+    }
+    let address = rustix::net::SocketAddrUnix::try_from(address).ok()?;
+    let path = Path::new(OsStr::from_bytes(address.path_bytes()?));
+    Some(uri(if tls.is_some() { "nbds+unix" } else { "nbd+unix" }, "", Some(path), tls))
+}
+
+/// How a unix socket stands in a URI.
+pub(in crate::cli) fn socket_parameter(path: &Path) -> String {
+    format!("socket={}", percent_encode(path.as_os_str().as_bytes()))
 }
 
 /// A new directory that nobody else may enter, for a captive server's socket.

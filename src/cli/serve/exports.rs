@@ -19,12 +19,12 @@ pub(super) fn names(args: &Args) -> Vec<String> {
     if args.images.len() == 1 {
         return vec![String::new()];
     }
-    apart(args.images.iter().map(file_name).collect())
+    apart(&args.images.iter().map(file_name).collect::<Vec<_>>())
 }
 
 /// Words that tell files apart: `a` and `b` for `a.vmdk` and `b.vmdk`; `a.vmdk` and `a.qcow2` as they are; of two
 /// `a.vmdk` the second becomes `a.vmdk-2`.
-fn apart(files: Vec<String>) -> Vec<String> {
+fn apart(files: &[String]) -> Vec<String> {
     let stems: Vec<String> = files.iter().map(|file| stem(file)).collect();
     let mut all: Vec<String> = Vec::new();
     for (file, stem) in files.iter().zip(&stems) {
@@ -88,6 +88,15 @@ pub(super) fn of(stack: &Stack, name: &str) -> Vec<Export> {
     exports
 }
 
+/// The first disk once more, under a name that the user wants, unless something is called so.
+pub(super) fn also(exports: &mut Vec<Export>, name: Option<String>) {
+    if let (Some(name), Some(disk)) = (name, exports.first().cloned())
+        && exports.iter().all(|export| export.name != name)
+    {
+        exports.push(Export { name, ..disk });
+    }
+}
+
 /// The first of the names that can be had.
 fn free(exports: &[Export], wanted: impl IntoIterator<Item = String>) -> Option<String> {
     let can_be_had =
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
 
     fn names(files: &[&str]) -> Vec<String> {
-        apart(files.iter().map(|file| (*file).to_owned()).collect())
+        apart(&files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]

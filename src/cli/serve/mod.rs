@@ -6,8 +6,11 @@
 use super::{Common, Exit, IN_BACKGROUND, out, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, WireKeys};
+use crate::host::notify;
+use crate::text::defuse;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,7 @@ mod supervise;
 mod tls;
 mod work;
 
+pub(super) use doors::socket_parameter;
 pub(super) use work::work;
 
 /// Arguments.
@@ -59,7 +63,16 @@ pub(super) struct Args {
     /// The image's format; as --format
     #[arg(short = 'f', value_name = "FMT")]
     short_format: Option<String>,
-    /// Go to the background when ready
+    /// Clients that are served at a time; one more is told so. A client that opens several connections counts as several; 0 is 100
+    #[arg(short = 'e', long, value_name = "N", default_value_t = CLIENTS, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    shared: u32,
+    /// Give up when the images are not open after so long [default: never]
+    #[arg(long, value_name = "TIME", value_parser = plan::duration)]
+    timeout: Option<Duration>,
+    /// Write to this file what else goes to stderr; append
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Go to the background when ready; under a service manager that waits for a word ($NOTIFY_SOCKET), stay
     #[arg(long)]
     fork: bool,
     /// Write the process id there
@@ -76,9 +89,17 @@ pub(super) struct Args {
     /// Accepted, for those used to qemu-nbd: we always go on after a client has left
     #[arg(short = 't', long, help_heading = "Compatibility")]
     persistent: bool,
-    /// Accepted, for those used to qemu-nbd: we always serve up to 100 clients
-    #[arg(short = 'e', long, value_name = "N", help_heading = "Compatibility")]
-    shared: Option<u32>,
+}
+
+/// Clients that are served at a time unless the user says otherwise.
+const CLIENTS: u32 = 100;
+
+impl Args {
+    fn clients(&self) -> usize {
+        // qemu-nbd's 0 is "as many as come".
+        let clients = if self.shared == 0 { CLIENTS } else { self.shared };
+        usize::try_from(clients).unwrap_or(usize::MAX)
+    }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
@@ -87,8 +108,13 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     if args.list {
         return list(args, &common);
     }
-    if args.fork {
+    if args.fork && !notify::is_wanted() {
         return fork(args, &common);
+    }
+    if let Some(path) = &args.log_file {
+        rustix::stdio::dup2_stderr(open_log(path)?).map_err(|errno| {
+            Error::new(ErrorKind::Host, "stderr cannot be turned to the log file").caused_by(errno)
+        })?;
     }
     supervise(args, &common, |line| out::say(&common, line))
 }
@@ -100,6 +126,7 @@ fn list(args: &Args, common: &Common) -> Result<Exit> {
     for (image, name) in args.images.iter().zip(&names) {
         exports.extend(exports::of(&plan::open(image, common)?, name));
     }
+    exports::also(&mut exports, args.export_name.clone());
     if common.json {
         let exports = exports.iter().map(|export| {
             serde_json::json!({ "name": export.name, "size": export.source.len(), "about": export.about })
@@ -108,20 +135,34 @@ fn list(args: &Args, common: &Common) -> Result<Exit> {
         out::json(&serde_json::json!({ "schema": "imgmount.serve/1", "exports": exports }));
     } else {
         for export in &exports {
-            out::data(&format!("{}\t{}\t{}\n", export.name, export.source.len(), export.about));
+            out::data(&format!(
+                "{}\t{}\t{}\n",
+                defuse(&export.name),
+                export.source.len(),
+                defuse(&export.about)
+            ));
         }
     }
     Ok(Exit::OK)
 }
 
+fn open_log(path: &Path) -> Result<File> {
+    File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|error| Error::new(ErrorKind::Host, doors::shown(path)).caused_by(error))
+}
+
 /// `--fork`: the same command once more, in a session of its own; this one ends when that one is ready.
 fn fork(args: &Args, common: &Common) -> Result<Exit> {
-    let failed = |error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error);
+    let failed =
+        |error: std::io::Error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error);
     if std::env::var_os(IN_BACKGROUND).is_some() {
         let parent = Channel::from_stdin()?;
         let Some((keys, _)) = parent.receive::<WireKeys>()? else { return Ok(Exit::OK) };
         let common = &Common { keys: Arc::new(keys.try_into()?), ..common.clone() };
-        rustix::process::setsid().map_err(failed)?;
+        rustix::process::setsid().map_err(|errno| failed(errno.into()))?;
         let mut told = false;
         let ready = |line: &str| {
             told = true;
@@ -143,6 +184,8 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
         let error = Error::new(ErrorKind::Usage, "--fork together with sockets that were passed in");
         return Err(error.help("leave out --fork: whoever passes sockets also waits for the server"));
     }
+    let log = args.log_file.as_deref().map(open_log).transpose()?;
+    let log = || log.as_ref().map_or(Ok(std::process::Stdio::null()), |log| Ok(log.try_clone()?.into()));
     let line = unlock::with_keys_of(&images(args), common, |keys| {
         let (channel, theirs) = Channel::pair()?;
         let null = || std::process::Stdio::null();
@@ -151,9 +194,9 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
             .env(IN_BACKGROUND, "1")
             .stdin(theirs)
             .stdout(null())
-            .stderr(null())
+            .stderr(log().map_err(failed)?)
             .spawn()
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error))?;
+            .map_err(failed)?;
         channel.send(&WireKeys::from(&**keys), &[])?;
         channel.answer()
     })?;

@@ -7,13 +7,16 @@ use super::{Args, exports, images};
 use crate::cli::{Common, Exit, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Worker;
+use crate::host::{notify, register};
 use crate::source::gate::Given;
+use crate::text::defuse;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time the worker has to end after it was told to.
@@ -28,6 +31,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     let names = exports::names(args);
     let tls = args.tls.plan()?;
     let mut doors = Doors::open(args, &names, tls.as_ref())?;
+    let mut entry = register::Entry::new();
     let order = Order {
         common: common.clone(),
         names,
@@ -36,18 +40,21 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
         idle_exit: args.idle_exit,
         handshake: args.handshake_limit,
         tls: tls.as_ref().map(|plan| plan.order().clone()),
+        clients: args.clients(),
+        about: entry.as_ref().map(|_| about(&given, &doors)),
     };
     let order = serde_json::to_value(order).map_err(|error| {
         Error::new(ErrorKind::Internal, "the job cannot be written down").caused_by(error)
     })?;
     let given: Vec<&Given> = given.iter().map(|given| &**given).collect();
     let certificates = tls.iter().flat_map(|plan| plan.descriptors());
+    let control = entry.as_ref().and_then(register::Entry::as_fd);
     let descriptors: Vec<BorrowedFd<'_>> =
-        certificates.chain(doors.listeners.iter().map(|listener| listener.as_fd())).collect();
+        certificates.chain(doors.listeners.iter().map(|listener| listener.as_fd())).chain(control).collect();
     let mut ended_by = None;
     let (mut worker, facts) = unlock::with_keys_of(&images(args), common, |keys| {
         let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;
-        let facts = worker.ready(None, || {
+        let facts = worker.ready(args.timeout, || {
             ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
             ended_by.is_some()
         })?;
@@ -55,6 +62,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     })?;
     drop(descriptors);
     doors.listeners.clear();
+    entry.iter_mut().for_each(register::Entry::handed_over);
     let Some(facts) = facts else {
         // A clean end; but a command that never ran has not succeeded.
         return Ok(ended_by
@@ -64,10 +72,14 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
 
     let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
     let mut command = args.run.as_ref().map(|command| captive(command, &doors)).transpose()?;
-    if command.is_none() && !doors.uris.is_empty() {
-        say_ready(&ready_line(args, &doors, &facts));
+    let line = ready_line(args, &doors, &facts);
+    notify::ready(&line);
+    // Whoever passed sockets knows where they are.
+    if command.is_none() && !doors.passed {
+        say_ready(&line);
     }
     let end = wait(&mut signals, &mut worker, command.as_mut());
+    notify::stopping();
     dismiss(&mut worker);
     end
 }
@@ -161,11 +173,25 @@ fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
         facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
     let uris: Vec<String> = doors.uris.iter().map(|uri| format!("'{uri}'")).collect();
-    format!(
+    let line = format!(
         "serving {} ({}) on {}; look: nbdinfo --list '{uri}'; end: kill {}",
         images(args),
         exports.join(", "),
         uris.join(" and "),
         std::process::id()
-    )
+    );
+    // Exports may be called as an image wants.
+    defuse(&line)
+}
+
+/// What the register tells of this server, besides what the worker adds.
+fn about(given: &[Arc<Given>], doors: &Doors) -> serde_json::Value {
+    let images: Vec<String> = given.iter().map(|given| plan::whole_name(given)).collect();
+    serde_json::json!({
+        "schema": "imgmount.status/1",
+        "images": images,
+        "uris": doors.uris,
+        "supervisor": std::process::id(),
+        "since": jiff::Timestamp::now().to_string(),
+    })
 }

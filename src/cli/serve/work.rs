@@ -2,11 +2,14 @@
 
 use super::{exports, tls};
 use crate::cli::{Common, Exit, plan};
+use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
-use crate::serve::nbd::{Export, Listener, Server, Stop};
+use crate::host::register;
+use crate::serve::nbd::{Listener, Server, Stop};
 use crate::stack;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,9 @@ pub(super) struct Order {
     pub(super) handshake: Duration,
     /// Its files are the first descriptors.
     pub(super) tls: Option<tls::Order>,
+    pub(super) clients: usize,
+    /// What the control socket, the last of the descriptors, tells of this server.
+    pub(super) about: Option<Value>,
 }
 
 /// The worker's part: parse, then serve on the sockets it was handed.
@@ -37,19 +43,17 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };
     let mut descriptors = task.descriptors.into_iter();
     let tls = order.tls.map(|tls| tls.carry_out(&mut descriptors)).transpose()?;
-    let mut exports = Vec::new();
+    let mut all = Vec::new();
     let mut remote = false;
     for (given, name) in task.images.into_iter().zip(&order.names) {
         remote |= given.file.is_none();
-        exports.extend(exports::of(&stack::open(Arc::new(given), &options)?, name));
+        all.extend(exports::of(&stack::open(Arc::new(given), &options)?, name));
     }
-    if let (Some(alias), Some(disk)) = (order.alias, exports.first().cloned())
-        && exports.iter().all(|export| export.name != alias)
-    {
-        exports.push(Export { name: alias, ..disk });
-    }
+    exports::also(&mut all, order.alias);
+    let exports = all;
     let mut options = crate::serve::nbd::Options {
         handshake: order.handshake,
+        clients: order.clients,
         once: order.once,
         idle_exit: order.idle_exit,
         signals: true,
@@ -61,7 +65,11 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     }
     let names: Vec<String> =
         exports.iter().map(|export| export.name.clone()).filter(|name| !name.is_empty()).collect();
-    let server = Server::new(exports, options)?;
+    let server = Arc::new(Server::new(exports, options)?);
+    if let Some((about, control)) = order.about.and_then(|about| Some((about, descriptors.next_back()?))) {
+        let server = Arc::clone(&server);
+        std::thread::spawn(move || register::answer(&control.into(), || status(&about, &server)));
+    }
     let listeners = descriptors.map(listener).collect::<Result<_>>()?;
     let stop = Stop::default();
     let (supervisor, its_end) = (task.channel.try_clone()?, stop.clone());
@@ -72,6 +80,19 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     task.channel.ready(names.into())?;
     server.run(listeners, &stop)?;
     Ok(Exit::OK)
+}
+
+/// What the server is, and how it stands now.
+fn status(about: &Value, server: &Server) -> Value {
+    let counters: serde_json::Map<String, Value> =
+        COUNTERS.snapshot().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let mut status = about.clone();
+    if let Some(status) = status.as_object_mut() {
+        status.insert("worker".to_owned(), std::process::id().into());
+        status.insert("clients".to_owned(), server.clients().into());
+        status.insert("counters".to_owned(), counters.into());
+    }
+    status
 }
 
 fn listener(descriptor: OwnedFd) -> Result<Listener> {

@@ -164,6 +164,7 @@ impl Drop for WholeReply<'_> {
 pub struct Server {
     exports: Arc<Exports>,
     options: Options,
+    seats: Seats,
 }
 
 /// A client that has just connected.
@@ -224,7 +225,14 @@ impl Server {
     /// # Errors
     /// `Usage` when two of them have the same name.
     pub fn new(exports: Vec<Export>, options: Options) -> Result<Self> {
-        Ok(Self { exports: Arc::new(Exports::new(exports)?), options })
+        let seats = Seats::new(options.clients);
+        Ok(Self { exports: Arc::new(Exports::new(exports)?), options, seats })
+    }
+
+    /// The clients that are served now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.seats.taken()
     }
 
     /// Serves on these listeners until it is told to end by `stop`, a signal or an option.
@@ -245,7 +253,7 @@ impl Server {
         let mut reception = Reception {
             exports: Arc::clone(&self.exports),
             options: self.options.clone(),
-            seats: Seats::new(self.options.clients),
+            seats: self.seats.clone(),
             handshakes: JoinSet::new(),
             order: VecDeque::new(),
             sessions: Arc::default(),
