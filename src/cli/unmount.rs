@@ -3,14 +3,14 @@
 use super::out::Tally;
 use super::{Common, Exit, out, plan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::holders;
+use crate::host::holders::{self, Holder};
 use crate::host::mount::{self, Unmounted};
 use crate::host::mounts::{self, Entry};
 use crate::text::escape;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// How long a mount may be busy before we say so: something may just be closing its last file.
 const TRY_TIME: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long the processes that keep it busy may take to end in their own way.
+const KILL_AFTER: Duration = Duration::from_secs(5);
 /// How long a mount may take to say who serves it, or that it is dead.
 const STATUS_TIME: Duration = Duration::from_secs(3);
 
@@ -37,7 +39,7 @@ pub(super) struct Args {
     /// Take a busy mount out of sight now; it ends when its last file is closed
     #[arg(short = 'l', short_alias = 'z', long)]
     lazy: bool,
-    /// End the processes that keep it busy (SIGTERM)
+    /// End the processes that keep it busy: by SIGTERM, and after 5 seconds by SIGKILL
     #[arg(long)]
     kill: bool,
     /// How long to wait until the serving process has ended
@@ -61,6 +63,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
         // What was mounted last may stand in what was mounted first.
         points.reverse();
     }
+    // Whoever stands in the mount and unmounts it must not be in our own way.
+    drop(std::env::set_current_dir("/"));
     let mut tally = Tally::default();
     for point in &points {
         match one(point, args) {
@@ -98,12 +102,13 @@ fn one(point: &Path, args: &Args) -> Result<String> {
     // Out of sight, nobody's open files carry its path any more.
     let stays = args.lazy && !holders::of(point).is_empty();
     let patience = if args.kill { args.timeout } else { TRY_TIME };
+    let mut told = BTreeSet::new();
     while matches!(mount::unmount(point, args.lazy)?, Unmounted::Busy) {
         if start.elapsed() > patience {
             return Err(busy(point));
         }
         if args.kill {
-            end_holders(point);
+            end_holders(point, start.elapsed() > KILL_AFTER, &mut told);
         }
         std::thread::sleep(PAUSE);
     }
@@ -129,16 +134,38 @@ fn not_mounted(shown: &str) -> Error {
 }
 
 fn busy(point: &Path) -> Error {
-    let mut what = format!("{}: is in use", show(point));
-    for (number, holder) in holders::of(point).iter().enumerate() {
-        let _ = write!(what, "{} {holder}", if number == 0 { " by" } else { "," });
-    }
-    host(what).help("end these first, or use --kill, or --lazy to take it out of sight now")
+    let holders = holders::of(point);
+    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    let shown = show(point);
+    let by = if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) };
+    let devices: Vec<String> = holders.iter().filter_map(way_out).collect();
+    host(format!("{shown}: is in use{by}")).help(match (holders.is_empty(), devices.is_empty()) {
+        (true, _) if !rustix::process::geteuid().is_root() => {
+            format!("processes of other users are seen by root: sudo imgmount unmount {shown}; or use --lazy")
+        }
+        (_, false) => format!("first: {}", devices.join("; ")),
+        _ => "end these first, or use --kill, or --lazy to take it out of sight now".to_owned(),
+    })
 }
 
-fn end_holders(point: &Path) {
-    for holder in holders::of(point) {
-        if let Some(pid) = pid(u64::from(holder.pid)) {
+/// What frees a mount from a holder that is no process.
+fn way_out(holder: &Holder) -> Option<String> {
+    match holder {
+        Holder::Process { .. } => None,
+        Holder::Mount(above) => Some(format!("umount {}", show(above))),
+        Holder::Loop { device, .. } => {
+            Some(format!("umount what {0} carries, then losetup -d {0}", show(device)))
+        }
+    }
+}
+
+/// Tells each holder once, or ends them all.
+fn end_holders(point: &Path, for_certain: bool, told: &mut BTreeSet<u32>) {
+    for number in holders::of(point).iter().filter_map(Holder::pid) {
+        let Some(pid) = pid(u64::from(number)) else { continue };
+        if for_certain {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        } else if told.insert(number) {
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
     }
