@@ -8,6 +8,7 @@ MANDIR   ?= $(PREFIX)/share/man
 BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
 
 CARGO    ?= cargo
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
@@ -84,18 +85,22 @@ completions: build ## completion scripts for bash, zsh and fish: target/completi
 	@$(BINARY) completions fish > $(TARGET)/completions/imgmount.fish
 	@ls $(TARGET)/completions
 
-install: dist man completions ## program, manual pages, completions (PREFIX, DESTDIR)
+install: dist man completions ## program, manual pages, completions, systemd units (PREFIX, DESTDIR)
 	install -D -m 755 $(DIST) $(DESTDIR)$(BINDIR)/imgmount
 	@for page in $(TARGET)/man/*; do \
 	  install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 	install -D -m 644 $(TARGET)/completions/imgmount $(DESTDIR)$(BASHDIR)/imgmount
 	install -D -m 644 $(TARGET)/completions/_imgmount $(DESTDIR)$(ZSHDIR)/_imgmount
 	install -D -m 644 $(TARGET)/completions/imgmount.fish $(DESTDIR)$(FISHDIR)/imgmount.fish
+	@for unit in systemd/*; do \
+	  install -d -m 755 $(DESTDIR)$(UNITDIR); \
+	  sed 's,@BINDIR@,$(BINDIR),' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
 	@echo "installed: $(DESTDIR)$(BINDIR)/imgmount"
 
 uninstall: ## take it away again (PREFIX, DESTDIR)
 	rm -f $(DESTDIR)$(BINDIR)/imgmount $(DESTDIR)$(MANDIR)/man[1-8]/imgmount.[1-8] $(DESTDIR)$(MANDIR)/man[1-8]/imgmount-*.[1-8] \
-	  $(DESTDIR)$(BASHDIR)/imgmount $(DESTDIR)$(ZSHDIR)/_imgmount $(DESTDIR)$(FISHDIR)/imgmount.fish
+	  $(DESTDIR)$(BASHDIR)/imgmount $(DESTDIR)$(ZSHDIR)/_imgmount $(DESTDIR)$(FISHDIR)/imgmount.fish \
+	  $(DESTDIR)$(UNITDIR)/imgmount@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.socket
 
 clean: ## remove what was built
 	@if [ -d $(TARGET) ]; then find $(TARGET) -mindepth 1 -maxdepth 1 ! -name guest -exec rm -rf {} +; fi

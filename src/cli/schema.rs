@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A document's name, as in its field schema: check, info, causes; without it, the names there are
+    /// A document's name, as in its field schema: check, info, serve; without it, the names there are
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }
@@ -17,6 +17,9 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("causes", include_str!("schema/causes.json")),
     ("error", include_str!("schema/error.json")),
     ("info", include_str!("schema/info.json")),
+    ("list", include_str!("schema/list.json")),
+    ("serve", include_str!("schema/serve.json")),
+    ("stats", include_str!("schema/stats.json")),
 ];
 
 pub(super) fn run(args: &Args, _: &Common) -> Result<Exit> {

@@ -53,6 +53,7 @@ impl Entry {
     fn try_new() -> Result<Self> {
         let host = |error| Error::new(ErrorKind::Host, "no control socket").caused_by(error);
         let dir = runtime::dir()?;
+        sweep(&dir);
         let path = dir.join(format!("{}{ENDING}", std::process::id()));
         // A process of ours with this number lived before, or lives in another container.
         if connect(&path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
@@ -156,6 +157,16 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// Removes what servers left that were killed, so that one which is started again and again does not fill the directory.
+fn sweep(dir: &Path) {
+    for path in sockets(dir) {
+        let pid = path.file_stem().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            drop(connect(&path).inspect_err(|error| clear(&path, error)));
+        }
+    }
 }
 
 /// Removes what a server left that was killed. Root leaves that to the others themselves.
