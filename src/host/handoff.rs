@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 /// Descriptors in one message; the kernel's own bound is 253 (`SCM_MAX_FD`).
@@ -329,6 +330,11 @@ pub fn start_again(verb: &str) -> Result<(Child, Channel)> {
     let mut command = Command::new(itself);
     // With glibc's arena for each thread, the cache's units take up to twice their size; with one, 7 % more.
     command.arg0("imgmount").arg(verb).env("MALLOC_ARENA_MAX", "1").stdin(Stdio::from(theirs));
+    // What -v asked for holds there, too.
+    let level = LevelFilter::current();
+    if level > LevelFilter::WARN && std::env::var_os("IMGMOUNT_LOG").is_none() {
+        command.env("IMGMOUNT_LOG", level.to_string());
+    }
     let child = command.spawn().map_err(failed)?;
     Ok((child, ours))
 }
