@@ -5,10 +5,15 @@
 //! Remote blocks have a storey of their own on top, [`remote::Remote`], and may be kept between runs, [`disk`].
 //!
 //! ```text
-//! get_or_load(key, load) ── shard by hash ── Ready   → the bytes (hit)
+//! get_or_load(key, load) ── shard by hash ── ready  → the bytes (hit)
 //!                                          ├─ flying → wait for the one who loads (single flight)
-//!                                          └─ absent → load outside the lock, publish, evict the oldest
+//!                                          └─ absent → load outside the lock, publish ─┬▶ on trial ─▶ name kept ┐
+//!                                                                                      └▶ kept  ◀── wanted again┘
 //! ```
+//! An unpacked unit is *on trial* at first, in a small part of the budget. Only one that is wanted again after it had to
+//! go from there is *kept*: who goes through a whole disk once neither fills the memory nor drives out what others use.
+//! This is the scheme "2Q" (Johnson and Shasha, 1994).
+//!
 //! Errors are handed to everyone who waited and then forgotten: the next reader tries again.
 
 use crate::counters::COUNTERS;
@@ -27,6 +32,13 @@ pub mod remote;
 
 /// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
 const SHARDS: u64 = 16;
+
+/// Bytes for units on trial: what readers unpack ahead of themselves has to last until they arrive.
+const TRIAL: u64 = 32 << 20;
+/// Names kept of units that did not pass, in each shard: those of 1 GiB in clusters of 64 KiB altogether.
+const NAMES: usize = 1024;
+/// Bytes that a unit takes beside its own: its places in the tables, its counts, the allocator's.
+const BESIDE: u64 = 192;
 
 /// Buffers kept to be filled again: two for each of the usual eight connections.
 const MAX_SPARE: usize = 16;
@@ -52,8 +64,12 @@ struct Flight {
 }
 
 struct Shard {
-    /// Each unit with the tick of its last use.
-    ready: LruCache<Key, (Bytes, u64)>,
+    /// Each unit that is kept, with the tick of its last use.
+    kept: LruCache<Key, (Bytes, u64)>,
+    /// The same for those on trial.
+    trial: LruCache<Key, (Bytes, u64)>,
+    /// Names of units that were on trial.
+    names: LruCache<Key, ()>,
     flying: HashMap<Key, Arc<Flight>>,
 }
 
@@ -63,6 +79,8 @@ pub struct Cache {
     capacity: u64,
     /// Bytes held in all shards. One sum, so that a unit may be larger than a shard's share.
     held: AtomicU64,
+    /// Those of them on trial.
+    on_trial: AtomicU64,
     /// Counts uses.
     ticks: AtomicU64,
     owners: AtomicU64,
@@ -91,11 +109,15 @@ impl Cache {
     /// A cache that keeps at most `bytes`; 0 keeps nothing but still loads each unit once for all who wait.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let shard = || Mutex::new(Shard { ready: LruCache::unbounded(), flying: HashMap::new() });
+        let shard = || {
+            let (kept, trial, names) = (LruCache::unbounded(), LruCache::unbounded(), LruCache::unbounded());
+            Mutex::new(Shard { kept, trial, names, flying: HashMap::new() })
+        };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             capacity: bytes,
             held: AtomicU64::new(0),
+            on_trial: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
             owners: AtomicU64::new(0),
             spare: Mutex::default(),
@@ -126,6 +148,11 @@ impl Cache {
         len <= self.capacity / 2
     }
 
+    /// Bytes that units on trial may take.
+    fn trial(&self) -> u64 {
+        TRIAL.min(self.capacity / 2).max(self.capacity / 8)
+    }
+
     fn shard(&self, key: Key) -> &Mutex<Shard> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
@@ -141,7 +168,7 @@ impl Cache {
         match self.claim(key, Use::Again) {
             Claim::Ready(bytes) => Ok(bytes),
             Claim::Flying(flight) => flight.wait(),
-            Claim::Mine(landing) => landing.land(load()),
+            Claim::Mine(landing) => landing.on_trial().land(load()),
         }
     }
 
@@ -149,7 +176,7 @@ impl Cache {
     pub fn load_ahead(&self, key: Key, load: impl FnOnce() -> Result<Vec<u8>>) {
         if let Some(landing) = self.claim_absent(key) {
             // Who wants it then is told what went wrong by loading it again.
-            drop(landing.land(load()));
+            drop(landing.on_trial().land(load()));
         }
     }
 
@@ -158,13 +185,7 @@ impl Cache {
     /// Whoever claims several units lands all of its own before it waits for those of others, so nobody waits in a circle.
     fn claim(&self, key: Key, purpose: Use) -> Claim<'_> {
         let mut guard = lock(self.shard(key));
-        let found = match purpose {
-            Use::Once => guard.ready.peek(&key).map(|(bytes, _)| Arc::clone(bytes)),
-            Use::Again => guard.ready.get_mut(&key).map(|(bytes, used)| {
-                *used = self.ticks.fetch_add(1, Ordering::Relaxed);
-                Arc::clone(bytes)
-            }),
-        };
+        let found = guard.find(key, purpose, &self.ticks);
         if let Some(bytes) = found {
             COUNTERS.cache_hits.add(1);
             return Claim::Ready(bytes);
@@ -177,7 +198,7 @@ impl Cache {
             Entry::Vacant(place) => {
                 place.insert(Arc::default());
                 COUNTERS.cache_misses.add(1);
-                Claim::Mine(Landing { cache: self, key, done: false })
+                Claim::Mine(Landing { cache: self, key, trial: false, done: false })
             }
         }
     }
@@ -185,11 +206,11 @@ impl Cache {
     /// The unit to load, if nobody has it.
     fn claim_absent(&self, key: Key) -> Option<Landing<'_>> {
         let mut guard = lock(self.shard(key));
-        if guard.ready.contains(&key) || guard.flying.contains_key(&key) {
+        if guard.kept.contains(&key) || guard.trial.contains(&key) || guard.flying.contains_key(&key) {
             return None;
         }
         guard.flying.insert(key, Arc::default());
-        Some(Landing { cache: self, key, done: false })
+        Some(Landing { cache: self, key, trial: false, done: false })
     }
 
     /// A buffer to fill, perhaps an empty one.
@@ -197,17 +218,21 @@ impl Cache {
         lock(&self.spare).pop().unwrap_or_default()
     }
 
-    fn publish(&self, key: Key, result: Result<Bytes>) {
+    fn publish(&self, key: Key, result: Result<Bytes>, trial: bool) {
         let mut guard = lock(self.shard(key));
         let flight = guard.flying.remove(&key);
-        if let Ok(bytes) = &result {
-            let size = wide(bytes.len());
-            if self.keeps(size) {
-                let used = self.ticks.fetch_add(1, Ordering::Relaxed);
-                self.held.fetch_add(size, Ordering::Relaxed);
-                if let Some((old, _)) = guard.ready.put(key, (Arc::clone(bytes), used)) {
-                    self.held.fetch_sub(wide(old.len()), Ordering::Relaxed);
-                }
+        if let Ok(bytes) = &result
+            && self.keeps(wide(bytes.len()))
+        {
+            let entry = (Arc::clone(bytes), self.ticks.fetch_add(1, Ordering::Relaxed));
+            self.held.fetch_add(cost(bytes), Ordering::Relaxed);
+            // A large unit is dear to unpack, and would leave the others no room.
+            let trial = trial && cost(bytes) <= self.trial() / 4 && guard.names.pop(&key).is_none();
+            if trial {
+                self.on_trial.fetch_add(cost(bytes), Ordering::Relaxed);
+                guard.trial.put(key, entry);
+            } else {
+                guard.kept.put(key, entry);
             }
         }
         drop(guard);
@@ -220,16 +245,40 @@ impl Cache {
 
     /// Drops the units that were used longest ago until the budget holds. One lock is held at a time.
     fn make_room(&self) {
+        while self.on_trial.load(Ordering::Relaxed) > self.trial() {
+            let Some((_, shard)) = self.oldest(Shard::oldest_on_trial) else { break };
+            self.drop_from(shard, true);
+        }
         while self.held.load(Ordering::Relaxed) > self.capacity {
-            let oldest_in = |shard: &Mutex<Shard>| lock(shard).ready.peek_lru().map(|(_, (_, used))| *used);
-            let oldest = self.shards.iter().filter_map(|shard| Some((oldest_in(shard)?, shard)));
-            let Some((_, shard)) = oldest.min_by_key(|(used, _)| *used) else { break };
-            let dropped = lock(shard).ready.pop_lru();
-            if let Some((_, (bytes, _))) = dropped {
-                self.held.fetch_sub(wide(bytes.len()), Ordering::Relaxed);
-                self.reuse(bytes);
+            let of_trial = self.oldest(Shard::oldest_on_trial).map(|(used, shard)| (used, shard, true));
+            let of_kept = self.oldest(Shard::oldest_kept).map(|(used, shard)| (used, shard, false));
+            let oldest = of_trial.into_iter().chain(of_kept).min_by_key(|(used, ..)| *used);
+            let Some((_, shard, trial)) = oldest else { break };
+            self.drop_from(shard, trial);
+        }
+    }
+
+    /// The shard whose oldest unit is the oldest of all.
+    fn oldest(&self, age: impl Fn(&Shard) -> Option<u64>) -> Option<(u64, &Mutex<Shard>)> {
+        let ages = self.shards.iter().filter_map(|shard| Some((age(&lock(shard))?, shard)));
+        ages.min_by_key(|(used, _)| *used)
+    }
+
+    /// Drops the oldest unit of a shard: of those on trial, or of those kept.
+    fn drop_from(&self, shard: &Mutex<Shard>, trial: bool) {
+        let mut guard = lock(shard);
+        let dropped = if trial { guard.trial.pop_lru() } else { guard.kept.pop_lru() };
+        let Some((key, (bytes, _))) = dropped else { return };
+        if trial {
+            self.on_trial.fetch_sub(cost(&bytes), Ordering::Relaxed);
+            guard.names.put(key, ());
+            if guard.names.len() > NAMES {
+                guard.names.pop_lru();
             }
         }
+        drop(guard);
+        self.held.fetch_sub(cost(&bytes), Ordering::Relaxed);
+        self.reuse(bytes);
     }
 
     /// Keeps the buffer of a remote block that nobody reads any more.
@@ -244,6 +293,34 @@ impl Cache {
             }
         }
     }
+}
+
+impl Shard {
+    /// The unit, if it is there.
+    fn find(&mut self, key: Key, purpose: Use, ticks: &AtomicU64) -> Option<Bytes> {
+        if purpose == Use::Once {
+            let found = self.kept.peek(&key).or_else(|| self.trial.peek(&key));
+            return found.map(|(bytes, _)| Arc::clone(bytes));
+        }
+        let found = self.kept.get_mut(&key).or_else(|| self.trial.get_mut(&key));
+        found.map(|(bytes, used)| {
+            *used = ticks.fetch_add(1, Ordering::Relaxed);
+            Arc::clone(bytes)
+        })
+    }
+
+    fn oldest_kept(&self) -> Option<u64> {
+        self.kept.peek_lru().map(|(_, (_, used))| *used)
+    }
+
+    fn oldest_on_trial(&self) -> Option<u64> {
+        self.trial.peek_lru().map(|(_, (_, used))| *used)
+    }
+}
+
+/// What a unit takes of the budget.
+fn cost(bytes: &Bytes) -> u64 {
+    wide(bytes.capacity()).saturating_add(BESIDE)
 }
 
 impl Flight {
@@ -278,14 +355,22 @@ enum Claim<'a> {
 struct Landing<'a> {
     cache: &'a Cache,
     key: Key,
+    /// Is the unit put on trial first?
+    trial: bool,
     done: bool,
 }
 
 impl Landing<'_> {
+    /// For a unit that has to show first that it is wanted again.
+    const fn on_trial(mut self) -> Self {
+        self.trial = true;
+        self
+    }
+
     fn land(mut self, result: Result<Vec<u8>>) -> Result<Bytes> {
         let result = result.map(Arc::new);
         self.done = true;
-        self.cache.publish(self.key, result.clone());
+        self.cache.publish(self.key, result.clone(), self.trial);
         result
     }
 }
@@ -294,7 +379,7 @@ impl Drop for Landing<'_> {
     fn drop(&mut self) {
         if !self.done {
             let failed = Error::new(ErrorKind::Internal, "the reader that was loading this block failed");
-            self.cache.publish(self.key, Err(failed));
+            self.cache.publish(self.key, Err(failed), false);
         }
     }
 }
@@ -345,8 +430,13 @@ mod tests {
 
     #[test]
     fn the_units_used_longest_ago_are_dropped_whatever_their_size() {
-        let cache = Cache::new(1000);
-        let load = |unit, len| cache.get_or_load(Key { owner: 0, unit }, || Ok(vec![0; len])).unwrap();
+        const KIB: u64 = 1 << 10;
+        let capacity = (1000 * KIB).saturating_add(4 * BESIDE);
+        let cache = Cache::new(capacity);
+        let load = |unit, kib: u64| {
+            let bytes = vec![0; crate::num::narrow(kib.saturating_mul(KIB))];
+            cache.get_or_load(Key { owner: 0, unit }, || Ok(bytes)).unwrap()
+        };
         for unit in 0..4 {
             load(unit, 100);
         }
@@ -356,9 +446,50 @@ mod tests {
         load(101, 400);
         let kept = |unit| cache.claim_absent(Key { owner: 0, unit }).is_none();
         assert_eq!((kept(0), kept(1), kept(2), kept(3)), (true, false, false, true));
-        assert_eq!((kept(100), kept(101), cache.held()), (true, true, 1000));
+        assert_eq!((kept(100), kept(101), cache.held()), (true, true, capacity));
         load(102, 501);
         assert!(!kept(102));
+    }
+
+    /// Reads units of 16 KiB, each once.
+    fn scan(cache: &Cache, units: std::ops::Range<u64>) {
+        for unit in units {
+            cache.get_or_load(Key { owner: 0, unit }, || Ok(vec![0; 16 << 10])).unwrap();
+        }
+    }
+
+    #[test]
+    fn who_reads_everything_once_takes_a_part_of_the_budget() {
+        let cache = Cache::new(1 << 20);
+        scan(&cache, 0..1000);
+        assert!(cache.held() > 400 << 10, "{}", cache.held());
+        assert!(cache.held() <= 512 << 10, "{}", cache.held());
+    }
+
+    #[test]
+    fn who_reads_everything_once_drives_out_nothing_that_was_wanted_twice() {
+        let (cache, loads) = (Cache::new(1 << 20), AtomicUsize::new(0));
+        let want = || {
+            let load = || {
+                loads.fetch_add(1, Ordering::SeqCst);
+                Ok(vec![0; 16 << 10])
+            };
+            cache.get_or_load(Key { owner: 1, unit: 0 }, load).unwrap();
+        };
+        want();
+        scan(&cache, 0..100);
+        want();
+        scan(&cache, 100..5000);
+        want();
+        assert_eq!(loads.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_large_unit_is_kept_at_once() {
+        let cache = Cache::new(1 << 20);
+        cache.get_or_load(KEY, || Ok(vec![0; 200 << 10])).unwrap();
+        scan(&cache, 100..1000);
+        assert!(cache.claim_absent(KEY).is_none());
     }
 
     #[test]

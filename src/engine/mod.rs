@@ -103,7 +103,12 @@ struct Inner<L> {
     last_end: AtomicU64,
 }
 
+/// A packed unit no longer than this is read into a buffer that its thread keeps.
+const PACKED_BUFFER: usize = 256 << 10;
+
 thread_local! {
+    /// That buffer. Whoever reads takes it, so that a packed image in a packed file finds none and makes its own.
+    static PACKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Runs that the extent being asked for on this thread may still look at, in all layers together.
     static RUNS_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
 }
@@ -174,9 +179,17 @@ impl<L: Layout> Inner<L> {
                 "packed unit {unit}: {stored} bytes, at most {MAX_STORED} are accepted"
             )));
         }
-        let mut bytes = vec![0; narrow(stored)];
-        self.file(file)?.read_at(&mut bytes, offset)?;
-        self.layout.unpack(&bytes, unit)
+        let (mut buffer, len) = (PACKED.take(), narrow(stored));
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        let bytes = buffer.get_mut(..len).expect("it was made long enough");
+        self.file(file)?.read_at(bytes, offset)?;
+        let unpacked = self.layout.unpack(bytes, unit);
+        if buffer.len() <= PACKED_BUFFER {
+            PACKED.set(buffer);
+        }
+        unpacked
     }
 
     fn read_packed(&self, buf: &mut [u8], place: Place) -> Result<()> {

@@ -4,9 +4,10 @@
 //! is refused after at most one unit of memory.
 
 use crate::error::{At, Error, Result};
-use crate::num::narrow;
+use crate::num::{narrow, wide};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::cell::RefCell;
+use std::io::Cursor;
 use zstd_safe::DCtx;
 
 /// A deflate stream, with (`zlib`) or without the two bytes of header and the checksum of RFC 1950. The result may
@@ -15,26 +16,33 @@ use zstd_safe::DCtx;
 /// # Errors
 /// `Corrupt` at `at`.
 pub(super) fn inflate(stored: &[u8], most: u64, zlib: bool, at: &At) -> Result<Vec<u8>> {
+    thread_local! {
+        /// Made once: its tables and its window are nearly as large as a cluster.
+        static STREAM: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+    }
+    STREAM.with_borrow_mut(|stream| {
+        stream.reset(zlib);
+        inflate_with(stream, stored, most, at)
+    })
+}
+
+fn inflate_with(stream: &mut Decompress, stored: &[u8], most: u64, at: &At) -> Result<Vec<u8>> {
     let corrupt = |why: String| Error::corrupt(at.clone()).because(why);
-    let mut out = vec![0; narrow(most)];
-    let mut stream = Decompress::new(zlib);
-    let mut status = stream
-        .decompress(stored, &mut out, FlushDecompress::Finish)
-        .map_err(|error| corrupt(format!("damaged deflate stream ({error})")))?;
+    let damaged = |error| corrupt(format!("damaged deflate stream ({error})"));
+    // Not zeroed: only what the stream has written counts as filled.
+    let mut out = Vec::with_capacity(narrow(most));
+    let mut status = stream.decompress_vec(stored, &mut out, FlushDecompress::Finish).map_err(damaged)?;
     if status != Status::StreamEnd && stream.total_out() == most {
         // The unit is full and the end was not seen yet: offer one byte more, which a sound stream leaves alone.
         let rest = stored.get(narrow(stream.total_in())..).unwrap_or_default();
-        status = stream
-            .decompress(rest, &mut [0], FlushDecompress::Finish)
-            .map_err(|error| corrupt(format!("damaged deflate stream ({error})")))?;
-        if stream.total_out() > most {
-            return Err(corrupt(format!("unpacks to more than its {most} bytes")));
-        }
+        status = stream.decompress(rest, &mut [0], FlushDecompress::Finish).map_err(damaged)?;
+    }
+    if stream.total_out() > most {
+        return Err(corrupt(format!("unpacks to more than its {most} bytes")));
     }
     if status != Status::StreamEnd {
         return Err(corrupt(format!("the deflate stream ends after {} of {most} bytes", stream.total_out())));
     }
-    out.truncate(narrow(stream.total_out()));
     Ok(out)
 }
 
@@ -49,21 +57,23 @@ pub(super) fn zstd(stored: &[u8], size: u64, at: &At) -> Result<Vec<u8>> {
     }
     let corrupt = |why: String| Error::corrupt(at.clone()).because(why);
     let damaged = |code| corrupt(format!("damaged zstd frame ({})", zstd_safe::get_error_name(code)));
-    let mut out = vec![0; narrow(size)];
-    let (mut source, mut filled) = (stored, 0_usize);
-    while filled < out.len() {
+    // Of a fixed size: whatever window a frame claims, no other memory is taken. Not zeroed, as it is filled from the start.
+    let (mut out, mut source) = (Cursor::new(Vec::with_capacity(narrow(size))), stored);
+    while out.position() < size {
         if source.is_empty() {
+            let filled = out.position();
             return Err(corrupt(format!("the zstd frame ends after {filled} of {size} bytes")));
         }
         let len = zstd_safe::find_frame_compressed_size(source).map_err(damaged)?;
         let (frame, rest) = source.split_at_checked(len).unwrap_or((source, &[]));
-        // Into a buffer of fixed size: whatever window the frame claims, no other memory is taken.
-        let free = out.get_mut(filled..).unwrap_or_default();
-        let done = DECODER.with_borrow_mut(|decoder| decoder.decompress(free, frame));
-        filled = filled.saturating_add(done.map_err(damaged)?);
+        let done = DECODER.with_borrow_mut(|decoder| decoder.decompress(&mut out, frame)).map_err(damaged)?;
+        out.set_position(out.position().saturating_add(wide(done)));
         source = rest;
     }
-    Ok(out)
+    if out.position() > size {
+        return Err(corrupt(format!("unpacks to more than its {size} bytes")));
+    }
+    Ok(out.into_inner())
 }
 
 #[cfg(test)]
