@@ -307,19 +307,25 @@ impl Exit {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if worker::is_asked_for() {
+        return ExitCode::from(worker::main().0);
+    }
     let exit = run();
     let is_helper = mount::is_helper(std::env::args_os().next().as_ref());
     ExitCode::from(if is_helper { mount::mount_code(exit) } else { exit.0 })
 }
 
 /// What was typed, in the words and the order that clap reads.
-fn words() -> Vec<OsString> {
-    verb_first(mount::translate(std::env::args_os().collect(), &command()))
+fn words(command: &clap::Command) -> Vec<OsString> {
+    verb_first(mount::translate(std::env::args_os().collect(), command), command)
 }
 
 /// Parses, and runs the verb.
 fn run() -> Exit {
-    let matches = match command().try_get_matches_from(words()) {
+    // Put together once: it takes as long as to open an image.
+    let command = command();
+    let words = words(&command);
+    let matches = match command.try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => {
             // clap prints help and version to stdout with code 0, complaints to stderr with code 2.
@@ -339,8 +345,13 @@ fn run() -> Exit {
         Some(verb) => verb.run(&cli.common),
         None => mistyped(&matches).map_or_else(|| mount::run(&cli.mount, &cli.common), Err),
     });
+    ended(result, &cli.common)
+}
+
+/// The end as it is told to whoever started us, after the error was told to people.
+fn ended(result: Result<Exit>, common: &Common) -> Exit {
     result.and_then(|exit| out::flush().map(|()| exit)).unwrap_or_else(|error| {
-        out::report(&error, &cli.common);
+        out::report(&error, common);
         Exit::of(&error)
     })
 }
@@ -358,8 +369,7 @@ fn read_keys(common: &mut Common) -> Result<()> {
 
 /// Moves a verb in front of the options that stand before it: `imgmount -q unmount DIR`. clap knows verbs in first place
 /// only, because an IMAGE may stand there, too.
-fn verb_first(mut words: Vec<OsString>) -> Vec<OsString> {
-    let command = command();
+fn verb_first(mut words: Vec<OsString>, command: &clap::Command) -> Vec<OsString> {
     let takes_value = |word: &str| {
         let known = command.get_arguments().find(|arg| {
             let long = word.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
@@ -418,7 +428,7 @@ mod tests {
     use super::*;
 
     fn ordered(line: &str) -> String {
-        let words = verb_first(line.split(' ').map(OsString::from).collect());
+        let words = verb_first(line.split(' ').map(OsString::from).collect(), &command());
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 

@@ -4,10 +4,40 @@
 use super::{Common, Exit, out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, Task};
+use clap::Parser;
 
 /// Arguments: none, everything comes over standard input.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
+
+/// The command line of a worker: nothing but what the environment says.
+#[derive(Debug, Parser)]
+#[command(name = "imgmount")]
+struct Bare {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Is this process to be a worker? Asked before anything else: to put the whole command together, every verb with its
+/// options, takes longer than to open an image.
+pub(super) fn is_asked_for() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    words.next().is_some_and(|word| word == "internal-worker") && words.next().is_none()
+}
+
+/// A worker's life, from its first moment on.
+pub(super) fn main() -> Exit {
+    match Bare::try_parse_from(["imgmount"]) {
+        Ok(Bare { common }) => {
+            out::init(&common);
+            super::ended(run(&Args {}, &common), &common)
+        }
+        Err(error) => {
+            drop(error.print());
+            Exit(2)
+        }
+    }
+}
 
 /// Does a door's work with what it was handed. Calls `task.channel.ready(...)` once it has begun.
 type Work = fn(Task) -> Result<Exit>;

@@ -202,7 +202,7 @@ fn attempt(args: &Args, keys: &WireKeys, parent: Option<&OwnedFd>) -> Result<Rea
     let (channel, theirs) = Channel::pair()?;
     let mut supervisor = Command::new("/proc/self/exe")
         .arg0("imgmount")
-        .args(super::words().into_iter().skip(1))
+        .args(super::words(&super::command()).into_iter().skip(1))
         .env(IN_BACKGROUND, "1")
         .stdin(theirs)
         .stdout(Stdio::null())
