@@ -18,7 +18,7 @@ SHELL    := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist test demo guest samples bench boot-truth lint fmt man completions install uninstall clean cargo cc
+.PHONY: help build dist test demo guest samples bench bench-disk soak boot-truth lint fmt man completions install uninstall clean cargo cc
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,8 +54,14 @@ guest: ## a real Debian 12 on a disk that boots, in every format: target/guest (
 samples: ## make the samples of the demo and the tests anew: samples/ (root)
 	@tests/make/samples.sh
 
-bench: dist ## our figures beside those of qemu-nbd, debugfs and the kernel, taken in turn
-	@bench/run.sh $(DIST)
+bench: dist ## our figures beside those of others, taken in turn, with verdicts (root; make guest and bench-disk first; SECTIONS=serving)
+	@bench/run.sh $(DIST) $(SECTIONS)
+
+bench-disk: ## the 4 GiB disk that serving is measured on, in every format: target/bench (root, some minutes, 17 GiB, once)
+	@bench/image.sh
+
+soak: dist ## 16 mixed readers over NBD and FUSE for ten minutes, every byte compared (root; make bench-disk first; SECONDS=600)
+	@bench/soak/run.sh $(DIST) $(or $(SECONDS),600)
 
 boot-truth: build guest ## the checker's word against machines that are booted: docs/boot-truth.md (root, half an hour)
 	@mkdir -p $(TARGET)/truth
