@@ -1,0 +1,260 @@
+//! `serve` as a citizen of a system: names and words of the exports, sockets, service managers, limits, logs. The protocol
+//! itself is in `tests/nbd.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test panics where something is wrong"
+)]
+mod common;
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn image(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+    path
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(common::IMGMOUNT);
+    command.arg("serve").args(args).current_dir(dir).env("XDG_RUNTIME_DIR", dir).stdin(Stdio::null());
+    command
+}
+
+/// The lines of `--list`, in their three fields.
+fn list(dir: &Path, args: &[&str]) -> Vec<[String; 3]> {
+    let output = command(dir, &[args, &["--list"]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    let text = common::stdout(&output);
+    let line = |line: &str| {
+        <[String; 3]>::try_from(line.split('\t').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    };
+    text.lines().map(line).collect()
+}
+
+fn names(dir: &Path, args: &[&str]) -> Vec<String> {
+    list(dir, args).into_iter().map(|[name, ..]| name).collect()
+}
+
+struct Server(Child);
+
+impl Server {
+    fn start(command: &mut Command, socket: &Path) -> Self {
+        let server = Self(command.stderr(Stdio::null()).spawn().unwrap());
+        wait_for("the server did not come up", || greeted(socket).is_some());
+        server
+    }
+
+    fn end(mut self) -> Option<i32> {
+        kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), Signal::TERM).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A client that has been greeted.
+fn greeted(socket: &Path) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.read_exact(&mut [0; 18]).ok()?;
+    Some(stream)
+}
+
+/// What the server answers to `NBD_OPT_GO` for the default export, doc/proto.md: the first reply's type and its text.
+fn go(stream: &mut UnixStream) -> (u32, String) {
+    stream
+        .write_all(&[&3_u32.to_be_bytes()[..], b"IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0"].concat())
+        .unwrap();
+    let mut head = [0; 20];
+    stream.read_exact(&mut head).unwrap();
+    let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+    let mut payload = vec![0; number(16) as usize];
+    stream.read_exact(&mut payload).unwrap();
+    (number(12), String::from_utf8_lossy(&payload).into_owned())
+}
+
+#[test]
+fn images_of_one_name_are_told_apart() {
+    let dir = common::tempdir();
+    let dir = dir.path();
+    let _ = ["a/disk.raw", "b/disk.raw", "c/disk.img", "other.raw"].map(|name| image(dir, name));
+    let served = names(dir, &["-f", "raw", "a/disk.raw", "b/disk.raw", "c/disk.img", "other.raw"]);
+    let disks: Vec<&str> = served.iter().filter_map(|name| name.strip_suffix("/disk")).collect();
+    assert_eq!(disks, ["disk.raw", "disk.raw-2", "disk.img", "other"]);
+}
+
+#[test]
+fn odd_names_become_fit_for_a_uri() {
+    let dir = common::tempdir();
+    let dir = dir.path();
+    let _ = ["a b\u{1b}[31m?.raw", "größe.raw"].map(|name| image(dir, name));
+    let served = names(dir, &["-f", "raw", "a b\u{1b}[31m?.raw", "größe.raw"]);
+    assert_eq!(served, ["a_b__31m_", "a_b__31m_/disk", "größe", "größe/disk"]);
+}
+
+#[test]
+fn the_first_disk_has_the_name_that_is_asked_for_too() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    assert_eq!(names(dir.path(), &["-f", "raw", "-x", "mine", "disk.raw"]), ["", "disk", "mine"]);
+    assert_eq!(names(dir.path(), &["-f", "raw", "-x", "disk", "disk.raw"]), ["", "disk"]);
+}
+
+#[test]
+fn clients_are_told_what_each_export_is() {
+    requires!("nbdinfo", "qemu-img", "sfdisk", "mkfs.ext4");
+    let dir = common::tempdir();
+    common::sh(&format!(
+        "cd {}; truncate -s 24M disk.raw
+         printf 'label: gpt\\nstart=2048,size=8192\\nstart=16384,size=16384\\n' | sfdisk -q disk.raw
+         mkfs.ext4 -q -L root -E offset=8388608 disk.raw 8M
+         qemu-img convert -O vmdk -o subformat=streamOptimized disk.raw disk.vmdk",
+        dir.path().display()
+    ));
+    let output =
+        command(dir.path(), &["disk.vmdk", "--run", "nbdinfo --list --json \"$uri\""]).output().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&common::stdout(&output)).unwrap();
+    let about = |name: &str| {
+        let mut exports = json["exports"].as_array().unwrap().iter();
+        let export = exports.find(|export| export["export-name"] == name).unwrap();
+        export["description"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(about(""), "vmdk streamOptimized, whole disk");
+    assert_eq!(about("p2"), "vmdk streamOptimized, partition 2, ext4 'root'");
+    assert_eq!(about("p1"), "vmdk streamOptimized, partition 1");
+}
+
+#[test]
+fn without_a_socket_the_users_runtime_directory_has_it() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let socket = dir.path().join("imgmount/disk.sock");
+    let server = Server::start(&mut command(dir.path(), &["-f", "raw", "disk.raw"]), &socket);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(server.end(), Some(0));
+    assert_eq!(std::fs::read_dir(socket.parent().unwrap()).unwrap().count(), 0);
+}
+
+#[test]
+fn several_addresses_of_both_kinds_are_listened_on() {
+    requires!("nbdinfo");
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let mut child = command(
+        dir.path(),
+        &["-f", "raw", "disk.raw", "--tcp", "127.0.0.1:0", "--tcp", "[::1]:0", "-k", "s"],
+    )
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line)
+        .unwrap();
+    let server = Server(child);
+    let uris: Vec<&str> = line.split('\'').filter(|word| word.starts_with("nbd")).collect();
+    // The first stands there twice, in the hint how to look at it.
+    assert!(uris[0].starts_with("nbd://127.0.0.1:") && uris[1].starts_with("nbd://[::1]:"), "{line}");
+    for uri in &uris[..3] {
+        assert_eq!(common::sh(&format!("nbdinfo --size '{uri}'")).trim(), "1048576", "{uri}");
+    }
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn one_client_more_than_are_let_in_is_told_so_until_one_leaves() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let socket = dir.path().join("s");
+    let server =
+        Server::start(&mut command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "-e", "2"]), &socket);
+    // NBD_REP_INFO, and errors with the highest bit set.
+    let mut seated: Vec<UnixStream> = (0..2).map(|_| greeted(&socket).unwrap()).collect();
+    for stream in &mut seated {
+        assert_eq!(go(stream).0, 3);
+    }
+    let (kind, text) = go(&mut greeted(&socket).unwrap());
+    assert!(kind >= 1 << 31, "{kind:#x}");
+    assert!(!text.is_empty());
+    seated.clear();
+    wait_for("nobody is let in", || go(&mut greeted(&socket).unwrap()).0 == 3);
+    drop(server);
+}
+
+#[test]
+fn the_service_manager_hears_when_it_begins_and_when_it_ends() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut text = [0; 4096];
+        let length = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    // Under a service manager the process that was started is the one that stays.
+    let child = command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "--fork"])
+        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Server(child);
+    let ready = hear();
+    let lines: Vec<&str> = ready.lines().collect();
+    assert!(lines.contains(&"READY=1") && lines.contains(&&*format!("MAINPID={}", server.0.id())), "{ready}");
+    assert!(lines.iter().any(|line| line.starts_with("STATUS=serving disk.raw")), "{ready}");
+    assert!(greeted(&dir.path().join("s")).is_some());
+    assert_eq!(server.end(), Some(0));
+    assert_eq!(hear(), "STOPPING=1");
+}
+
+#[test]
+fn an_image_that_does_not_open_in_time_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/disk.raw", silent.local_addr().unwrap());
+    let dir = common::tempdir();
+    let output = command(dir.path(), &[&url, "-k", "s", "--timeout", "200ms"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", common::stderr(&output));
+    assert!(common::stderr(&output).contains("not ready after 200ms"), "{}", common::stderr(&output));
+    assert!(!dir.path().join("s").exists());
+}
+
+#[test]
+fn what_a_server_in_the_background_has_to_say_is_in_its_log() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    std::fs::write(dir.path().join("log"), "what was there\n").unwrap();
+    let args =
+        ["-f", "raw", "disk.raw", "-k", "s", "--fork", "-vv", "--log-file", "log", "--pid-file", "pid"];
+    let output = command(dir.path(), &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+    let _silent = greeted(&dir.path().join("s")).unwrap();
+    let log = || std::fs::read_to_string(dir.path().join("log")).unwrap();
+    wait_for("nothing in the log", || log().contains("handshake"));
+    common::sh(&format!("kill $(cat {})", dir.path().join("pid").display()));
+    wait_for("it did not end", || !dir.path().join("s").exists());
+    assert!(log().starts_with("what was there\n"));
+}
