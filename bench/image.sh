@@ -22,7 +22,7 @@ mkdir -p "$out"
 cd "$out"
 [ ! -e stamp ] || { echo "bench/image.sh: $PWD is there; remove it to make it anew"; exit 0; }
 
-work=$(mktemp -d -p .)
+work=$(mktemp -d -p "$PWD")
 loop=
 cleanup() {
     ! mountpoint -q "$work/at" || umount "$work/at"
@@ -48,7 +48,8 @@ echo 'LABEL=root / ext4 defaults 0 1' > "$work/at/etc/fstab"
 for dir in /usr/share /usr/bin /usr/sbin /usr/include /usr/lib/*; do
     [ -d "$dir" ] && [ ! -L "$dir" ] || continue
     [ $(($(mib) + $(du -sm "$dir" | cut -f1))) -le 1250 ] || continue
-    cp -a --parents "$dir" "$work/at/"
+    mkdir -p "$work/at${dir%/*}"
+    cp -a "$dir" "$work/at${dir%/*}/"
 done
 # What this host lacks in paths: packages of 97 short files.
 python3 - "$work/at" "$paths" <<'FILL'
@@ -63,7 +64,7 @@ for package in range(max(0, (int(sys.argv[2]) - there) // 98)):
         with open(os.path.join(folder, f"some-file-{number}.txt"), "wb") as file:
             file.write(rng.randbytes(int(rng.expovariate(1 / 2000))))
 FILL
-head -c 512M /dev/zero | openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 > "$work/at/big/random.bin"
+head -c 512M /dev/zero | openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 00000000000000000000000000000000 > "$work/at/big/random.bin"
 { tar cf - -C /usr . 2>/dev/null || true; } | head -c 384M > "$work/at/big/tarball.bin" || true
 umount "$work/at"
 losetup -d "$loop"

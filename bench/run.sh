@@ -20,7 +20,7 @@ BENCH_TRIXIE=$(realpath -m "${IMGMOUNT_TRIXIE:-target/trixie}")
 lacks=()
 need() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || lacks+=("$2"); }
 need qemu-nbd qemu-utils; need nbdcopy libnbd-bin; need debugfs e2fsprogs; need python3 python3; need losetup mount
-need curl curl; need lsinitramfs initramfs-tools-core; need fio fio
+need curl curl; need lsinitramfs initramfs-tools-core
 [ ${#lacks[@]} = 0 ] || { echo "bench: lacks ${lacks[*]}; get them with: apt-get install -y ${lacks[*]}" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "bench: needs root, for the kernel's own mounts: sudo make bench" >&2; exit 1; }
 

@@ -3,8 +3,6 @@
 import statistics
 import sys
 
-from bench.settings import RUNS
-
 # Every goal that was held against figures, in the order of the sections; `summary` prints them together.
 GOALS = []
 
@@ -82,7 +80,8 @@ class Table:
         return self.notes.get((row, who), "-")
 
     def show(self):
-        print(f"\n{self.title}, {self.unit}, median of {RUNS} (lowest)")
+        rounds = max((len(values) for by in self.rows.values() for values in by.values()), default=0)
+        print(f"\n{self.title}, {self.unit}, median of {rounds} (lowest)")
         cells = {row: [self.cell(row, who) for who in self.who] for row in self.rows}
         first = max([26, *map(len, cells)])
         widths = [max([22, len(who) + 2] + [len(by[n]) + 2 for by in cells.values()]) for n, who in enumerate(self.who)]

@@ -1,6 +1,5 @@
 """The 65,000 paths of the disk as files over FUSE, beside the kernel's own reader on a loop device."""
 
-import os
 import subprocess
 import tempfile
 

@@ -6,6 +6,6 @@ from bench.settings import guest
 
 
 def run():
-    cases = [("raw, every byte", "disk.raw", ["--no-extents"])] + [(name, name, []) for name in FORMATS]
+    cases = [("raw no-extents", "disk.raw", ["--no-extents"])] + [(name, name, []) for name in FORMATS]
     for table in nbd_sequential.measure("NBD, the guest", cases, guest).values():
         table.show()

@@ -22,6 +22,8 @@ IMAGES = {"raw": "disk.raw", "qcow2-zlib": "disk-zlib.qcow2", "stream-vmdk": "di
 CACHE = "64M"
 # Of the time, what the caches get to fill, at least so many seconds.
 WARM_UP, WARM_UP_LEAST = 0.15, 10
+# Seconds in which even a reader of the whole disk has come round once.
+LONG = 300
 LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -91,7 +93,7 @@ def readers(places, listed, selector, calm):
             print("soak: libnbd's python module is missing (package python3-libnbd): plain sockets instead")
             add("structured", image, sock)
         add("file", image, mount)
-    add("compare", "stream-vmdk", places["stream-vmdk"][0])
+    add("compare", "raw", places["raw"][0])
     for image in ("raw", "qcow2-zlib"):
         add("tree", image, f"{places[image][1]},{listed}")
     add("find", "stream-vmdk", f"{places['stream-vmdk'][1]},{listed}")
@@ -183,7 +185,7 @@ def soak(seconds, calm, place, stack):
     for reader in everyone:
         counts = reader.counts
         print(f"{reader.name:28}{counts['reads']:12}{counts['bytes'] >> 20:12}{counts['wrong']:13}{counts['errors']:8}{reader.turn:9}")
-        if counts["reads"] == 0:
+        if counts["reads"] == 0 and not (reader.slow and seconds < LONG):
             wrong.append(f"{reader.name} has read nothing")
         if counts["wrong"] or counts["errors"]:
             wrong += reader.what or [f"{reader.name}: {counts['wrong']} wrong bytes, {counts['errors']} errors"]

@@ -47,12 +47,13 @@ class Ledger:
             wrong = [n for n, (one, other) in enumerate(zip(got, wanted)) if one != other]
             self.counts["wrong"] += len(wrong)
             self.say(f"{where}: {len(wrong)} wrong bytes from {wrong[0]}")
-        self.tell()
+        # At once if something is wrong: a reader that is killed tells no more.
+        self.tell(now=self.counts["wrong"] > 0)
 
     def error(self, what):
         self.counts["errors"] += 1
         self.say(what)
-        self.tell()
+        self.tell(now=True)
 
     def say(self, what):
         if len(self.counts["what"]) < 5:
