@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 from bench.measure import warm
 from bench.peers import fuse_mount, nbd_server, trixie, written_pid
@@ -40,7 +41,7 @@ class Reader:
     def start(self):
         self.turn += 1
         self.killed = False
-        argv = [*self.argv, str(self.turn * 1000 + hash(self.name) % 1000)]
+        argv = [*self.argv, str(self.turn * 1000 + zlib.crc32(self.name.encode()) % 1000)]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.rest = b""
