@@ -174,7 +174,11 @@ impl Session {
     /// Answers one request. An error is the socket's.
     fn reply(&self, asked: &Asked, buffer: &mut Buffer) -> io::Result<()> {
         let request = &asked.request;
+        let unexpected = self.style == Style::Extended
+            && request.flags & flag::PAYLOAD_LEN != 0
+            && !matches!(request.kind, kinds::WRITE | kinds::BLOCK_STATUS);
         let done = match request.kind {
+            _ if unexpected => Err(Failure::new(Errno::Inval, "this command takes no payload").into()),
             kinds::READ => self.read(request, buffer),
             kinds::BLOCK_STATUS => self.block_status(asked, buffer).map_err(Stop::from),
             kinds::CACHE => self.advise(request, buffer).map_err(Stop::from),
