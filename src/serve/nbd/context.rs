@@ -137,7 +137,7 @@ mod tests {
         }
 
         fn extent(&self, offset: u64) -> Result<Extent> {
-            Ok(Extent { len: 1, zero: offset % 2 == 0, hole: false })
+            Ok(Extent { len: 1, zero: offset.is_multiple_of(2), hole: false })
         }
 
         fn step(&self, _: u64) -> Result<Step> {
