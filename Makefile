@@ -109,5 +109,5 @@ uninstall: ## take it away again (PREFIX, DESTDIR)
 	  $(DESTDIR)$(UNITDIR)/imgmount@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.socket
 
 clean: ## remove what was built
-	@if [ -d $(TARGET) ]; then find $(TARGET) -mindepth 1 -maxdepth 1 ! -name guest -exec rm -rf {} +; fi
-	@echo "target/guest is kept; remove it by hand"
+	@if [ -d $(TARGET) ]; then find $(TARGET) -mindepth 1 -maxdepth 1 ! -name guest ! -name trixie -exec rm -rf {} +; fi
+	@echo "target/guest and target/trixie are kept; remove them by hand"

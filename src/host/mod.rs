@@ -3,6 +3,7 @@
 pub mod events;
 pub mod handoff;
 pub mod holders;
+pub mod limits;
 pub mod mount;
 pub mod mounts;
 pub mod namespace;

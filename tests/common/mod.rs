@@ -27,13 +27,14 @@ macro_rules! requires {
     };
 }
 
-/// Why `what` cannot be used: `root`, `fuse`, `loop`, `guest`, `corpus`, or the name of a program.
+/// Why `what` cannot be used: `root`, `fuse`, `loop`, `guest`, `trixie`, `corpus`, or the name of a program.
 pub fn lacks(what: &str) -> Option<String> {
     let there = match what {
         "root" => rustix::process::geteuid().is_root(),
         "fuse" => Path::new("/dev/fuse").exists(),
         "loop" => Path::new("/dev/loop-control").exists(),
         "guest" => guest().is_some(),
+        "trixie" => trixie().is_some(),
         "corpus" => corpus().is_some(),
         program => ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
@@ -41,6 +42,7 @@ pub fn lacks(what: &str) -> Option<String> {
     };
     (!there).then(|| match what {
         "guest" => "no Debian guest: run 'make guest'".to_owned(),
+        "trixie" => "no NBD tools of Debian 13: run 'tests/make/trixie.sh'".to_owned(),
         "corpus" => "no sample corpus: set IMGMOUNT_CORPUS to its folder".to_owned(),
         _ => format!("{what} is not available"),
     })
@@ -60,6 +62,13 @@ pub fn skip(why: &str) {
 pub fn guest() -> Option<PathBuf> {
     let dir = std::env::var_os("IMGMOUNT_GUEST").map_or_else(|| root().join("target/guest"), PathBuf::from);
     dir.join("disk.raw").exists().then_some(dir)
+}
+
+/// The folder of Debian 13's NBD programs, made by `tests/make/trixie.sh`.
+pub fn trixie() -> Option<PathBuf> {
+    let dir = std::env::var_os("IMGMOUNT_TRIXIE").map_or_else(|| root().join("target/trixie"), PathBuf::from);
+    let bin = dir.join("bin");
+    bin.join("nbdinfo").exists().then_some(bin)
 }
 
 /// The folder of other projects' samples.

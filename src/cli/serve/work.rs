@@ -38,6 +38,7 @@ pub(super) struct Order {
 pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     // Ctrl-C in the terminal is for the supervisor, which then ends the command first.
     let _ = rustix::process::setpgid(None, None);
+    crate::host::limits::raise_descriptors();
     let order: Order = serde_json::from_value(task.args)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job cannot be read").caused_by(error))?;
     let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };

@@ -12,16 +12,18 @@
 //! | | bound |
 //! |---|---|
 //! | a handshake | [`Options::handshake`], 32 options of 4 KiB |
-//! | handshakes at a time | [`Options::clients`]; the oldest makes room for the newest, so silent ones keep nobody out |
+//! | new connections | 2000 a second for each listener; the others wait in the kernel's queue |
+//! | handshakes at a time | 8 for each of [`Options::clients`], or as many as there are descriptors; the oldest makes room for the newest, so silent ones keep nobody out |
 //! | clients served at a time | [`Options::clients`] |
 //! | a request | 32 MiB |
-//! | memory a thread | 272 KiB; replies that may not be split share 64 MiB, then are sent as they are read |
+//! | memory a thread | 272 KiB; replies that may not be split share 32 MiB, then are sent as they are read |
 //! | a client that takes no replies | [`Options::stall`] |
 //!
 //! With [`Options::tls`] clients may or must encrypt. Their TLS handshake is a part of the handshake above and within its
 //! bounds; an encrypted connection has a buffer of 64 KiB more.
 
 mod context;
+mod door;
 mod encrypted;
 mod export;
 mod handshake;
@@ -38,6 +40,7 @@ pub use tls::{Certificates, Tls};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::narrow;
+use door::Arrival;
 use encrypted::Encrypted;
 use export::Exports;
 use handshake::{Agreed, Outcome};
@@ -59,17 +62,18 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-/// Memory that replies which may not be split hold over all clients, in bytes: two of the largest requests.
-const WHOLE_REPLIES: u64 = 64 << 20;
+/// Memory that replies which may not be split hold over all clients, in bytes: one of the largest requests.
+const WHOLE_REPLIES: u64 = 32 << 20;
 /// How long clients in the middle of a request are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Pause after an `accept` that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Handshakes at a time for each client that may be served. At the pace of the doors a handshake has 0.4 s before those
+/// behind it can push it out, which is some round trips across an ocean.
+const HANDSHAKES: usize = 8;
 
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Clients served at a time, and as many handshakes besides.
+    /// Clients served at a time; handshakes are counted apart.
     pub clients: usize,
     /// Time that a client has for its handshake.
     pub handshake: Duration,
@@ -283,7 +287,7 @@ impl Reception {
         let (sender, mut arrivals) = mpsc::channel(16);
         let mut doors = JoinSet::new();
         for listener in listeners {
-            open_door(listener, sender.clone(), &mut doors)?;
+            door::open(listener, sender.clone(), &mut doors)?;
         }
         let signals = Signals::new(self.options.signals)?;
         tokio::pin! { let ended = signals.wait(); }
@@ -296,7 +300,10 @@ impl Reception {
             let patience = self.options.idle_exit.filter(|_| quiet);
             let enough = patience.and_then(|patience| quiet_since.checked_add(patience));
             tokio::select! {
-                Some(client) = arrivals.recv() => self.welcome(client),
+                Some(arrival) = arrivals.recv() => match arrival {
+                    Arrival::Client(client) => self.welcome(client),
+                    Arrival::Kept => self.push_out(),
+                },
                 Some(done) = self.handshakes.join_next() => {
                     self.order.retain(|handshake| !handshake.is_finished());
                     if let Ok(Some((socket, agreed))) = done {
@@ -314,11 +321,8 @@ impl Reception {
 
     /// Starts the handshake of a client that has just connected.
     fn welcome(&mut self, client: Client) {
-        if self.order.len() >= self.options.clients {
-            // An honest handshake takes milliseconds: the oldest one is the likeliest to be none.
-            if let Some(oldest) = self.order.pop_front() {
-                oldest.abort();
-            }
+        if self.order.len() >= self.options.clients.saturating_mul(HANDSHAKES) {
+            self.push_out();
         }
         let (exports, seats) = (Arc::clone(&self.exports), self.seats.clone());
         let (time, tls) = (self.options.handshake, self.options.tls.clone());
@@ -337,6 +341,13 @@ impl Reception {
             }
         };
         self.order.push_back(self.handshakes.spawn(handshake));
+    }
+
+    /// Makes room. An honest handshake takes milliseconds: the oldest one is the likeliest to be none.
+    fn push_out(&mut self) {
+        if let Some(oldest) = self.order.pop_front() {
+            oldest.abort();
+        }
     }
 
     /// Gives a client that has chosen its export a thread of its own.
@@ -371,44 +382,6 @@ impl Reception {
             }
         };
         drop(tokio::time::timeout(FAREWELL, everyone_left).await);
-    }
-}
-
-/// Accepts on one listener for as long as the set lives.
-fn open_door(listener: Listener, arrivals: mpsc::Sender<Client>, doors: &mut JoinSet<()>) -> io::Result<()> {
-    match listener {
-        Listener::Unix(listener) => {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            doors.spawn(async move {
-                loop {
-                    let client = listener.accept().await.map(|(stream, _)| Client::Unix(stream));
-                    hand_over(client, &arrivals).await;
-                }
-            });
-        }
-        Listener::Tcp(listener) => {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            doors.spawn(async move {
-                loop {
-                    let client = listener.accept().await.map(|(stream, _)| Client::Tcp(stream));
-                    hand_over(client, &arrivals).await;
-                }
-            });
-        }
-    }
-    Ok(())
-}
-
-async fn hand_over(client: io::Result<Client>, arrivals: &mpsc::Sender<Client>) {
-    match client {
-        // The receiver lives as long as the doors do.
-        Ok(client) => drop(arrivals.send(client).await),
-        Err(error) => {
-            tracing::warn!("nbd: accept: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
     }
 }
 
