@@ -328,7 +328,7 @@ pub fn start_again(verb: &str) -> Result<(Child, Channel)> {
         std::env::current_exe().map_err(failed)?
     };
     let mut command = Command::new(itself);
-    // With glibc's arena for each thread, the cache's units take up to twice their size; with one, 7 % more.
+    // With glibc's arena for each thread, the cache's units take up to twice their size; with one, 2 % more.
     command.arg0("imgmount").arg(verb).env("MALLOC_ARENA_MAX", "1").stdin(Stdio::from(theirs));
     // What -v asked for holds there, too.
     let level = LevelFilter::current();
