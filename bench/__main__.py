@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 
 from bench import settings, table
@@ -24,13 +25,22 @@ def main():
             sys.exit(f"bench: {name} needs the guest in {settings.GUEST}; make it with: sudo make guest")
         if name in SERVING and not os.path.exists(settings.disk("disk-so.vmdk")):
             sys.exit(f"bench: {name} needs the disks in {settings.DISKS}; make them with: sudo bench/image.sh")
+    # Asked to end, we unmount first, and show what there is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
+    try:
+        take(wanted)
+    finally:
+        table.rest()
+        table.summary()
+
+
+def take(wanted):
     for one in wanted:
         name, *of = one.split("=")
         try:
             importlib.import_module("bench.sections." + name.replace("-", "_")).run(*(row for rows in of for row in rows.split(",")))
         except Absent as why:
             print(f"\n{name}: skipped {why}")
-    table.summary()
 
 
 main()

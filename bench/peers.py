@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 from bench.settings import BINARY, TRIXIE
@@ -125,6 +126,9 @@ def fuse_mount(argv, where, file, patience=20):
     """Mounts, waits until `file` under `where` can be read, gives the seconds that this took, unmounts. Those that go to the
     background by themselves and those that stay are both waited for."""
     start = time.perf_counter()
+    # One that takes the mount point and never answers would hold whoever looks.
+    guard = threading.Timer(patience, subprocess.run, [["umount", "-f", where]])
+    guard.start()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(argv, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         try:
@@ -134,8 +138,10 @@ def fuse_mount(argv, where, file, patience=20):
                     why = said.read().decode(errors="replace").strip().splitlines()
                     raise Absent(f"-: did not mount: {why[-1] if why else 'silent'}"[:60])
                 time.sleep(0.0005)
+            guard.cancel()
             yield time.perf_counter() - start
         finally:
+            guard.cancel()
             unmount(where)
             try:
                 process.wait(10)

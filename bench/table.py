@@ -5,6 +5,8 @@ import sys
 
 # Every goal that was held against figures, in the order of the sections; `summary` prints them together.
 GOALS = []
+# Tables that were begun and not shown yet.
+BEGUN = []
 
 
 def chosen(cases, rows):
@@ -21,6 +23,7 @@ class Table:
 
     def __init__(self, title, who, unit):
         self.title, self.who, self.unit, self.rows, self.notes = title, who, unit, {}, {}
+        BEGUN.append(self)
 
     def add(self, row, who, value):
         self.rows.setdefault(row, {}).setdefault(who, []).append(value)
@@ -80,6 +83,7 @@ class Table:
         return self.notes.get((row, who), "-")
 
     def show(self):
+        BEGUN.remove(self)
         rounds = max((len(values) for by in self.rows.values() for values in by.values()), default=0)
         print(f"\n{self.title}, {self.unit}, median of {rounds} (lowest)")
         cells = {row: [self.cell(row, who) for who in self.who] for row in self.rows}
@@ -113,6 +117,13 @@ def verdict(value, bound, least):
     met = value >= bound if least else value <= bound
     far = abs(value / bound - 1) * 100
     return f"{'met' if met else 'MISSED'} by {far:.0f} %"
+
+
+def rest():
+    """What was taken before a run was broken off."""
+    for table in list(BEGUN):
+        if table.rows:
+            table.show()
 
 
 def summary():

@@ -202,6 +202,7 @@ def soak(seconds, calm, place, stack):
 def main():
     seconds, calm = int(sys.argv[1]) if len(sys.argv) > 1 else 600, "calm" in sys.argv[2:]
     print(f"{subprocess.check_output([BINARY, '--version'], text=True).strip()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: stopped"))
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         wrong = soak(seconds, calm, place, stack)
     for one in wrong[:40]:
