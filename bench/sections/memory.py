@@ -42,9 +42,11 @@ def run(*rows):
             mount = [BINARY, "-q", disk(name), where, "--pid-file", pid_file, *cache]
             for door, line in ((doors[1], "dd if=.imgmount/disk.raw of=/dev/null bs=1M count=2048"), (doors[2], "find . -xdev | wc -l; cat big/*.bin | wc -c")):
                 with fuse_mount(mount, where, "etc/fstab"):
-                    with Peak(written_pid(pid_file)) as peak:
+                    pid = written_pid(pid_file)
+                    # The next mount writes its own; the one that ends may take its away late, or early.
+                    os.unlink(pid_file)
+                    with Peak(pid) as peak:
                         spent(["sh", "-c", line], PATIENCE, cwd=where)
-                os.unlink(pid_file)
                 table.add(row, door, peak.mib - budget)
     for row, _, _ in CASES:
         for door in doors:
