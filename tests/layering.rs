@@ -48,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "verify",
         &["serve", "stack", "fs", "image", "block", "confined", "budget", "counters", "source", "locator"],
     ),
-    ("serve", &["block", "fs", "counters", "budget", "nbd_protocol"]),
+    ("serve", &["block", "fs", "counters", "budget", "nbd_protocol", "keys"]),
     ("host", &["locator", "source", "keys"]),
     (
         "cli",
