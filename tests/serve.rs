@@ -205,6 +205,16 @@ fn one_client_more_than_are_let_in_is_told_so_until_one_leaves() {
 }
 
 #[test]
+fn a_client_that_would_open_several_connections_finds_its_one_seat() {
+    requires!("nbdcopy");
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let run = "nbdcopy \"$uri\" out.raw && cmp disk.raw out.raw";
+    let output = command(dir.path(), &["-f", "raw", "disk.raw", "-e", "1", "--run", run]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+}
+
+#[test]
 fn the_service_manager_hears_when_it_begins_and_when_it_ends() {
     let dir = common::tempdir();
     image(dir.path(), "disk.raw");
@@ -229,6 +239,35 @@ fn the_service_manager_hears_when_it_begins_and_when_it_ends() {
     assert!(greeted(&dir.path().join("s")).is_some());
     assert_eq!(server.end(), Some(0));
     assert_eq!(hear(), "STOPPING=1");
+}
+
+#[test]
+fn metrics_are_counted_and_answered_on_this_host_only() {
+    requires!("nbdcopy", "/usr/bin/python3");
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let serve =
+        |address: &str| command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "--metrics", address]);
+    assert_eq!(serve("0.0.0.0:0").output().unwrap().status.code(), Some(2));
+    let mut child = serve("127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line)
+        .unwrap();
+    let _server = Server(child);
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    common::sh(&format!("nbdcopy --no-extents 'nbd+unix:///?socket={}/s' null:", dir.path().display()));
+    let ask =
+        "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
+    let text = common::sh(&format!("/usr/bin/python3 -c \"{ask}\" {url}"));
+    // Each number stands behind its type.
+    let lines: Vec<&str> = text.lines().collect();
+    for pair in lines.chunks(2) {
+        let name = pair[1].split(' ').next().unwrap();
+        assert!(pair[0].starts_with(&format!("# TYPE {name} ")), "{pair:?}");
+        assert_eq!(pair[0].ends_with(" counter"), name.ends_with("_total"), "{pair:?}");
+    }
+    assert!(lines.contains(&"imgmount_bytes_served_total 1048576"), "{text}");
+    assert!(lines.contains(&"imgmount_clients 0"), "{text}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 mod content;
 mod entry;
+mod metrics;
 pub mod out;
 pub mod plan;
 pub mod unlock;

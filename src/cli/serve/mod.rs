@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// Give up when the images are not open after so long [default: never]
     #[arg(long, value_name = "TIME", value_parser = plan::duration)]
     timeout: Option<Duration>,
+    /// Answer there with what was read and served, for Prometheus, over HTTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
     /// Write to this file what else goes to stderr; append
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,

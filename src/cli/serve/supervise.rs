@@ -4,7 +4,7 @@
 use super::doors::{Doors, OwnPath, shown};
 use super::work::Order;
 use super::{Args, exports, images};
-use crate::cli::{Common, Exit, plan, unlock};
+use crate::cli::{Common, Exit, metrics, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Worker;
 use crate::host::{notify, register};
@@ -12,7 +12,7 @@ use crate::source::gate::Given;
 use crate::text::defuse;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -32,6 +32,9 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     let tls = args.tls.plan()?;
     let mut doors = Doors::open(args, &names, tls.as_ref())?;
     let mut entry = register::Entry::new();
+    let metrics = args.metrics.as_deref().map(metrics::listen).transpose()?;
+    let numbers = metrics.as_ref().map(metrics::url);
+    let metrics: Option<OwnedFd> = metrics.map(OwnedFd::from);
     let order = Order {
         common: common.clone(),
         names,
@@ -41,6 +44,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
         handshake: args.handshake_limit,
         tls: tls.as_ref().map(|plan| plan.order().clone()),
         clients: args.clients(),
+        metrics: metrics.is_some(),
         about: entry.as_ref().map(|_| about(&given, &doors)),
     };
     let order = serde_json::to_value(order).map_err(|error| {
@@ -49,8 +53,9 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     let given: Vec<&Given> = given.iter().map(|given| &**given).collect();
     let certificates = tls.iter().flat_map(|plan| plan.descriptors());
     let control = entry.as_ref().and_then(register::Entry::as_fd);
-    let descriptors: Vec<BorrowedFd<'_>> =
-        certificates.chain(doors.listeners.iter().map(|listener| listener.as_fd())).chain(control).collect();
+    let listeners = doors.listeners.iter().chain(metrics.as_ref()).map(|listener| listener.as_fd());
+    // In the order in which the worker takes them.
+    let descriptors: Vec<BorrowedFd<'_>> = certificates.chain(listeners).chain(control).collect();
     let mut ended_by = None;
     let (mut worker, facts) = unlock::with_keys_of(&images(args), common, |keys| {
         let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;
@@ -62,6 +67,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     })?;
     drop(descriptors);
     doors.listeners.clear();
+    drop(metrics);
     entry.iter_mut().for_each(register::Entry::handed_over);
     let Some(facts) = facts else {
         // A clean end; but a command that never ran has not succeeded.
@@ -72,7 +78,8 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
 
     let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
     let mut command = args.run.as_ref().map(|command| captive(command, &doors)).transpose()?;
-    let line = ready_line(args, &doors, &facts);
+    let mut line = ready_line(args, &doors, &facts);
+    numbers.iter().for_each(|url| line.push_str(&format!("; numbers: {url}")));
     notify::ready(&line);
     // Whoever passed sockets knows where they are.
     if command.is_none() && !doors.passed {

@@ -1,11 +1,12 @@
 //! The worker of a server: parses the images, and talks to the clients with nothing but what it was handed.
 
 use super::{exports, tls};
-use crate::cli::{Common, Exit, plan};
+use crate::cli::{Common, Exit, metrics, plan};
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
 use crate::host::register;
+use crate::num::wide;
 use crate::serve::nbd::{Listener, Server, Stop};
 use crate::stack;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub(super) struct Order {
     /// Its files are the first descriptors.
     pub(super) tls: Option<tls::Order>,
     pub(super) clients: usize,
+    /// The socket for it is the last of the descriptors but that of `about`.
+    pub(super) metrics: bool,
     /// What the control socket, the last of the descriptors, tells of this server.
     pub(super) about: Option<Value>,
 }
@@ -70,6 +73,11 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     if let Some((about, control)) = order.about.and_then(|about| Some((about, descriptors.next_back()?))) {
         let server = Arc::clone(&server);
         std::thread::spawn(move || register::answer(&control.into(), || status(&about, &server)));
+    }
+    if let Some(listener) = order.metrics.then(|| descriptors.next_back()).flatten() {
+        let server = Arc::clone(&server);
+        let clients = move || vec![("clients", wide(server.clients()))];
+        std::thread::spawn(move || metrics::answer(&listener.into(), clients));
     }
     let listeners = descriptors.map(listener).collect::<Result<_>>()?;
     let stop = Stop::default();

@@ -20,12 +20,20 @@ pub struct Export {
 /// The largest request that is answered, in bytes: the limit that the specification lets clients assume, and qemu's.
 pub(super) const MAX_REQUEST: u32 = 32 << 20;
 
+/// Seats of a server from which on clients are told that they may connect several times: libnbd's open four connections
+/// then, and give up if one is refused.
+const SEATS_FOR_SEVERAL: usize = 8;
+
 impl Export {
     /// What a client may do. `SEND_DF` is meaningful, and allowed, only where replies come in chunks; a choice of contexts
-    /// only with extended headers, and where there are any to choose from.
-    pub(super) fn flags(&self, style: Style, contexts: bool) -> u16 {
-        // Nothing is ever written, so every connection sees the same bytes.
-        let mut flags = flag::HAS_FLAGS | flag::READ_ONLY | flag::CAN_MULTI_CONN | flag::SEND_CACHE;
+    /// only with extended headers, and where there are any to choose from. Several connections are proposed only where
+    /// there are `seats` for a client that takes it up.
+    pub(super) fn flags(&self, style: Style, contexts: bool, seats: usize) -> u16 {
+        let mut flags = flag::HAS_FLAGS | flag::READ_ONLY | flag::SEND_CACHE;
+        if seats >= SEATS_FOR_SEVERAL {
+            // Nothing is ever written, so every connection sees the same bytes.
+            flags |= flag::CAN_MULTI_CONN;
+        }
         if style.has_chunks() {
             flags |= flag::SEND_DF;
         }

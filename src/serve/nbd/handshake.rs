@@ -217,7 +217,7 @@ impl<'a> Negotiation<'a> {
         };
         out.extend(agreed.export.source.len().to_be_bytes());
         let contexts = !agreed.contexts.is_empty();
-        out.extend(agreed.export.flags(self.style, contexts).to_be_bytes());
+        out.extend(agreed.export.flags(self.style, contexts, self.seats.all()).to_be_bytes());
         if self.zeroes {
             out.extend([0; LEGACY_ZEROES]);
         }
@@ -247,7 +247,7 @@ impl<'a> Negotiation<'a> {
         };
         // What is only looked at may still have its contexts selected.
         let contexts = number == option::INFO || !self.contexts_of(export).is_empty();
-        let flags = export.flags(self.style, contexts).to_be_bytes();
+        let flags = export.flags(self.style, contexts, self.seats.all()).to_be_bytes();
         tell(info::EXPORT, &[&export.source.len().to_be_bytes(), &flags]);
         if wanted.contains(&info::NAME) {
             tell(info::NAME, &[export.name.as_bytes()]);

@@ -34,6 +34,11 @@ impl Seats {
         Some(Seat(Arc::clone(&self.0)))
     }
 
+    /// As many as there are, taken or not.
+    pub(super) fn all(&self) -> usize {
+        self.0.all
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Acquire)
     }
