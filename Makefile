@@ -9,6 +9,8 @@ BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
+# mount(8) looks for its helpers here and nowhere else, whatever PREFIX is; empty for none.
+MOUNTDIR ?= /sbin
 
 CARGO    ?= cargo
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
@@ -101,10 +103,14 @@ install: dist man completions ## program, manual pages, completions, systemd uni
 	@for unit in systemd/*; do \
 	  install -d -m 755 $(DESTDIR)$(UNITDIR); \
 	  sed 's,@BINDIR@,$(BINDIR),' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	@if [ -z "$(MOUNTDIR)" ]; then :; \
+	elif mkdir -p "$(DESTDIR)$(MOUNTDIR)" && ln -sfn "$(BINDIR)/imgmount" "$(DESTDIR)$(MOUNTDIR)/mount.imgmount"; then :; \
+	else echo "no 'mount -t imgmount': $(DESTDIR)$(MOUNTDIR) cannot be written; as root:  ln -s $(BINDIR)/imgmount $(MOUNTDIR)/mount.imgmount"; fi
 	@echo "installed: $(DESTDIR)$(BINDIR)/imgmount"
 
 uninstall: ## take it away again (PREFIX, DESTDIR)
 	rm -f $(DESTDIR)$(BINDIR)/imgmount $(DESTDIR)$(MANDIR)/man[1-8]/imgmount.[1-8] $(DESTDIR)$(MANDIR)/man[1-8]/imgmount-*.[1-8] \
+	  $(if $(MOUNTDIR),$(DESTDIR)$(MOUNTDIR)/mount.imgmount) $(DESTDIR)$(MANDIR)/man8/mount.imgmount.8 \
 	  $(DESTDIR)$(BASHDIR)/imgmount $(DESTDIR)$(ZSHDIR)/_imgmount $(DESTDIR)$(FISHDIR)/imgmount.fish \
 	  $(DESTDIR)$(UNITDIR)/imgmount@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.service $(DESTDIR)$(UNITDIR)/imgmount-nbd@.socket
 

@@ -142,11 +142,12 @@ fn signal(pid: i32, signal: Signal) {
 
 // mount(8).
 
-/// Runs a script in a mount name space where `/usr/sbin` has our helper, and `/usr/local/sbin` the program.
+/// Runs a script in a mount name space that holds no other test's mount, where `/usr/sbin` has our helper, and `/usr/local/sbin` the program.
 fn with_helper(script: &str) -> Output {
     let sbin = tempdir();
     let prepared = format!(
         "findmnt -rn -o SOURCE,TARGET | sed -n 's,^/dev/loop[^ ]* ,,p' | xargs -r umount
+         findmnt -rn -t fuse.imgmount -o TARGET | xargs -r umount -l
          cp -a /usr/sbin/mount.fuse* {sbin}/ 2>/dev/null || true; ln -s {IMGMOUNT} {sbin}/mount.imgmount
          mount --bind {sbin} /usr/sbin; mount -t tmpfs none /usr/local/sbin; ln -s {IMGMOUNT} /usr/local/sbin/imgmount
          {script}",
@@ -184,7 +185,7 @@ fn mount_8_finds_our_lines_in_fstab_once() {
          printf '%s\n' '{disk} {at}/a imgmount ro,view=all,nofail,x-systemd.automount 0 0' \
              '{disk} {at}/b imgmount defaults,owner=1234:1234 0 0' > {at}/fstab
          mount -a -T {at}/fstab; mount -a -T {at}/fstab; cat {at}/a/root/etc/hostname; stat -c %u {at}/b/etc
-         grep -c imgmount /proc/self/mountinfo; umount {at}/a {at}/b",
+         grep -c {at}/ /proc/self/mountinfo; umount {at}/a {at}/b",
         disk = disk().display(),
         at = point.path().display()
     ));

@@ -409,7 +409,7 @@ fn mistyped(matches: &clap::ArgMatches) -> Option<Error> {
         .flat_map(|verb| verb.get_all_aliases().chain([verb.get_name()]))
         .map(|name| (plan::edits(word, name), name))
         .min()
-        .filter(|(edits, _)| *edits <= 2)?;
+        .filter(|(edits, _)| *edits <= 2 && *edits < word.chars().count())?;
     let shown = crate::text::escape(word.as_bytes());
     let error = Error::new(
         ErrorKind::Usage,

@@ -93,9 +93,15 @@ fn one(point: &Path, args: &Args) -> Result<String> {
         let what = format!("{shown}: is mounted, but not by imgmount ({})", escape(entry.kind.as_bytes()));
         return Err(host(what).help(format!("umount {shown}")));
     }
-    if is_dead(point) {
+    let answer = mount::answers(point, STATUS_TIME);
+    if answer == Err(Errno::NOTCONN) {
         mount::unmount(point, true)?;
         return Ok(format!("detached {shown}, which nobody served any more"));
+    }
+    if answer == Err(Errno::TIMEDOUT) && holders::of(point).is_empty() {
+        // Our own question, which waits for its answer, is all that keeps it, and ends with us.
+        mount::unmount(point, true)?;
+        return Ok(format!("detached {shown}, which did not answer"));
     }
     let servers = servers(&entry);
     let start = Instant::now();

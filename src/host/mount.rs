@@ -218,7 +218,9 @@ fn by_syscall(wish: &Wish<'_>, device: &File) -> std::result::Result<(), Errno> 
 fn by_helper(wish: &Wish<'_>) -> Result<OwnedFd> {
     let Some(helper) = helper() else {
         return Err(host("neither the right to mount (CAP_SYS_ADMIN) nor fusermount3 is there")
-            .help(format!("install the package 'fuse3', or run as root. {WITHOUT}")));
+            .help(format!(
+                "install the package 'fuse3', or run as root; for one command alone: imgmount IMAGE -- CMD. {WITHOUT}"
+            )));
     };
     if wish.allow_other && !may_allow_other() {
         return Err(host("-o allow_other is not allowed to users on this host")
@@ -292,11 +294,16 @@ pub fn unmount(point: &Path, lazy: bool) -> Result<Unmounted> {
 }
 
 fn unmount_by_helper(point: &Path, lazy: bool) -> Result<Unmounted> {
-    if mounts::at(point)?.is_none() {
-        return Ok(Unmounted::NotThere);
+    let shown = show(point);
+    let Some(entry) = mounts::at(point)? else { return Ok(Unmounted::NotThere) };
+    let owner = entry.own_number("user_id");
+    if let Some(owner) = owner.filter(|owner| *owner != rustix::process::getuid().as_raw()) {
+        return Err(host(format!("{shown}: was mounted by user {owner}, and you are not"))
+            .help(format!("as that user or as root: imgmount unmount {shown}")));
     }
     let Some(helper) = helper() else {
-        return Err(host(format!("{}: unmounting needs root or fusermount3", show(point))));
+        return Err(host(format!("{shown}: unmounting needs root or fusermount3"))
+            .help(format!("install the package 'fuse3', or as root: imgmount unmount {shown}")));
     };
     let failed = |error: std::io::Error| host(show(&helper)).caused_by(error);
     let output = Command::new(&helper)

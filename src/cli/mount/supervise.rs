@@ -25,7 +25,7 @@ pub(super) const NOT_SET_UP: Exit = Exit(125);
 /// Before a busy mount is taken out of sight instead of unmounted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Before a worker that does not end is ended.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn host(message: impl Into<String>) -> Error {
@@ -102,15 +102,13 @@ pub(super) fn supervise(
     }
     notes.extend(found.notes.iter().cloned());
     notes.extend(found.warnings.iter().map(|warning| format!("warning: {warning}")));
-    if args.on_error == OnError::Zero {
-        notes.push("what cannot be read is shown as zeros (--on-error zero)".to_owned());
-    }
-    let ready = Ready { line: line(&found, &point.path), facts: facts(&found, &point.path), notes };
+    let ready =
+        Ready { line: line(args, &found, &point.path), facts: facts(args, &found, &point.path)?, notes };
     if !tell(&ready) {
         mounted.end(&mut events)?;
         return Ok(Exit::OK);
     }
-    notify::ready(&line(&found, &point.path));
+    notify::ready(&ready.line);
     let end = if args.command.is_empty() {
         wait(&mut events, &mut mounted)?
     } else {
@@ -194,25 +192,30 @@ fn named(name: &str, value: &impl clap::ValueEnum) -> String {
     format!("{name}={}", value.unwrap_or_default())
 }
 
-fn line(found: &Found, point: &Path) -> String {
+fn line(args: &Args, found: &Found, point: &Path) -> String {
     let (image, point) = (name_of(&found.image), show(point));
-    format!("mounted {image} ({}) on {point}; unmount: imgmount unmount {point}", found.what)
+    let zeros = match args.on_error {
+        OnError::Zero => "; what cannot be read is shown as zeros",
+        OnError::Eio => "",
+    };
+    format!("mounted {image} ({}{zeros}) on {point}; unmount: imgmount unmount {point}", found.what)
 }
 
 fn name_of(image: &str) -> &str {
     image.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(image)
 }
 
-fn facts(found: &Found, point: &Path) -> serde_json::Value {
-    json!({
+fn facts(args: &Args, found: &Found, point: &Path) -> Result<serde_json::Value> {
+    Ok(json!({
         "schema": "imgmount.mounted/1",
         "image": found.image,
         "mountpoint": show(point),
         "what": found.what,
         "view": found.view,
+        "options": in_words(args)?,
         "supervisor": std::process::id(),
         "warnings": found.warnings,
-    })
+    }))
 }
 
 /// Where to mount; a directory made for the time of a command goes with it.
