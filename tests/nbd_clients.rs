@@ -176,7 +176,7 @@ fn nbd_client_lists_over_unix_and_tcp() {
     let tcp = ["--tcp", "127.0.0.1:0"];
     let over_tcp = while_served(&image, &tcp, "PATH=$PATH:/usr/sbin nbd-client -l 127.0.0.1 \"${uri##*:}\"");
     for list in [over_unix, over_tcp] {
-        assert!(list.lines().any(|line| line == "disk: disk, raw"), "{list}");
+        assert!(list.lines().any(|line| line == "disk: raw, whole disk"), "{list}");
     }
 }
 
