@@ -21,7 +21,8 @@ def chosen(cases, rows):
 class Table:
     """Figures by row and by who was measured; the first of `who` is us."""
 
-    def __init__(self, title, who, unit):
+    def __init__(self, title, who, unit, ratio=True):
+        self.ratio = ratio
         self.title, self.who, self.unit, self.rows, self.notes = title, who, unit, {}, {}
         BEGUN.append(self)
 
@@ -89,11 +90,14 @@ class Table:
         cells = {row: [self.cell(row, who) for who in self.who] for row in self.rows}
         first = max([26, *map(len, cells)])
         widths = [max([22, len(who) + 2] + [len(by[n]) + 2 for by in cells.values()]) for n, who in enumerate(self.who)]
-        print(f"  {'':{first}}" + "".join(f"{who:>{width}}" for who, width in zip(self.who, widths)) + "     ratio")
+        heads = "".join(f"{who:>{width}}" for who, width in zip(self.who, widths))
+        print(f"  {'':{first}}{heads}" + ("     ratio" if self.ratio and len(self.who) > 1 else ""))
         for row, by in cells.items():
             ratio = ""
-            if len(self.who) > 1:
-                pairs = [one / other for one, other in zip(self.of(row, self.who[0]), self.of(row, self.who[1])) if other]
+            # Beside the first who was measured too.
+            other = next((who for who in self.who[1:] if self.of(row, who)), None)
+            if self.ratio and other:
+                pairs = [one / another for one, another in zip(self.of(row, self.who[0]), self.of(row, other)) if another]
                 ratio = f"{statistics.median(pairs):9.2f}x" if pairs else ""
             print(f"  {row:{first}}" + "".join(f"{one:>{width}}" for one, width in zip(by, widths)) + ratio)
         sys.stdout.flush()

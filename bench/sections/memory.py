@@ -28,7 +28,7 @@ CACHE = 64
 
 def run(*rows):
     doors = ["NBD: nbdcopy", "FUSE: disk.raw", "FUSE: the files"]
-    table = Table(f"Anonymous memory at its highest beside a cache of {CACHE} MiB, once", doors, "MiB")
+    table = Table(f"Anonymous memory at its highest beside a cache of {CACHE} MiB", doors, "MiB", ratio=False)
     with tempfile.TemporaryDirectory() as place:
         sock, where, pid_file = (os.path.join(place, name) for name in ("sock", "at", "pid"))
         os.mkdir(where)
