@@ -147,7 +147,7 @@ fn with_helper(script: &str) -> Output {
     let sbin = tempdir();
     let prepared = format!(
         "findmnt -rn -o SOURCE,TARGET | sed -n 's,^/dev/loop[^ ]* ,,p' | xargs -r umount
-         findmnt -rn -t fuse.imgmount -o TARGET | xargs -r umount -l
+         (findmnt -rn -t fuse.imgmount -o TARGET || true) | xargs -r umount -l
          cp -a /usr/sbin/mount.fuse* {sbin}/ 2>/dev/null || true; ln -s {IMGMOUNT} {sbin}/mount.imgmount
          mount --bind {sbin} /usr/sbin; mount -t tmpfs none /usr/local/sbin; ln -s {IMGMOUNT} /usr/local/sbin/imgmount
          {script}",
