@@ -67,8 +67,8 @@ pub fn guest() -> Option<PathBuf> {
 /// The folder of Debian 13's NBD programs, made by `tests/make/trixie.sh`.
 pub fn trixie() -> Option<PathBuf> {
     let dir = std::env::var_os("IMGMOUNT_TRIXIE").map_or_else(|| root().join("target/trixie"), PathBuf::from);
-    let bin = dir.join("bin");
-    bin.join("nbdinfo").exists().then_some(bin)
+    let programs = dir.join("run");
+    programs.join("nbdinfo").exists().then_some(programs)
 }
 
 /// The folder of other projects' samples.

@@ -4,8 +4,8 @@
 #
 #   tests/make/trixie.sh [DIR]       DIR is target/trixie unless given
 #
-# DIR/bin/{nbdinfo,nbdcopy,nbddump,python3,nbdkit}   run as they are, with Debian 13's libraries, on this host's files
-# DIR/root                                           what they are made of; nbdkit's filters: usr/lib/*/nbdkit/filters
+# DIR/run/{nbdinfo,nbdcopy,nbddump,python3,nbdkit}   run as they are, with Debian 13's libraries, on this host's files
+# DIR/usr                                            what they are made of; nbdkit's filters: usr/lib/*/nbdkit/filters
 #
 # The packages are taken apart, not installed: no root, no chroot, and nothing of this host's changes. What was made once
 # is kept until this script changes. The mirror is the one this host's own apt uses, or $IMGMOUNT_MIRROR. Needs apt.
@@ -26,6 +26,8 @@ die() { say "$*"; exit 1; }
 
 stamp=$(sha256sum < "${BASH_SOURCE[0]}" | cut -d' ' -f1)
 if [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ]; then say "up to date in $out"; exit 0; fi
+[ -e "$out/stamp" ] || [ -z "$(ls -A "$out")" ] || die "$out has other things in it"
+echo unfinished > "$out/stamp"
 [ "$(uname -m)" = x86_64 ] || die "only for amd64"
 command -v apt-get dpkg >/dev/null || die "needs apt and dpkg"
 [ -r "$keys" ] || die "lacks $keys; get it with: apt-get install -y debian-archive-keyring"
@@ -47,24 +49,26 @@ apt_get() {
 apt_get update
 apt_get install -y --download-only "${packages[@]}" >/dev/null
 
-rm -rf "$out/root" "$out/bin"
-mkdir -p "$out/root/usr/"{bin,lib,lib64} "$out/bin"
+rm -rf "$out"/{run,usr,bin,lib,lib64,etc,var}
+mkdir -p "$out/usr/"{bin,lib,lib64} "$out/run"
 # Older packages still say /lib.
-for dir in bin lib lib64; do ln -s "usr/$dir" "$out/root/$dir"; done
-for package in "$apt"/cache/archives/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -C "$out/root" --keep-directory-symlink -xf -; done
+for dir in bin lib lib64; do ln -s "usr/$dir" "$out/$dir"; done
+for package in "$apt"/cache/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" | tar -C "$out" --keep-directory-symlink -xf -
+done
 
 # Debian 13's loader runs them with Debian 13's libraries; what they start in turn is this host's.
-python=$(basename "$(echo "$out"/root/usr/bin/python3.??)")
+python=$(basename "$(echo "$out"/usr/bin/python3.??)")
 for program in nbdinfo nbdcopy nbddump nbdkit python3; do
-    cat > "$out/bin/$program" <<SH
+    cat > "$out/run/$program" <<SH
 #!/bin/sh
-root=\$(dirname "\$(dirname "\$(realpath "\$0")")")/root/usr
+root=\$(dirname "\$(dirname "\$(realpath "\$0")")")/usr
 $([ $program != python3 ] || echo 'PYTHONHOME=$root PYTHONDONTWRITEBYTECODE=1; export PYTHONHOME PYTHONDONTWRITEBYTECODE')
 exec "\$root/lib64/ld-linux-x86-64.so.2" --library-path "\$root/lib/x86_64-linux-gnu" "\$root/bin/${program/python3/$python}" "\$@"
 SH
-    chmod +x "$out/bin/$program"
+    chmod +x "$out/run/$program"
 done
-"$out/bin/nbdinfo" --version | grep -q libnbd
-"$out/bin/python3" -c 'import nbd'
+"$out/run/nbdinfo" --version | grep -q libnbd
+"$out/run/python3" -c 'import nbd'
 echo "$stamp" > "$out/stamp"
-say "made $out: $("$out/bin/nbdinfo" --version | tail -1), $("$out/bin/nbdkit" --version)"
+say "made $out: $("$out/run/nbdinfo" --version | tail -1), $("$out/run/nbdkit" --version)"
