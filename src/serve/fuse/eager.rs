@@ -8,6 +8,12 @@
 //! some speaks a little against them, for nobody needs to ask while they are there. A walk that wants them pays
 //! for a directory now and then file by file; one that does not, for a few dozen directories at most after another that did.
 //!
+//! A walk that wants no attributes still asks for each directory, to go into it. So directories that are looked up by name are
+//! counted beside the files, and where a walk is seen, directories that hold little else are told with attributes, too.
+//!
+//! The kernel keeps every listing. Where it kept one without attributes and they are wanted later, it asks file by file: that
+//! costs half as much again as a listing that has them, once; not to keep it would cost every later walk the whole of it.
+//!
 //! ```text
 //!   READDIRPLUS at 0 ─▶ on:  names with attributes
 //!                    └▶ off: `.` and `..` alone; for what follows the kernel sends READDIR (fuse(4), READDIRPLUS_AUTO)
@@ -19,18 +25,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 const PAYS_FOR: i64 = 32;
 /// What is remembered at most, either way: some thousands of entries.
 const MOST: i64 = 4096;
+/// What must be outweighed before anything counts, where a path of a few names proves nothing.
+const DOUBT: i64 = 256;
 
 /// What speaks for attributes, in files of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Eager(AtomicI64);
 
 impl Eager {
+    /// One that takes more than the names of one path to believe it.
+    pub(super) const fn doubtful() -> Self {
+        Self(AtomicI64::new(-DOUBT))
+    }
+
     fn add(&self, entries: i64) {
         let next = |old: i64| Some(old.saturating_add(entries).clamp(-MOST, MOST));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// A file was asked for by its name.
+    /// A file, or a directory, was asked for by its name.
     pub(super) fn asked(&self) {
         self.add(PAYS_FOR);
     }

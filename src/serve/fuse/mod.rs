@@ -1,8 +1,9 @@
 //! The FUSE door: answers the kernel's requests over a [`View`].
 //!
 //! An image does not change, so the kernel may keep every answer for a year: attributes, names (also those that do not
-//! exist), directories, links and file content. Opening a file is nothing to us; the kernel is told so once and asks no
-//! more. What is left are `LOOKUP`, `OPENDIR`, `READDIR`, `READDIRPLUS`, `READ`, and now and then `GETATTR` and `GETXATTR`. Whether a
+//! exist), directories, links and file content. Opening a file or a directory is nothing to us; the kernel is told so once
+//! and asks no more. What is left are `LOOKUP`, `READDIR`, `READDIRPLUS`, `READ`, and now and then `GETATTR` and `GETXATTR`.
+//! A request costs some ten microseconds whatever is in it, so what makes a tree fast is to be asked seldom. Whether a
 //! listing carries attributes is told in [`eager`].
 //!
 //! ```text
@@ -61,6 +62,11 @@ const MAX_BACKGROUND: u16 = 64;
 const MAX_NAME: usize = 255;
 /// The two entries in front of every listing: `.` and `..`.
 const DOTS: u64 = 2;
+/// Entries looked at to tell what a directory mostly holds: about as many as fit a page of 32 KiB with attributes.
+const LOOKED_AT: usize = 170;
+/// Files whose attributes cost as much as a directory's `LOOKUP`, and as one more page of a listing: measured, 9 µs to 25.
+const OTHERS_FOR_DIR: usize = 2;
+const OTHERS_FOR_PAGE: usize = 3;
 /// A directory entry's number where the real one is not known; libfuse's `FUSE_UNKNOWN_INO`.
 const UNKNOWN: u64 = 0xffff_ffff;
 
@@ -88,6 +94,11 @@ pub enum Xattrs {
 }
 
 impl Xattrs {
+    /// Is it in one of the name spaces there are? See xattr(7).
+    fn is_a_name(name: &[u8]) -> bool {
+        [&b"user."[..], b"system.", b"security.", b"trusted."].iter().any(|space| name.starts_with(space))
+    }
+
     fn shows(self, name: &[u8]) -> bool {
         match self {
             Self::All => true,
@@ -167,7 +178,12 @@ struct Door {
     troubles: Arc<Troubles>,
     /// Facts of every file system of every tree, for `statfs`.
     facts: Vec<Vec<FsFacts>>,
+    /// Does somebody ask for the attributes of files?
     eager: Eager,
+    /// Does somebody walk from directory to directory?
+    walks: Eager,
+    /// The kernel takes it that directories need not be opened.
+    skips_opendir: bool,
 }
 
 /// What the lines of a listing carry.
@@ -204,7 +220,16 @@ impl Door {
     fn new(view: Arc<View>, options: Options, troubles: Arc<Troubles>) -> Self {
         let facts = |tree: &Arc<Tree>| tree.mounts().iter().map(|mount| mount.fs.facts()).collect();
         let facts = view.trees().iter().map(facts).collect();
-        Self { inodes: Inodes::new(&view), view, options, troubles, facts, eager: Eager::default() }
+        Self {
+            inodes: Inodes::new(&view),
+            view,
+            options,
+            troubles,
+            facts,
+            eager: Eager::default(),
+            walks: Eager::doubtful(),
+            skips_opendir: false,
+        }
     }
 
     /// Runs a request's work. Whatever goes wrong in it concerns this request alone.
@@ -314,9 +339,8 @@ impl Door {
             File::Guest(tree, dir) => {
                 let Some(node) = self.tree(tree)?.lookup(dir, name)? else { return Ok(None) };
                 let attr = self.hand_out(parent, tree, node)?;
-                if attr.kind != fuser::FileType::Directory {
-                    self.eager.asked();
-                }
+                let is_dir = attr.kind == fuser::FileType::Directory;
+                if is_dir { &self.walks } else { &self.eager }.asked();
                 Ok(Some((attr, FOR_EVER)))
             }
         }
@@ -363,6 +387,23 @@ impl Door {
         let kind = attr::kind(entry.kind?);
         let number = self.inodes.plain(File::Guest(at, entry.node))?;
         Some(FileAttr { kind, ..attr::own(number, false, 0, 0, self.view.made, self.options.own) })
+    }
+
+    /// Would a walk through this directory cost more without attributes than with them? It asks for every directory in it
+    /// that it was not told of, and for the rest of a listing that told of nothing.
+    fn is_for_walks(&self, dir: File) -> Result<bool> {
+        let File::Guest(at, dir) = dir else { return Ok(true) };
+        let (mut dirs, mut others) = (0_usize, 0_usize);
+        self.tree(at)?.readdir(dir, 0, &mut |entry| {
+            let count = if entry.kind == Some(FileType::Dir) { &mut dirs } else { &mut others };
+            *count = count.saturating_add(1);
+            if dirs.saturating_add(others) < LOOKED_AT {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(others <= dirs.saturating_mul(OTHERS_FOR_DIR).saturating_add(OTHERS_FOR_PAGE))
     }
 
     fn list_guest(
@@ -526,6 +567,8 @@ impl fuser::Filesystem for Door {
         for flag in wanted {
             let _ = config.add_capabilities(flag);
         }
+        // Older than 5.1, it would take "not implemented" for a directory's error.
+        self.skips_opendir = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_ok();
         let _ = config.set_max_background(MAX_BACKGROUND);
         Ok(())
     }
@@ -594,12 +637,10 @@ impl fuser::Filesystem for Door {
     }
 
     fn opendir(&self, _: &fuser::Request, _: INodeNo, _: fuser::OpenFlags, reply: fuser::ReplyOpen) {
-        // A listing without attributes is not for the kernel to keep: the next one may want them.
-        let keep = if self.eager.is_on() {
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-        } else {
-            FopenFlags::empty()
-        };
+        if self.skips_opendir {
+            return reply.error(Errno::ENOSYS);
+        }
+        let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         reply.opened(fuser::FileHandle(0), keep);
     }
 
@@ -691,9 +732,13 @@ impl fuser::Filesystem for Door {
         mut reply: fuser::ReplyDirectoryPlus,
     ) {
         let (mut any, mut told) = (false, 0_u32);
+        let is_eager = self.eager.is_on();
         let listed = self.guarded(number, "listing", |dir| {
             // Behind a first page of nothing but the two dots the kernel goes on without attributes.
-            let is_short = offset == 0 && matches!(dir, File::Guest(..)) && !self.eager.is_on();
+            let is_short = offset == 0
+                && matches!(dir, File::Guest(..))
+                && !is_eager
+                && !(self.walks.is_on() && self.is_for_walks(dir).unwrap_or(false));
             self.list(number.0, dir, offset, Detail::Full, &mut |line| {
                 let name = OsStr::from_bytes(line.name);
                 let full = reply.add(line.attr.ino, line.next, name, &line.keep, &line.attr, Generation(0));
@@ -702,7 +747,7 @@ impl fuser::Filesystem for Door {
                 !(full || is_short && line.next == DOTS)
             })
         });
-        self.eager.told(told);
+        if is_eager { &self.eager } else { &self.walks }.told(told);
         match listed {
             // What came before the damage is worth showing; the next page starts at it and tells.
             Err(errno) if !any => reply.error(errno),
@@ -711,13 +756,16 @@ impl fuser::Filesystem for Door {
     }
 
     fn statfs(&self, _: &fuser::Request, number: INodeNo, reply: fuser::ReplyStatfs) {
-        let found = self.inodes.file(number.0).ok().and_then(|file| match file {
-            File::Guest(tree, node) => {
-                let mount = self.view.trees().get(tree)?.mounts().get(node.fs)?;
-                Some((self.facts.get(tree)?.get(node.fs)?, mount.fs.free()))
-            }
-            File::Own(_) => None,
+        let found = self.guarded(number, "telling its size", |file| {
+            let File::Guest(tree, node) = file else { return Ok(None) };
+            let mount = self.tree(tree)?.mounts().get(node.fs);
+            let facts = self.facts.get(tree).and_then(|facts| facts.get(node.fs));
+            Ok(mount.zip(facts).map(|(mount, facts)| (facts, mount.fs.free())))
         });
+        let found = match found {
+            Ok(found) => found,
+            Err(errno) => return reply.error(errno),
+        };
         let unknown = FsFacts::default();
         let (facts, free) = found.unwrap_or((&unknown, None));
         let block = facts.block_size.max(512);
@@ -745,7 +793,8 @@ impl fuser::Filesystem for Door {
         });
         match found {
             Ok(Some(value)) => Self::reply_sized(reply, &value, size),
-            Ok(None) => reply.error(Errno::NO_XATTR),
+            Ok(None) if Xattrs::is_a_name(name.as_bytes()) => reply.error(Errno::NO_XATTR),
+            Ok(None) => reply.error(Errno::EOPNOTSUPP),
             Err(errno) => reply.error(errno),
         }
     }
