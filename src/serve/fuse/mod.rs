@@ -232,7 +232,7 @@ impl Door {
         }
     }
 
-    /// Runs a request's work. Whatever goes wrong in it concerns this request alone.
+    /// Runs the work of a request that asks for a file.
     fn guarded<T>(
         &self,
         number: INodeNo,
@@ -240,6 +240,16 @@ impl Door {
         work: impl FnOnce(File) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         ASKED.fetch_add(1, Ordering::Relaxed);
+        self.uncounted(number, doing, work)
+    }
+
+    /// Runs a request's work. Whatever goes wrong in it concerns this request alone.
+    fn uncounted<T>(
+        &self,
+        number: INodeNo,
+        doing: &'static str,
+        work: impl FnOnce(File) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
         let file = self.inodes.file(number.0).map_err(|error| errno(&error))?;
         let error = match catch_unwind(AssertUnwindSafe(|| work(file))) {
             Ok(Ok(done)) => return Ok(done),
@@ -756,7 +766,7 @@ impl fuser::Filesystem for Door {
     }
 
     fn statfs(&self, _: &fuser::Request, number: INodeNo, reply: fuser::ReplyStatfs) {
-        let found = self.guarded(number, "telling its size", |file| {
+        let found = self.uncounted(number, "telling its size", |file| {
             let File::Guest(tree, node) = file else { return Ok(None) };
             let mount = self.tree(tree)?.mounts().get(node.fs);
             let facts = self.facts.get(tree).and_then(|facts| facts.get(node.fs));
