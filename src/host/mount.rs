@@ -22,8 +22,9 @@ use std::time::Duration;
 
 /// How long a mount may take to say that it is dead.
 const DEAD_TIME: Duration = Duration::from_secs(2);
-/// Read-ahead in KiB: the largest request the kernel makes. Its default, 128, makes eight times as many.
-const READ_AHEAD: &str = "1024";
+/// Read-ahead in KiB: four of the largest requests the kernel makes, so that every thread has one to answer while the reader
+/// copies another. Measured on two cores, 1 GiB in a row of a sparse VMDK: 0.60 s at the default of 128, 0.43 at 1024, 0.36 at 4096, 0.45 at 8192.
+const READ_AHEAD: &str = "4096";
 /// The verbs that work without any of this.
 const WITHOUT: &str = "imgmount ls, find, cat, cp, check and serve need no mount";
 

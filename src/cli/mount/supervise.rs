@@ -94,7 +94,7 @@ pub(super) fn supervise(
         host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
     })?;
     let wide = mounts::at(&point.path)?.is_some_and(|entry| mount::widen_read_ahead(&entry));
-    tracing::info!("read-ahead: {}", if wide { "1024 KiB" } else { "the kernel's own" });
+    tracing::info!("read-ahead: {}", if wide { "4096 KiB" } else { "the kernel's own" });
 
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     if let Some(number) = args.ready_fd {
