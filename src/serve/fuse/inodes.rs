@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   1                      the root of the view
-//!   0x0000 | inode         a file of the first file system of the first tree: the guest's own number
+//!   0x0000 | inode         a file of the first file system of the tree at the top: the guest's own number
 //!   0x0001… | inode        files of the other file systems, in the order of trees and their mounts
 //!   0x7ffe | counter       what fits no rule: see [`Inodes::number`]
 //!   0x7fff | index         the view's own nodes
@@ -77,13 +77,19 @@ fn join(space: u64, low: u64) -> Option<u64> {
 
 impl Inodes {
     pub(super) fn new(view: &View) -> Self {
-        let mut spaces = Vec::new();
-        let mut first = Vec::new();
-        for (tree, mounts) in view.trees().iter().map(|tree| tree.mounts().len()).enumerate() {
-            first.push(spaces.len());
+        let trees = view.trees().to_vec();
+        let (mut spaces, mut first) = (Vec::new(), vec![0; trees.len()]);
+        // What is seen at the top comes first, so that its numbers are the guest's own.
+        let is_below = |tree: &usize| view.root() != Target::Tree(*tree);
+        let mut order: Vec<usize> = (0..trees.len()).collect();
+        order.sort_by_key(is_below);
+        for tree in order {
+            if let Some(first) = first.get_mut(tree) {
+                *first = spaces.len();
+            }
+            let mounts = trees.get(tree).map_or(0, |tree| tree.mounts().len());
             spaces.extend((0..mounts).map(|mount| (tree, mount)));
         }
-        let trees = view.trees().to_vec();
         let root = match view.root() {
             Target::Own(at) => File::Own(at),
             Target::Tree(tree) => File::Guest(tree, root_of(&trees, tree)),
