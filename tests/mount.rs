@@ -12,6 +12,7 @@ mod common;
 
 use common::{IMGMOUNT, imgmount, root, sh, stderr, stdout, tempdir};
 use rustix::process::{Pid, Signal};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -335,6 +336,15 @@ fn zeros_stand_for_what_cannot_be_read_only_where_asked_for() {
     assert!(errors.contains("zeros are shown"), "{errors}");
 }
 
+#[test]
+fn the_numbers_of_files_are_the_guests_own() {
+    requires!("root", "fuse", "mkfs.ext4", "debugfs");
+    let place = Place::mount(&[]);
+    let output = sh(&format!("debugfs -R 'stat /etc/hostname' {} 2>/dev/null", disk().display()));
+    let number = std::fs::metadata(place.join("etc/hostname")).unwrap().ino();
+    assert!(output.starts_with(&format!("Inode: {number} ")), "{number}: {output}");
+}
+
 // Ends.
 
 #[test]
@@ -347,6 +357,62 @@ fn an_idle_mount_ends_and_one_that_is_held_does_not() {
     assert!(place.is_there() && runs(worker));
     drop(held);
     assert!(within(Duration::from_secs(5), || !place.is_there() && !runs(worker) && !runs(supervisor)));
+}
+
+#[test]
+fn an_idle_mount_that_is_seen_elsewhere_serves_on_there() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let (place, elsewhere) = (Place::mount(&["--idle-exit", "300ms"]), tempdir());
+    let worker = place.process("worker");
+    let other = elsewhere.path().display();
+    sh(&format!("mount --bind {}/etc {other}", place.path().display()));
+    let gone = within(Duration::from_secs(5), || !place.is_there());
+    std::thread::sleep(Duration::from_millis(1500));
+    let text = std::fs::read_to_string(elsewhere.path().join("hostname"));
+    sh(&format!("umount {other}"));
+    assert!(gone, "nobody needs it in its own place");
+    assert_eq!(text.unwrap(), "guest\n");
+    assert!(within(Duration::from_secs(5), || !runs(worker)));
+}
+
+#[test]
+fn what_others_mounted_upon_a_mount_or_in_its_place_stays() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let is_tmpfs = |place: &Place| {
+        let top = sh(&format!("findmnt -n -o FSTYPE {} | tail -1", place.path().display()));
+        top.trim() == "tmpfs"
+    };
+    let upon = Place::mount(&["--idle-exit", "300ms"]);
+    sh(&format!("mount -t tmpfs upon {}", upon.path().display()));
+    std::thread::sleep(Duration::from_millis(1200));
+    let stayed = is_tmpfs(&upon);
+    sh(&format!("umount {}", upon.path().display()));
+    assert!(stayed && within(Duration::from_secs(5), || !upon.is_there()));
+
+    let instead = Place::mount(&[]);
+    let (worker, supervisor) = (instead.process("worker"), instead.process("supervisor"));
+    let held = holder(&instead.join("etc"));
+    let at = instead.path().display();
+    sh(&format!("umount -l {at}; mount -t tmpfs instead {at}"));
+    signal(supervisor, Signal::TERM);
+    let ended = within(Duration::from_secs(8), || !runs(worker) && !runs(supervisor));
+    let stayed = is_tmpfs(&instead);
+    drop(held);
+    sh(&format!("umount {at}"));
+    assert!(ended && stayed);
+}
+
+#[test]
+fn a_connection_that_is_aborted_leaves_no_dead_mount() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let (place, control) = (Place::mount(&[]), tempdir());
+    let supervisor = place.process("supervisor");
+    let (at, control) = (place.path().display(), control.path().display());
+    sh(&format!(
+        "minor=$(findmnt -n -o MAJ:MIN {at} | cut -d: -f2); mount -t fusectl none {control}
+         echo 1 > {control}/$((minor))/abort; umount {control}"
+    ));
+    assert!(within(Duration::from_secs(5), || !place.is_there() && !runs(supervisor)));
 }
 
 #[test]

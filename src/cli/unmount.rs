@@ -58,8 +58,8 @@ fn show(path: &Path) -> String {
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let mut points: Vec<PathBuf> = args.dirs.iter().map(|dir| mount::absolute(dir)).collect();
     if args.all || args.all_stale {
-        let ours = mounts::all()?.into_iter().filter(Entry::is_ours).map(|entry| entry.point);
-        points = ours.filter(|point| args.all || is_dead(point)).collect();
+        let ours = mounts::all()?.into_iter().filter(Entry::is_ours);
+        points = ours.filter(|entry| args.all || is_dead(entry)).map(|entry| entry.point).collect();
         // What was mounted last may stand in what was mounted first.
         points.reverse();
     }
@@ -81,8 +81,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     Ok(tally.exit())
 }
 
-fn is_dead(point: &Path) -> bool {
-    mount::answers(point, STATUS_TIME).err() == Some(Errno::NOTCONN)
+fn is_dead(entry: &Entry) -> bool {
+    mount::answers(&entry.point, entry.owner(), STATUS_TIME).err() == Some(Errno::NOTCONN)
 }
 
 /// Unmounts one; the line to say.
@@ -93,12 +93,12 @@ fn one(point: &Path, args: &Args) -> Result<String> {
         let what = format!("{shown}: is mounted, but not by imgmount ({})", escape(entry.kind.as_bytes()));
         return Err(host(what).help(format!("umount {shown}")));
     }
-    let answer = mount::answers(point, STATUS_TIME);
+    let answer = mount::answers(point, entry.owner(), STATUS_TIME);
     if answer == Err(Errno::NOTCONN) {
         mount::unmount(point, true)?;
         return Ok(format!("detached {shown}, which nobody served any more"));
     }
-    if answer == Err(Errno::TIMEDOUT) && holders::of(point).is_empty() {
+    if answer == Err(Errno::TIMEDOUT) && holders::of(&entry).is_empty() {
         // Our own question, which waits for its answer, is all that keeps it, and ends with us.
         mount::unmount(point, true)?;
         return Ok(format!("detached {shown}, which did not answer"));
@@ -106,15 +106,15 @@ fn one(point: &Path, args: &Args) -> Result<String> {
     let servers = servers(&entry);
     let start = Instant::now();
     // Out of sight, nobody's open files carry its path any more.
-    let stays = args.lazy && !holders::of(point).is_empty();
+    let stays = args.lazy && !holders::of(&entry).is_empty();
     let patience = if args.kill { args.timeout } else { TRY_TIME };
     let mut told = BTreeSet::new();
     while matches!(mount::unmount(point, args.lazy)?, Unmounted::Busy) {
         if start.elapsed() > patience {
-            return Err(busy(point));
+            return Err(busy(&entry));
         }
         if args.kill {
-            end_holders(point, start.elapsed() > KILL_AFTER, &mut told);
+            end_holders(&entry, start.elapsed() > KILL_AFTER, &mut told);
         }
         std::thread::sleep(PAUSE);
     }
@@ -136,13 +136,17 @@ fn not_mounted(shown: &str) -> Error {
     let ours: Vec<String> =
         ours.iter().filter(|entry| entry.is_ours()).map(|entry| show(&entry.point)).collect();
     let error = host(format!("{shown}: nothing is mounted there"));
-    if ours.is_empty() { error } else { error.help(format!("imgmount has mounted: {}", ours.join(", "))) }
+    error.help(if ours.is_empty() {
+        "imgmount has mounted nothing on this host".to_owned()
+    } else {
+        format!("imgmount has mounted: {}", ours.join(", "))
+    })
 }
 
-fn busy(point: &Path) -> Error {
-    let holders = holders::of(point);
+fn busy(entry: &Entry) -> Error {
+    let holders = holders::of(entry);
     let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
-    let shown = show(point);
+    let shown = show(&entry.point);
     let by = if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) };
     let devices: Vec<String> = holders.iter().filter_map(way_out).collect();
     host(format!("{shown}: is in use{by}")).help(match (holders.is_empty(), devices.is_empty()) {
@@ -166,8 +170,8 @@ fn way_out(holder: &Holder) -> Option<String> {
 }
 
 /// Tells each holder once, or ends them all.
-fn end_holders(point: &Path, for_certain: bool, told: &mut BTreeSet<u32>) {
-    for number in holders::of(point).iter().filter_map(Holder::pid) {
+fn end_holders(entry: &Entry, for_certain: bool, told: &mut BTreeSet<u32>) {
+    for number in holders::of(entry).iter().filter_map(Holder::pid) {
         let Some(pid) = pid(u64::from(number)) else { continue };
         if for_certain {
             let _ = rustix::process::kill_process(pid, Signal::KILL);

@@ -1,10 +1,11 @@
 //! Who keeps a mount busy: processes with something open in it, and what the kernel itself has put upon it: other mounts,
 //! loop devices. Found in `/proc` and `/sys`.
 
-use super::mounts;
+use super::mounts::{self, Entry};
 use crate::text::escape;
 use std::ffi::OsString;
 use std::fmt;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -61,23 +62,57 @@ fn link(path: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(target.into_bytes())))
 }
 
-/// The first thing below `point` that a process has open. Looks at link texts only, so a mount that does not answer
-/// cannot stop us.
-fn held(process: &Path, point: &Path) -> Option<PathBuf> {
-    let below = |path: &PathBuf| path.starts_with(point);
-    let own = ["cwd", "root", "exe"].iter().filter_map(|name| link(&process.join(name)));
-    let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    let mapped = std::fs::read_dir(process.join("map_files")).into_iter().flatten().flatten();
-    own.chain(open.chain(mapped).filter_map(|entry| link(&entry.path()))).find(below)
+/// The number of the mount that an open file is of: proc_pid_fdinfo(5), `mnt_id: 42`.
+fn mount_in(fdinfo: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(fdinfo).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
-/// Whatever holds something below `point`, as far as this user may look into it; this process excepted.
+/// The same of what one of the links of `/proc` leads to. Opening for no more than that asks the file's server nothing.
+fn mount_of(link: &Path) -> Option<u64> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    let place = openat(CWD, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    mount_in(&Path::new("/proc/self/fdinfo").join(place.as_raw_fd().to_string()))
+}
+
+/// The files that a process has mapped from the file system of a mount: proc_pid_maps(5),
+/// `7f01-7f02 r-xp 00001000 00:2a 131 /usr/lib/libc.so`, with the device in hexadecimal.
+fn mapped(process: &Path, of: &Entry) -> Vec<PathBuf> {
+    let numbers = of.device.split_once(':').and_then(|(major, minor)| {
+        Some(format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    });
+    let text = std::fs::read(process.join("maps")).unwrap_or_default();
+    let line = |line: &[u8]| {
+        let mut fields = line.splitn(6, |byte| *byte == b' ');
+        fields.nth(3).filter(|device| Some(*device) == numbers.as_deref().map(str::as_bytes))?;
+        Some(PathBuf::from(OsString::from_vec(fields.nth(1)?.trim_ascii_start().to_vec())))
+    };
+    text.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+/// The first thing in a mount that a process has open. The path alone does not tell: what the mount covers has paths like
+/// its own, and so has what a container sees. No server of a file is asked, so one that does not answer cannot stop us.
+fn held(process: &Path, of: &Entry) -> Option<PathBuf> {
+    let below = |path: &PathBuf| path.starts_with(&of.point);
+    let own = ["cwd", "root", "exe"].iter().filter_map(|name| {
+        let place = process.join(name);
+        link(&place).filter(below).filter(|_| mount_of(&place) == Some(of.id))
+    });
+    let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().filter_map(|entry| {
+        let info = process.join("fdinfo").join(entry.file_name());
+        link(&entry.path()).filter(below).filter(|_| mount_in(&info) == Some(of.id))
+    });
+    own.chain(open).next().or_else(|| mapped(process, of).into_iter().find(below))
+}
+
+/// Whatever holds something in a mount, as far as this user may look into it; this process excepted.
 #[must_use]
-pub fn of(point: &Path) -> Vec<Holder> {
+pub fn of(mount: &Entry) -> Vec<Holder> {
+    let point = mount.point.as_path();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let holder = |entry: std::fs::DirEntry| {
         let pid = entry.file_name().to_str()?.parse().ok().filter(|pid| *pid != std::process::id())?;
-        let path = held(&entry.path(), point)?;
+        let path = held(&entry.path(), mount)?;
         let name = std::fs::read(entry.path().join("comm")).unwrap_or_default();
         Some(Holder::Process { pid, command: escape(name.trim_ascii_end()).to_string(), path })
     };
@@ -111,11 +146,15 @@ mod tests {
         let path = dir.path().canonicalize().unwrap();
         let file = std::fs::File::create(path.join("held")).unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
-        let holders = of(&path);
+        let id = mount_of(&path).unwrap();
+        let at = |id| Entry { point: path.clone(), id, ..mounts::all().unwrap().remove(0) };
+        let holders = of(&at(id));
+        let elsewhere = of(&at(u64::MAX));
         child.kill().unwrap();
         child.wait().unwrap();
         let expected =
             Holder::Process { pid: child.id(), command: "sleep".to_owned(), path: path.join("held") };
         assert_eq!(holders, [expected]);
+        assert_eq!(elsewhere, [], "a file below another mount of the same place");
     }
 }

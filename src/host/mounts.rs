@@ -40,6 +40,18 @@ impl Entry {
         self.kind == TYPE
     }
 
+    /// Is it the very same mount, perhaps moved? Both numbers are given out again, but not while it is served.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.device == other.device
+    }
+
+    /// User and group who mounted it, if it is of FUSE.
+    #[must_use]
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        self.own_number("user_id").zip(self.own_number("group_id"))
+    }
+
     /// The number behind one of the file system's own options, as in `user_id=1000`.
     #[must_use]
     pub fn own_number(&self, name: &str) -> Option<u32> {
@@ -103,24 +115,29 @@ pub fn at(point: &Path) -> Result<Option<Entry>> {
     Ok(all()?.into_iter().rfind(|entry| entry.point == point))
 }
 
+/// Makes this thread the one who mounted, if it is root's: root itself cannot look into the mount of a user.
+pub(super) fn become_owner(owner: Option<(u32, u32)>) {
+    if let Some((uid, gid)) = owner
+        && rustix::process::geteuid().is_root()
+        && uid != 0
+    {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
+        let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
+    }
+}
+
 /// Reads one of the files in which a mount of ours tells about itself (`status`, `stats`), in a thread, since a hung
-/// mount may never answer. Root cannot look into the mount of a user, so the thread becomes that user.
+/// mount may never answer; for root it becomes the user who mounted.
 ///
 /// # Errors
 /// The system's own; `TimedOut` after `patience`, `NotConnected` when nobody serves the mount any more.
 pub fn tells(entry: &Entry, file: &str, patience: Duration) -> io::Result<Vec<u8>> {
     let (tell, told) = mpsc::channel();
-    let user = entry.own_number("user_id").zip(entry.own_number("group_id"));
+    let owner = entry.owner();
     let path = entry.point.join(".imgmount").join(file);
     std::thread::spawn(move || {
-        if let Some((uid, gid)) = user
-            && rustix::process::geteuid().is_root()
-            && uid != 0
-        {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
-            let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
-        }
+        become_owner(owner);
         let mut text = Vec::new();
         let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TOLD).read_to_end(&mut text));
         tell.send(read.map(|_| text))

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::events::{Event, Events};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
-use crate::host::{mounts, namespace, notify};
+use crate::host::mounts::{self, Entry};
+use crate::host::{namespace, notify};
 use crate::keys::Keys;
 use crate::text::escape;
 use rustix::process::Signal;
@@ -82,7 +83,8 @@ pub(super) fn supervise(
         default_permissions: flags.default_permissions,
     };
     let device = mount::mount(&wish)?;
-    let mut mounted = Mounted { point: &point.path, worker: &mut worker, is_there: true };
+    let mut mounted = Mounted { point: &point.path, entry: None, worker: &mut worker, is_there: true };
+    mounted.entry = mounts::at(&point.path)?.filter(Entry::is_ours);
     mounted.worker.channel().send(&"mounted", &[device.as_fd()])?;
     // Only the worker's end must keep the connection open: when it dies, nobody waits for its answers.
     drop(device);
@@ -90,10 +92,10 @@ pub(super) fn supervise(
         mounted.end(&mut events)?;
         return Ok(interrupted(args, ended_by.as_ref()));
     }
-    mount::answers(&point.path, args.timeout).map_err(|errno| {
+    mount::answers(&point.path, None, args.timeout).map_err(|errno| {
         host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
     })?;
-    let wide = mounts::at(&point.path)?.is_some_and(|entry| mount::widen_read_ahead(&entry));
+    let wide = mounted.entry.as_ref().is_some_and(mount::widen_read_ahead);
     tracing::info!("read-ahead: {}", if wide { "4096 KiB" } else { "the kernel's own" });
 
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -256,21 +258,28 @@ impl Drop for Point {
 /// A mount and who answers for it. However we leave, neither stays behind.
 struct Mounted<'a> {
     point: &'a Path,
+    /// As the kernel lists it; `None` where somebody took it away at once.
+    entry: Option<Entry>,
     worker: &'a mut Worker,
     is_there: bool,
 }
 
 impl Mounted<'_> {
+    /// Unmounts what we mounted, and nothing that others mounted in its place or upon it.
+    fn unmount(&self, lazy: bool) -> Result<Unmounted> {
+        self.entry.as_ref().map_or(Ok(Unmounted::NotThere), |entry| mount::unmount_this(entry, lazy))
+    }
+
     /// Unmounts: politely, then out of sight; and waits until the worker has ended. Who asks once more wants it now.
     fn end(&mut self, events: &mut Events) -> Result<()> {
         let mut is_urgent = || std::iter::from_fn(|| events.pending()).any(|event| is_end(&event));
         let mut in_haste = false;
         if self.is_there {
             let start = Instant::now();
-            while matches!(mount::unmount(self.point, false)?, Unmounted::Busy) {
+            while self.unmount(false)? == Unmounted::Busy {
                 in_haste = in_haste || is_urgent();
                 if in_haste || start.elapsed() > PATIENCE {
-                    mount::unmount(self.point, true)?;
+                    self.unmount(true)?;
                     break;
                 }
                 std::thread::sleep(PAUSE);
@@ -293,7 +302,7 @@ impl Mounted<'_> {
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         if self.is_there {
-            drop(mount::unmount(self.point, true));
+            drop(self.unmount(true));
             self.is_there = false;
         }
         self.worker.kill();
@@ -308,13 +317,11 @@ fn wait(events: &mut Events, mounted: &mut Mounted<'_>) -> Result<Exit> {
         match &event {
             event if is_end(event) => return Ok(Exit::OK),
             Event::Signal(SIGUSR1) => mounted.worker.signal(Signal::USR1),
-            // Whoever holds something makes it busy; whoever comes at this very moment finds an empty directory.
-            Event::Said(word)
-                if word == work::IDLE
-                    && !matches!(mount::unmount(mounted.point, false)?, Unmounted::Busy) =>
-            {
-                mounted.is_there = false;
-                return Ok(Exit::OK);
+            // Whoever holds something makes it busy; whoever comes at this very moment finds an empty directory. The
+            // worker ends by itself, and not before the last who sees the mount elsewhere: bound to another place, or in
+            // another name space.
+            Event::Said(word) if word == work::IDLE && mounted.is_there => {
+                mounted.is_there = mounted.unmount(false)? == Unmounted::Busy;
             }
             Event::Signal(SIGCHLD) => {
                 if let Some(end) = worker_end(mounted)? {
@@ -331,12 +338,12 @@ fn wait(events: &mut Events, mounted: &mut Mounted<'_>) -> Result<Exit> {
 fn worker_end(mounted: &mut Mounted<'_>) -> Result<Option<Exit>> {
     let Some(status) = mounted.worker.try_wait()? else { return Ok(None) };
     mounted.is_there = false;
+    // If it is still there nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
+    drop(mounted.unmount(true));
     if status.success() {
-        // Unmounted from outside; what is mounted there now, if anything, is not ours.
+        // Unmounted from outside, or its connection was aborted in /sys/fs/fuse.
         return Ok(Some(Exit::OK));
     }
-    // Nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
-    drop(mount::unmount(mounted.point, true));
     let what = format!("the process that reads the image ended: {status}");
     Err(Error::new(ErrorKind::Internal, what))
 }

@@ -16,7 +16,7 @@ use signal_hook::consts::SIGUSR1;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ pub(in crate::cli) fn work(mut task: Task) -> Result<Exit> {
     let no_device = || Error::new(ErrorKind::Internal, "no /dev/fuse was handed over");
     let device = descriptors.into_iter().next().ok_or_else(no_device)?;
     let point = PathBuf::from(OsString::from_vec(order.point.clone()));
-    leave_with_the_supervisor(task.channel.try_clone()?, point)?;
+    leave_with_the_supervisor(task.channel.try_clone()?, &point)?;
     if let Some(idle) = order.idle {
         tell_when_idle(task.channel.try_clone()?, idle);
     }
@@ -113,14 +113,13 @@ pub(in crate::cli) fn work(mut task: Task) -> Result<Exit> {
 
 /// Ends this process when the supervisor's end of the connection closes. A supervisor that was killed could not unmount,
 /// and a mount that nobody answers for would stay: so we do, as long as it is ours that stands there.
-fn leave_with_the_supervisor(supervisor: Channel, point: PathBuf) -> Result<()> {
-    let mounted = mounts::at(&point)?.map(|entry| entry.id);
+fn leave_with_the_supervisor(supervisor: Channel, point: &Path) -> Result<()> {
+    let mounted = mounts::at(point)?.filter(Entry::is_ours);
     std::thread::spawn(move || {
         supervisor.wait_for_end();
-        let now = mounts::at(&point).ok().flatten().filter(Entry::is_ours).map(|entry| entry.id);
-        if now.is_some() && now == mounted {
+        if let Some(mounted) = mounted {
             // In this order, so that holders get an error and the place is free.
-            drop(mount::unmount(&point, true));
+            drop(mount::unmount_this(&mounted, true));
         }
         std::process::exit(0);
     });
