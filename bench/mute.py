@@ -23,9 +23,7 @@ hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 held, start, refused = [], time.monotonic(), 0
 for number in range(count):
-    due = start + seconds * number / count
-    if due > time.monotonic():
-        time.sleep(due - time.monotonic())
+    time.sleep(max(0, start + seconds * number / count - time.monotonic()))
     mute = socket.socket(socket.AF_UNIX)
     mute.settimeout(5)
     try:

@@ -5,14 +5,11 @@
 //! Records leave in the order in which they were encrypted because both happen under the same lock.
 
 use super::socket::Socket;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::ServerConnection;
 use std::io::{self, IoSlice, Read as _, Write};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Bytes taken off the socket at once: a record of full length (RFC 8446, 5.2) and its header.
 const INCOMING: usize = (16 << 10) + 256 + 5;
@@ -26,8 +23,6 @@ pub(super) struct Encrypted {
     connection: Mutex<ServerConnection>,
     /// Held by the one thread that reads.
     incoming: Mutex<Incoming>,
-    /// Time after which a peer that takes nothing is given up.
-    stall: Option<Timespec>,
 }
 
 /// What came off the socket and was not decrypted yet.
@@ -79,13 +74,7 @@ impl Encrypted {
     pub(super) fn new(socket: Socket, mut connection: ServerConnection) -> Self {
         connection.set_buffer_limit(Some(PIECE));
         let incoming = Incoming { bytes: vec![0; INCOMING].into(), start: 0, end: 0 };
-        Self { socket, connection: Mutex::new(connection), incoming: Mutex::new(incoming), stall: None }
-    }
-
-    /// See [`Socket::prepare`].
-    pub(super) fn prepare(&mut self, stall: Duration) -> io::Result<()> {
-        self.stall = Timespec::try_from(stall).ok();
-        self.socket.prepare(stall)
+        Self { socket, connection: Mutex::new(connection), incoming: Mutex::new(incoming) }
     }
 
     /// As [`Socket::read`]: 0 where the client has ended the connection, properly or not.
@@ -126,28 +115,11 @@ impl Encrypted {
         }
     }
 
-    /// As [`Socket::write_all`]. The caller sees to it that nothing of another thread comes in between.
-    pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        loop {
-            let mut connection = lock(&self.connection);
-            let taken = connection.writer().write(bytes)?;
-            let everything_sent = send(&mut connection, &self.socket)?;
-            drop(connection);
-            bytes = bytes.get(taken..).unwrap_or_default();
-            if !everything_sent {
-                self.wait_for_room()?;
-            } else if bytes.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn wait_for_room(&self) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], self.stall.as_ref()) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+    /// As [`Socket::send_at_once`]. The caller sees to it that nothing of another thread comes in between.
+    pub(super) fn send_at_once(&self, bytes: &[u8]) -> io::Result<(usize, bool)> {
+        let mut connection = lock(&self.connection);
+        let taken = connection.writer().write(bytes)?;
+        Ok((taken, send(&mut connection, &self.socket)?))
     }
 
     /// The socket that carries it.

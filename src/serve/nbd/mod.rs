@@ -17,7 +17,7 @@
 //! | clients served at a time | [`Options::clients`] |
 //! | a request | 32 MiB |
 //! | memory a thread | 272 KiB; replies that may not be split share 32 MiB, then are sent as they are read |
-//! | a client that takes no replies | [`Options::stall`] |
+//! | a client that takes no replies | [`Options::stall`], and of the others' threads one, which is replaced |
 //!
 //! With [`Options::tls`] clients may or must encrypt. Their TLS handshake is a part of the handshake above and within its
 //! bounds; an encrypted connection has a buffer of 64 KiB more.
@@ -34,6 +34,7 @@ mod seat;
 mod session;
 mod socket;
 mod tls;
+mod turn;
 
 pub use export::Export;
 pub use tls::{Certificates, Tls};
@@ -132,6 +133,8 @@ impl Stop {
 struct Shared {
     pool: Arc<Pool>,
     whole_replies: WholeReplies,
+    /// See [`Options::stall`].
+    stall: Duration,
 }
 
 /// The memory for replies that may not be split.
@@ -253,6 +256,7 @@ impl Server {
         let shared = Arc::new(Shared {
             pool: Pool::start(self.options.threads)?,
             whole_replies: WholeReplies { left: AtomicU64::new(WHOLE_REPLIES) },
+            stall: self.options.stall,
         });
         let mut reception = Reception {
             exports: Arc::clone(&self.exports),
@@ -351,8 +355,8 @@ impl Reception {
     }
 
     /// Gives a client that has chosen its export a thread of its own.
-    fn seat(&self, mut socket: Socket, agreed: Agreed) {
-        if let Err(error) = socket.prepare(self.options.stall) {
+    fn seat(&self, socket: Socket, agreed: Agreed) {
+        if let Err(error) = socket.prepare() {
             return tracing::debug!("nbd: {error}");
         }
         let session = Arc::new(Session::new(socket, agreed, Arc::clone(&self.shared)));

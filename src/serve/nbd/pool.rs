@@ -1,7 +1,9 @@
 //! The pool: threads that help sessions whose clients ask for more than one thing at a time.
 //!
-//! A session's own thread always serves its own queue, so a session never depends on the pool: helpers that are stuck
-//! with a slow client cost the others parallelism, never progress.
+//! A session's own thread always serves its own queue, so a session never depends on the pool. A client that takes no
+//! replies costs the others nothing: at most one thread waits for it ([`super::turn`]), does not count as busy
+//! meanwhile, and is replaced if it is a helper. So there are always as many helpers as the pool is wide that do not wait
+//! for a client, and at most one more for each client.
 
 use super::reply::Buffer;
 use super::session::Session;
@@ -23,38 +25,95 @@ pub(super) struct Pool {
 struct State {
     offers: VecDeque<Arc<Session>>,
     idle: usize,
+    /// Helpers there are.
+    helpers: usize,
+    /// Those of them that wait for a client.
+    away: usize,
     closed: bool,
 }
 
 /// Counts a thread as serving while it lives.
 #[derive(Debug)]
-pub(super) struct Busy<'a>(&'a Pool);
+pub(super) struct Busy<'a> {
+    pool: &'a Arc<Pool>,
+    helper: bool,
+}
+
+/// While it lives, a thread that is serving waits for a client, and does not count.
+#[derive(Debug)]
+pub(super) struct Out<'a>(&'a Busy<'a>);
+
+impl Busy<'_> {
+    /// Is it one of the pool's, which others need, too?
+    pub(super) const fn is_helper(&self) -> bool {
+        self.helper
+    }
+
+    /// The thread is going to wait for its client. Another one takes the place of a helper.
+    pub(super) fn step_out(&self) -> Out<'_> {
+        self.pool.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.helper {
+            let mut state = self.pool.lock();
+            state.away = state.away.saturating_add(1);
+            if let Err(error) = self.pool.fill(&mut state) {
+                tracing::debug!("nbd: no thread for another helper: {error}");
+            }
+        }
+        Out(self)
+    }
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        let Busy { pool, helper } = self.0;
+        pool.busy.fetch_add(1, Ordering::Relaxed);
+        if *helper {
+            let mut state = pool.lock();
+            state.away = state.away.saturating_sub(1);
+        }
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.pool.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Pool {
     /// Starts `width` helpers; more threads than that never serve at once because of the pool.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
     pub(super) fn start(width: usize) -> std::io::Result<Arc<Self>> {
         let state = Mutex::new(State::default());
         let pool = Arc::new(Self { state, bell: Condvar::new(), busy: AtomicUsize::new(0), width });
-        for _ in 0..width {
-            let pool = Arc::clone(&pool);
-            std::thread::Builder::new().name("nbd-helper".to_owned()).spawn(move || pool.help())?;
-        }
+        pool.fill(&mut pool.lock())?;
         Ok(pool)
+    }
+
+    /// Starts helpers until so many as the pool is wide are not away.
+    fn fill(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+        while !state.closed && state.helpers < self.width.saturating_add(state.away) {
+            let pool = Arc::clone(self);
+            std::thread::Builder::new().name("nbd-helper".to_owned()).spawn(move || pool.help())?;
+            state.helpers = state.helpers.saturating_add(1);
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn busy(&self) -> Busy<'_> {
+    /// A session's own thread is serving.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy<'_> {
+        self.serving(false)
+    }
+
+    fn serving(self: &Arc<Self>, helper: bool) -> Busy<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(self)
+        Busy { pool: self, helper }
     }
 
     /// Asks up to `wanted` idle helpers to serve this session's queue.
@@ -79,11 +138,11 @@ impl Pool {
         self.bell.notify_all();
     }
 
-    fn help(&self) {
+    fn help(self: &Arc<Self>) {
         let mut buffer = Buffer::default();
         while let Some(session) = self.next() {
-            let busy = self.busy();
-            session.serve_queue(&mut buffer);
+            let busy = self.serving(true);
+            session.serve_queue(&mut buffer, &busy);
             drop(busy);
         }
     }
@@ -97,6 +156,11 @@ impl Pool {
             }
             if let Some(session) = state.offers.pop_front() {
                 break Some(session);
+            }
+            // One who was away is back: there is one too many.
+            if state.helpers > self.width.saturating_add(state.away) {
+                state.helpers = state.helpers.saturating_sub(1);
+                break None;
             }
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         };

@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) request: Request,
     /// What came behind the header of a block status request, if it makes sense; all other payload is read over.
     pub(super) choice: Option<StatusPayload>,
+    /// How much of the data has left already, in chunks: who takes the request up goes on there.
+    pub(super) sent: u64,
 }
 
 /// What came from the client and was not looked at yet.
@@ -67,7 +69,7 @@ impl Inbox {
             choice = self.held().get(..narrow(payload)).and_then(StatusPayload::parse);
         }
         // What nobody looks at is read over all the same, to stay in step.
-        Ok(self.skip(payload, socket)?.then_some(Asked { request, choice }))
+        Ok(self.skip(payload, socket)?.then_some(Asked { request, choice, sent: 0 }))
     }
 
     /// Waits until so many bytes (fewer than fit) are held. `false`: the client left before.

@@ -12,10 +12,12 @@ use super::Shared;
 use super::context::Context;
 use super::export::{Export, MAX_REQUEST};
 use super::handshake::Agreed;
+use super::pool::Busy;
 use super::reply::{Buffer, CHUNK, Failure};
 use super::request::{Asked, Inbox};
 use super::seat::Seat;
 use super::socket::Socket;
+use super::turn::{Turn, Turns};
 use crate::block::check_range;
 use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind};
@@ -46,8 +48,7 @@ pub(super) struct Session {
     contexts: Vec<Context>,
     shared: Arc<Shared>,
     queue: Mutex<VecDeque<Asked>>,
-    /// Held while something is sent, so that replies do not mix.
-    sending: Mutex<()>,
+    turns: Turns,
     broken: AtomicBool,
     /// The extent that was last asked for: neighbouring reads lie in it.
     extent: Mutex<Option<Stretch>>,
@@ -71,6 +72,8 @@ enum Stop {
     Failed(Failure),
     /// With the client gone.
     Gone,
+    /// With the client taking nothing: a helper has others to serve.
+    PutOff,
 }
 
 impl From<Failure> for Stop {
@@ -98,7 +101,7 @@ impl Session {
             contexts: agreed.contexts,
             shared,
             queue: Mutex::default(),
-            sending: Mutex::default(),
+            turns: Turns::default(),
             broken: AtomicBool::new(false),
             extent: Mutex::default(),
             pace: AtomicU64::new(0),
@@ -114,25 +117,28 @@ impl Session {
 
     /// Serves the client until it leaves.
     pub(super) fn run(self: &Arc<Self>) {
-        let (mut inbox, mut buffer) = (Inbox::new(self.style), Buffer::default());
+        let (mut inbox, mut buffer, mut more) = (Inbox::new(self.style), Buffer::default(), Vec::new());
         // An error of the socket and an orderly end are the same from here on: nobody is left to tell.
-        while let Ok(Some(first)) = inbox.next(&self.socket) {
-            let busy = self.shared.pool.busy();
+        while let Ok(Some(mut first)) = inbox.next(&self.socket) {
             let mut open = true;
-            if inbox.has_request() {
-                let mut queue = lock(&self.queue);
-                while open && inbox.has_request() {
-                    match inbox.next(&self.socket) {
-                        Ok(Some(asked)) => queue.push_back(asked),
-                        _ => open = false,
-                    }
+            // Payload is waited for, so nothing that others need is held, and nobody is counted as busy yet.
+            while open && inbox.has_request() {
+                match inbox.next(&self.socket) {
+                    Ok(Some(asked)) => more.push(asked),
+                    _ => open = false,
                 }
+            }
+            let busy = self.shared.pool.busy();
+            if !more.is_empty() {
+                let mut queue = lock(&self.queue);
+                queue.extend(more.drain(..));
                 let waiting = queue.len();
                 drop(queue);
                 self.shared.pool.offer(self, self.helpers_for(waiting));
             }
-            self.serve(&first, &mut buffer);
-            self.serve_queue(&mut buffer);
+            // A session's own thread is never put off.
+            self.serve(&mut first, &mut buffer, &busy);
+            self.serve_queue(&mut buffer, &busy);
             drop(busy);
             if !open {
                 break;
@@ -147,39 +153,50 @@ impl Session {
     }
 
     /// Serves what is queued, together with whoever else does.
-    pub(super) fn serve_queue(&self, buffer: &mut Buffer) {
+    pub(super) fn serve_queue(&self, buffer: &mut Buffer, busy: &Busy<'_>) {
         loop {
-            let Some(asked) = lock(&self.queue).pop_front() else { return };
-            self.serve(&asked, buffer);
+            let Some(mut asked) = lock(&self.queue).pop_front() else { return };
+            if !self.serve(&mut asked, buffer, busy) {
+                lock(&self.queue).push_front(asked);
+                // Who has the turn now looks here when it is over; if nobody has it, that may have been before.
+                if self.turns.are_taken() {
+                    return;
+                }
+            }
         }
     }
 
-    fn serve(&self, asked: &Asked, buffer: &mut Buffer) {
+    /// `false`: a helper was put off, and the request is to be queued again.
+    fn serve(&self, asked: &mut Asked, buffer: &mut Buffer, busy: &Busy<'_>) -> bool {
         if self.broken.load(Ordering::Acquire) {
-            return;
+            return true;
         }
         let start = Instant::now();
         // A fault of ours in a driver costs this client its connection, and nobody else anything.
-        let end = catch_unwind(AssertUnwindSafe(|| self.reply(asked, buffer)));
-        if !matches!(end, Ok(Ok(()))) {
-            self.hang_up();
-        }
+        let end = catch_unwind(AssertUnwindSafe(|| self.reply(asked, buffer, busy)));
         buffer.sent();
+        match end {
+            Ok(Ok(())) => {}
+            Ok(Err(Stop::PutOff)) => return false,
+            _ => self.hang_up(),
+        }
         let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let pace = self.pace.load(Ordering::Relaxed);
         self.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
         COUNTERS.requests.add(1);
+        true
     }
 
-    /// Answers one request. An error is the socket's.
-    fn reply(&self, asked: &Asked, buffer: &mut Buffer) -> io::Result<()> {
-        let request = &asked.request;
+    /// Answers one request, or tells why not. Failures are told to the client.
+    fn reply(&self, asked: &mut Asked, buffer: &mut Buffer, busy: &Busy<'_>) -> Result<(), Stop> {
+        let request = asked.request;
+        let request = &request;
         let unexpected = self.style == Style::Extended
             && request.flags & flag::PAYLOAD_LEN != 0
             && !matches!(request.kind, kinds::WRITE | kinds::BLOCK_STATUS);
         let done = match request.kind {
             _ if unexpected => Err(Failure::new(Errno::Inval, "this command takes no payload").into()),
-            kinds::READ => self.read(request, buffer),
+            kinds::READ => self.read(asked, buffer, busy),
             kinds::BLOCK_STATUS => self.block_status(asked, buffer).map_err(Stop::from),
             kinds::CACHE => self.advise(request, buffer).map_err(Stop::from),
             kinds::FLUSH if request.flags == 0 => {
@@ -194,12 +211,12 @@ impl Session {
         };
         match done {
             Ok(()) => {}
-            Err(Stop::Gone) => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(Stop::Failed(failure)) => {
                 self.head(request).error(buffer.out(), failure.errno, &failure.message(), failure.offset);
             }
+            Err(stop) => return Err(stop),
         }
-        self.send_waiting(buffer)
+        self.send_waiting(buffer, busy)
     }
 
     /// What all headers of the reply to this request repeat.
@@ -207,16 +224,22 @@ impl Session {
         Head { style: self.style, cookie: request.cookie, offset: request.offset }
     }
 
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let guard = lock(&self.sending);
-        let sent = self.socket.write_all(bytes);
-        drop(guard);
-        sent
+    fn turn(&self, busy: &Busy<'_>) -> Result<Turn<'_>, Stop> {
+        self.turns.take(busy).ok_or(Stop::PutOff)
     }
 
-    fn send_waiting(&self, buffer: &mut Buffer) -> io::Result<()> {
+    /// Sends within a turn.
+    fn send_in(&self, turn: &Turn<'_>, bytes: &[u8], busy: &Busy<'_>) -> io::Result<()> {
+        turn.send(&self.socket, bytes, self.shared.stall, busy)
+    }
+
+    fn send(&self, bytes: &[u8], busy: &Busy<'_>) -> Result<(), Stop> {
+        Ok(self.send_in(&self.turn(busy)?, bytes, busy)?)
+    }
+
+    fn send_waiting(&self, buffer: &mut Buffer, busy: &Busy<'_>) -> Result<(), Stop> {
         if !buffer.waiting().is_empty() {
-            self.send(buffer.waiting())?;
+            self.send(buffer.waiting(), busy)?;
             buffer.sent();
         }
         Ok(())
@@ -255,23 +278,33 @@ impl Session {
         Some(found)
     }
 
-    fn read(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+    fn read(&self, asked: &mut Asked, buffer: &mut Buffer, busy: &Busy<'_>) -> Result<(), Stop> {
+        let request = asked.request;
+        let request = &request;
         let chunks = self.style.has_chunks();
         self.check(request, if chunks { flag::DF } else { 0 }, MAX_REQUEST.into())?;
         if request.length == 0 {
             self.head(request).done(buffer.out());
         } else if chunks && request.flags & flag::DF == 0 {
-            self.read_in_chunks(request, buffer)?;
+            self.read_in_chunks(request, &mut asked.sent, buffer, busy)?;
         } else {
-            self.read_whole(request, buffer)?;
+            self.read_whole(request, buffer, busy)?;
         }
         COUNTERS.bytes_served.add(request.length);
         Ok(())
     }
 
-    /// A structured reply: a chunk for each piece of data, and one without data for each hole.
-    fn read_in_chunks(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
-        let (mut at, end) = (request.offset, request.offset.saturating_add(request.length));
+    /// A structured reply: a chunk for each piece of data, and one without data for each hole. Of its data, `sent` bytes
+    /// have left.
+    fn read_in_chunks(
+        &self,
+        request: &Request,
+        sent: &mut u64,
+        buffer: &mut Buffer,
+        busy: &Busy<'_>,
+    ) -> Result<(), Stop> {
+        let mut at = request.offset.saturating_add(*sent);
+        let end = request.offset.saturating_add(request.length);
         while at < end {
             let left = end.saturating_sub(at);
             let stretch = if left >= HOLE_WORTH { self.stretch(at) } else { None };
@@ -282,7 +315,8 @@ impl Session {
                 self.head(request).hole(buffer.out(), last, at, known);
                 at = at.saturating_add(known);
                 if buffer.is_crowded() {
-                    self.send_waiting(buffer)?;
+                    self.send_waiting(buffer, busy)?;
+                    *sent = at.saturating_sub(request.offset);
                 }
                 continue;
             }
@@ -292,14 +326,15 @@ impl Session {
             let read = self.export.source.read_at(buffer.data(narrow(len)), at);
             read.map_err(|error| Failure::read(&error, at))?;
             self.head(request).data(buffer.out(), len == left, at, len);
-            self.send(buffer.with_data(narrow(len)))?;
+            self.send(buffer.with_data(narrow(len)), busy)?;
             at = at.saturating_add(len);
+            *sent = at.saturating_sub(request.offset);
         }
         Ok(())
     }
 
     /// A reply in one piece: simple, or one chunk that must not be fragmented.
-    fn read_whole(&self, request: &Request, buffer: &mut Buffer) -> Result<(), Stop> {
+    fn read_whole(&self, request: &Request, buffer: &mut Buffer, busy: &Busy<'_>) -> Result<(), Stop> {
         let (offset, len) = (request.offset, request.length);
         if self.style.has_chunks() && len >= HOLE_WORTH {
             let zero = self.stretch(offset).filter(|stretch| stretch.zero);
@@ -314,20 +349,19 @@ impl Session {
         if len <= wide(CHUNK) {
             source.read_at(buffer.data(narrow(len)), offset).map_err(|error| failed(&error))?;
             header(buffer);
-            self.send(buffer.with_data(narrow(len)))?;
+            self.send(buffer.with_data(narrow(len)), busy)?;
             return Ok(());
         }
         if let Some(mut whole) = self.shared.whole_replies.take(len) {
             source.read_at(&mut whole.bytes, offset).map_err(|error| failed(&error))?;
             header(buffer);
-            let guard = lock(&self.sending);
-            self.socket.write_all(buffer.waiting())?;
+            let turn = self.turn(busy)?;
+            self.send_in(&turn, buffer.waiting(), busy)?;
             buffer.sent();
-            self.socket.write_all(&whole.bytes)?;
-            drop(guard);
+            self.send_in(&turn, &whole.bytes, busy)?;
             return Ok(());
         }
-        self.stream_whole(request, buffer, header)
+        self.stream_whole(request, buffer, busy, header)
     }
 
     /// As [`Self::read_whole`] where memory is short: sent as it is read. After the header an error can only be told by
@@ -336,26 +370,29 @@ impl Session {
         &self,
         request: &Request,
         buffer: &mut Buffer,
+        busy: &Busy<'_>,
         header: impl Fn(&mut Buffer),
     ) -> Result<(), Stop> {
         let (mut at, mut left) = (request.offset, request.length);
-        let mut guard = None;
+        let mut turn = None;
         while left > 0 {
             let len = left.min(wide(CHUNK));
             match self.export.source.read_at(buffer.data(narrow(len)), at) {
                 Ok(()) => {}
-                Err(_) if guard.is_some() => return Err(Stop::Gone),
+                Err(_) if turn.is_some() => return Err(Stop::Gone),
                 Err(error) => return Err(Failure::read(&error, at).into()),
             }
-            if guard.is_none() {
+            if turn.is_none() {
                 header(buffer);
-                guard = Some(lock(&self.sending));
+                turn = Some(self.turn(busy)?);
+                turn.iter().for_each(Turn::takes_long);
             }
-            self.socket.write_all(buffer.with_data(narrow(len)))?;
+            if let Some(turn) = &turn {
+                self.send_in(turn, buffer.with_data(narrow(len)), busy)?;
+            }
             at = at.saturating_add(len);
             left = left.saturating_sub(len);
         }
-        drop(guard);
         Ok(())
     }
 

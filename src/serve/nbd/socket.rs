@@ -1,9 +1,10 @@
 //! A socket after the handshake: blocking, of either family, encrypted or not.
 
 use super::encrypted::Encrypted;
-use rustix::net::Shutdown;
-use rustix::net::sockopt;
-use std::io::{self, Read as _, Write as _};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, sockopt};
+use std::io::{self, Read as _};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -23,26 +24,22 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Makes it blocking, and gives up on a client that takes nothing for `stall`.
-    pub(super) fn prepare(&mut self, stall: Duration) -> io::Result<()> {
+    /// Makes it blocking for who reads, and fast.
+    pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Unix(stream) => {
-                let stream = &*stream;
                 stream.set_nonblocking(false)?;
-                stream.set_write_timeout(Some(stall))?;
                 // A smaller buffer is slower and nothing worse.
                 let _ = sockopt::set_socket_send_buffer_size_force(stream, SEND_BUFFER)
                     .or_else(|_| sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER));
             }
             Self::Tcp(stream) => {
-                let stream = &*stream;
                 stream.set_nonblocking(false)?;
-                stream.set_write_timeout(Some(stall))?;
                 stream.set_nodelay(true)?;
                 // A peer whose host vanished is noticed by the kernel, in its own time.
                 sockopt::set_socket_keepalive(stream, true)?;
             }
-            Self::Tls(socket) => socket.prepare(stall)?,
+            Self::Tls(socket) => socket.socket().prepare()?,
         }
         Ok(())
     }
@@ -61,11 +58,27 @@ impl Socket {
         }
     }
 
-    pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Unix(stream) => (&mut &*stream).write_all(bytes),
-            Self::Tcp(stream) => (&mut &*stream).write_all(bytes),
-            Self::Tls(socket) => socket.write_all(bytes),
+    /// Takes what there is room for, and tells how much that was and whether all that was ever taken has left. If not,
+    /// there was no room for more, and the caller goes on with the rest, empty or not, when there is.
+    pub(super) fn send_at_once(&self, bytes: &[u8]) -> io::Result<(usize, bool)> {
+        if let Self::Tls(socket) = self {
+            return socket.send_at_once(bytes);
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::io::retry_on_intr(|| send(self, bytes, flags)) {
+            Ok(sent) => Ok((sent, sent == bytes.len())),
+            Err(Errno::AGAIN) => Ok((0, false)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits until there is room to send. `false`: there was none for so long.
+    pub(super) fn wait_for_room(&self, time: Duration) -> io::Result<bool> {
+        let time = Timespec::try_from(time).ok();
+        match poll(&mut [PollFd::new(self, PollFlags::OUT)], time.as_ref()) {
+            Ok(0) => Ok(false),
+            Ok(_) | Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno.into()),
         }
     }
 
