@@ -57,6 +57,20 @@ pub const CASES: &[Case] = &[
         c.request(0, WRITE, 1, 0, u32::MAX.into());
         c.closed_in_the_end();
     }),
+    ours(
+        "a read is answered before the data of the write behind it is there",
+        "NBD_CMD_WRITE",
+        QEMU_REFUSES,
+        |c| {
+            c.ready(Style::Structured);
+            let (read, write) = (compact(0, READ, 1, 512, 4096), compact(0, WRITE, 2, 0, 1000));
+            c.send(&[read, write].concat());
+            c.content(1, 512, 4096);
+            c.send(&[0x25; 1000]);
+            c.fails(2, EPERM);
+            c.alive();
+        },
+    ),
     case("half of a write and nothing more", "NBD_CMD_WRITE", |c| {
         c.ready(Style::Structured);
         c.request(0, WRITE, 1, 0, 1000);

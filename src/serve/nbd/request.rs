@@ -42,9 +42,14 @@ impl Inbox {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Is there a whole request without asking the socket?
+    /// Is there a request, with all that belongs to it, without asking the socket?
     pub(super) fn has_request(&self) -> bool {
-        self.held().len() >= self.style.request_header()
+        let Some((header, rest)) = self.held().split_at_checked(self.style.request_header()) else {
+            return false;
+        };
+        // What is no request needs no more bytes to be told from one.
+        let request = Request::parse(self.style, header);
+        request.is_none_or(|request| request.payload(self.style) <= wide(rest.len()))
     }
 
     /// The next request, waited for. `None`: the client left, properly or not, or is out of step.
@@ -138,6 +143,15 @@ mod tests {
         assert_eq!(inbox.next(&socket).unwrap().unwrap().request.kind, kinds::READ);
         sender.join().unwrap();
         assert_eq!(inbox.next(&socket).unwrap(), None);
+    }
+
+    #[test]
+    fn a_write_is_no_request_before_its_data_is_there() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(&[request(kinds::READ, 4096), request(kinds::WRITE, 4096)].concat()).unwrap();
+        let (mut inbox, socket) = (Inbox::new(Style::Structured), Socket::Unix(server));
+        assert_eq!(inbox.next(&socket).unwrap().unwrap().request.kind, kinds::READ);
+        assert!(!inbox.has_request());
     }
 
     #[test]
