@@ -123,6 +123,20 @@ fn the_first_disk_has_the_name_that_is_asked_for_too() {
 }
 
 #[test]
+fn a_name_that_something_else_has_is_refused() {
+    let dir = common::tempdir();
+    let _ = ["a.raw", "b.raw"].map(|name| image(dir.path(), name));
+    let mut serve = command(dir.path(), &["-f", "raw", "-x", "b", "a.raw", "b.raw", "--run", "true"]);
+    for _ in ["the worker", "--list"] {
+        let output = serve.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", common::stderr(&output));
+        let said = common::stderr(&output);
+        assert!(said.contains("--export-name b: another export is called so"), "{said}");
+        serve.arg("--list");
+    }
+}
+
+#[test]
 fn clients_are_told_what_each_export_is() {
     requires!("nbdinfo", "qemu-img", "sfdisk", "mkfs.ext4");
     let dir = common::tempdir();

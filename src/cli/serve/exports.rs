@@ -1,11 +1,12 @@
 //! The exports of a server: what of the images is served, under which names, in whose words.
 
 use super::Args;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Content;
 use crate::image::Opened;
 use crate::serve::nbd::Export;
 use crate::stack::Stack;
-use crate::text::defuse;
+use crate::text::{defuse, escape};
 use crate::volume::Volume;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -88,13 +89,26 @@ pub(super) fn of(stack: &Stack, name: &str) -> Vec<Export> {
     exports
 }
 
-/// The first disk once more, under a name that the user wants, unless something is called so.
-pub(super) fn also(exports: &mut Vec<Export>, name: Option<String>) {
-    if let (Some(name), Some(disk)) = (name, exports.first().cloned())
-        && exports.iter().all(|export| export.name != name)
-    {
-        exports.push(Export { name, ..disk });
+/// The first disk once more, under a name that the user wants.
+///
+/// # Errors
+/// `Usage` when something else is called so, or no client can ask for it.
+pub(super) fn also(exports: &mut Vec<Export>, name: Option<String>) -> Result<()> {
+    let (Some(name), Some(disk)) = (name, exports.first().cloned()) else { return Ok(()) };
+    let usage = |why: &str| {
+        let error = Error::new(ErrorKind::Usage, format!("--export-name {}: {why}", escape(name.as_bytes())));
+        error.help("choose another name; --list without --export-name shows those that are taken")
+    };
+    if name.len() > MAX_NAME {
+        return Err(usage("a name has 4096 bytes at most"));
     }
+    match exports.iter().find(|export| export.name == name) {
+        // It is the disk's own name.
+        Some(same) if Arc::ptr_eq(&same.source, &disk.source) => {}
+        Some(_) => return Err(usage("another export is called so")),
+        None => exports.push(Export { name, ..disk }),
+    }
+    Ok(())
 }
 
 /// The first of the names that can be had.

@@ -129,7 +129,7 @@ fn list(args: &Args, common: &Common) -> Result<Exit> {
     for (image, name) in args.images.iter().zip(&names) {
         exports.extend(exports::of(&plan::open(image, common)?, name));
     }
-    exports::also(&mut exports, args.export_name.clone());
+    exports::also(&mut exports, args.export_name.clone())?;
     if common.json {
         let exports = exports.iter().map(|export| {
             serde_json::json!({ "name": export.name, "size": export.source.len(), "about": export.about })

@@ -53,7 +53,7 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
         remote |= given.file.is_none();
         all.extend(exports::of(&stack::open(Arc::new(given), &options)?, name));
     }
-    exports::also(&mut all, order.alias);
+    exports::also(&mut all, order.alias)?;
     let exports = all;
     let mut options = crate::serve::nbd::Options {
         handshake: order.handshake,
