@@ -158,7 +158,7 @@ impl<'a> Negotiation<'a> {
                     return refuse(out, rep::ERR_INVALID, CONTRADICTION);
                 };
                 let Some(export) = self.exports.find(name).map(Arc::clone) else {
-                    return refuse(out, rep::ERR_UNKNOWN, &no_export(name));
+                    return refuse(out, rep::ERR_UNKNOWN, &self.no_export(name));
                 };
                 if number == option::INFO {
                     self.describe(&export, number, &wanted, out);
@@ -276,7 +276,7 @@ impl<'a> Negotiation<'a> {
             return refuse(out, rep::ERR_INVALID, CONTRADICTION);
         };
         let Some(export) = self.exports.find(asked.name) else {
-            return refuse(out, rep::ERR_UNKNOWN, &no_export(asked.name));
+            return refuse(out, rep::ERR_UNKNOWN, &self.no_export(asked.name));
         };
         let mut contexts = Context::ALL.to_vec();
         contexts.retain(|context| asked.wants(context.name(), !setting));
@@ -289,11 +289,13 @@ impl<'a> Negotiation<'a> {
         }
         answer(out, number, rep::ACK, &[]);
     }
-}
 
-fn no_export(name: &[u8]) -> String {
-    let shown: String = escape(name).to_string().chars().take(256).collect();
-    format!("no export '{shown}' here; ask for the list, or for the default export ''")
+    fn no_export(&self, name: &[u8]) -> String {
+        let shown: String = escape(name).to_string().chars().take(256).collect();
+        // With several images there is no default.
+        let other = if self.exports.find(b"").is_some() { ", or for the default export ''" } else { "" };
+        format!("no export '{shown}' here; ask for the list{other}")
+    }
 }
 
 /// Shakes hands, from the greeting on.
