@@ -364,6 +364,7 @@ fn an_idle_mount_that_is_seen_elsewhere_serves_on_there() {
     requires!("root", "fuse", "mkfs.ext4");
     let (place, elsewhere) = (Place::mount(&["--idle-exit", "300ms"]), tempdir());
     let worker = place.process("worker");
+    assert_eq!(std::fs::read_to_string(format!("/proc/{worker}/comm")).unwrap(), "imgmount\n");
     let other = elsewhere.path().display();
     sh(&format!("mount --bind {}/etc {other}", place.path().display()));
     let gone = within(Duration::from_secs(5), || !place.is_there());

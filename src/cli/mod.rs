@@ -308,6 +308,8 @@ impl Exit {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Started again through /proc/self/exe, we would be "exe" to ps, pgrep and those who name a mount's holders.
+    let _ = rustix::thread::set_name(c"imgmount");
     if worker::is_asked_for() {
         return ExitCode::from(worker::main().0);
     }
