@@ -148,7 +148,7 @@ const REGISTRIES: &[Registry] = &[
         file: "src/cli/mod.rs",
         list: "\nverbs!",
         end: "\n}",
-        helpers: &["content", "entry", "out", "plan", "unlock"],
+        helpers: &["content", "entry", "metrics", "out", "plan", "unlock"],
     },
 ];
 
