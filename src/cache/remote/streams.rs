@@ -82,3 +82,25 @@ impl Streams {
         (purpose, wanted)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test panics where something is wrong")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_readers_who_share_the_work_are_read_ahead_of_as_one() {
+        let mut streams = Streams::default();
+        let mut ahead = 0;
+        // What nbdcopy does: four connections, each a piece of 256 KiB behind the other, in no order within a round.
+        for round in 0..64 {
+            for piece in [0, 2, 3, 1] {
+                let at = (round * 4 + piece) * BLOCK;
+                let (_, wanted) = streams.note(&(at..at + BLOCK), 64 << 20, |_| 4 * BLOCK);
+                ahead = wanted.map_or(ahead, |(range, _)| range.end.max(ahead));
+            }
+        }
+        assert_eq!(streams.0.len(), 1, "they were taken for several");
+        assert!(ahead > (64 * 4 + 64) * BLOCK, "{} MiB ahead", (ahead >> 20).saturating_sub(64));
+    }
+}

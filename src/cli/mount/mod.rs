@@ -68,7 +68,7 @@ pub(super) struct Args {
         help_heading = "Mount"
     )]
     on_error: options::OnError,
-    /// Threads that answer [default: one for each processor]
+    /// Threads that answer [default: one for each processor, two at least]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), env = "IMGMOUNT_THREADS", help_heading = "Mount")]
     threads: Option<u16>,
     /// Time in which the mount must be ready
