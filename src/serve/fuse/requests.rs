@@ -1,7 +1,7 @@
 //! What the kernel asks: each request handed to [`Door`], and its answer to the kernel.
 
 use super::inodes::File;
-use super::{DOTS, Detail, Door, FOR_EVER, Symlinks, attr, links, not_a};
+use super::{DOTS, Detail, Door, FOR_EVER, Symlinks, Xattrs, attr, links, not_a};
 use crate::counters::COUNTERS;
 use crate::error::{At, Error};
 use crate::fs::FsFacts;
