@@ -84,7 +84,6 @@ impl Streams {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test panics where something is wrong")]
 mod tests {
     use super::*;
 
