@@ -927,7 +927,7 @@ fn memory_stays_below_32_mib_and_the_cache() {
         "cd {at}; for i in $(seq 96); do head -c 500000 /dev/urandom; head -c 548576 /dev/zero | tr '\\0' x; done >d.raw
          qemu-img convert -c -O qcow2 d.raw d.qcow2"
     ));
-    let peaks = "nbdcopy \"$uri\" null: && for p in $PPID $(pgrep -P $PPID -x exe); do grep VmHWM /proc/$p/status; done";
+    let peaks = "nbdcopy \"$uri\" null: && for p in $PPID $(pgrep -P $PPID -x imgmount); do grep VmHWM /proc/$p/status; done";
     // How many arenas malloc makes depends on how the threads happen to run: the lowest of three runs counts.
     let peak = || {
         let output = common::imgmount(["serve", &format!("{at}/d.qcow2"), "--cache", "16M", "--run", peaks]);
