@@ -36,7 +36,7 @@ impl fuser::Filesystem for Door {
         for flag in wanted {
             let _ = config.add_capabilities(flag);
         }
-        // Older than 5.1, it would take "not implemented" for a directory's error.
+        // A kernel before 5.1 would take ENOSYS for an error of the directory.
         self.skips_opendir = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_ok();
         let _ = config.set_max_background(MAX_BACKGROUND);
         Ok(())
