@@ -153,15 +153,42 @@ pub fn open_source(source: Arc<dyn BlockSource>, given: Arc<Given>, options: &Op
     })
 }
 
+/// The lower half of the tower: an opened disk, of which nobody knows yet what is on it.
+#[derive(Debug)]
+pub struct Ground {
+    name: String,
+    file: Arc<dyn BlockSource>,
+    /// The container.
+    pub image: Opened,
+}
+
+impl Ground {
+    /// Opens source and image.
+    ///
+    /// # Errors
+    /// When the source or the image cannot be opened.
+    pub fn open(given: Arc<Given>, options: &Options) -> Result<Self> {
+        let name = given.name();
+        let file = source::open(&given, &options.source_cx())?;
+        let image = open_source(Arc::clone(&file), given, options)?;
+        Ok(Self { name, file, image })
+    }
+
+    /// The upper half. Trouble in it becomes a warning.
+    ///
+    /// # Errors
+    /// `Usage` when what the options ask for is not there.
+    pub fn build(self, options: &Options) -> Result<Stack> {
+        Stack { file: Some(self.file), ..above(self.name, self.image, options) }.choose(options)
+    }
+}
+
 /// The whole tower.
 ///
 /// # Errors
 /// When the source or the image cannot be opened. Trouble above the disk becomes a warning.
 pub fn open(given: Arc<Given>, options: &Options) -> Result<Stack> {
-    let name = given.name();
-    let file = source::open(&given, &options.source_cx())?;
-    let image = open_source(Arc::clone(&file), given, options)?;
-    Stack { file: Some(file), ..above(name, image, options) }.choose(options)
+    Ground::open(given, options)?.build(options)
 }
 
 /// Everything above an opened disk.

@@ -57,16 +57,24 @@ fn fit(name: &str) -> String {
     if word.trim_matches('.').is_empty() { "image".to_owned() } else { word }
 }
 
-/// The exports of one image: the disk, its volumes, the layers below it. `name` is empty for the only image.
+/// An image's first exports, which are known before anything in it is looked for: its disk, under the default name and its
+/// own. `name` is empty for the only image.
+pub(super) fn of_disk(image: &Opened, name: &str) -> Vec<Export> {
+    vec![disk(name.to_owned(), image), disk(named(name, "disk"), image)]
+}
+
+fn disk(name: String, image: &Opened) -> Export {
+    Export { name, about: format!("{}, whole disk", format_of(image)), source: Arc::clone(&image.disk) }
+}
+
+fn named(image: &str, part: &str) -> String {
+    if image.is_empty() { part.to_owned() } else { format!("{image}/{part}") }
+}
+
+/// All exports of one image: the disk, its volumes, the layers below it.
 pub(super) fn of(stack: &Stack, name: &str) -> Vec<Export> {
-    let named = |part: &str| if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
-    let disk = |name: String, image: &Opened| Export {
-        name,
-        about: format!("{}, whole disk", format_of(image)),
-        source: Arc::clone(&image.disk),
-    };
-    // The default export comes first.
-    let mut exports = vec![disk(name.to_owned(), &stack.image), disk(named("disk"), &stack.image)];
+    let named = |part: &str| named(name, part);
+    let mut exports = of_disk(&stack.image, name);
     exports.extend(stack.others.iter().map(|other| disk(named(&other.id), &other.image)));
     let is_disk = |id: &str| id == "disk" || stack.others.iter().any(|other| other.id == id);
     for volume in stack.volumes().filter(|volume| !is_disk(&volume.id)) {

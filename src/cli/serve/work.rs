@@ -7,11 +7,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Task;
 use crate::host::register;
 use crate::num::wide;
-use crate::serve::nbd::{Listener, Server, Stop};
-use crate::stack;
+use crate::serve::nbd::{Export, Listener, Server, Stop};
+use crate::stack::{self, Ground};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,15 +48,17 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     let options = stack::Options { keys: Arc::new(task.keys), ..plan::options(&order.common) };
     let mut descriptors = task.descriptors.into_iter();
     let tls = order.tls.map(|tls| tls.carry_out(&mut descriptors)).transpose()?;
-    let mut all = Vec::new();
+    let mut grounds = Vec::new();
+    let mut disks = Vec::new();
     let mut remote = false;
     for (given, name) in task.images.into_iter().zip(&order.names) {
         remote |= given.file.is_none();
-        all.extend(exports::of(&stack::open(Arc::new(given), &options)?, name));
+        let ground = Ground::open(Arc::new(given), &options)?;
+        disks.extend(exports::of_disk(&ground.image, name));
+        grounds.push(ground);
     }
-    exports::also(&mut all, order.alias)?;
-    let exports = all;
-    let mut options = crate::serve::nbd::Options {
+    exports::also(&mut disks, order.alias.clone())?;
+    let mut serving = crate::serve::nbd::Options {
         handshake: order.handshake,
         clients: order.clients,
         once: order.once,
@@ -65,11 +68,9 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
         ..Default::default()
     };
     if remote {
-        options.threads = REMOTE_THREADS;
+        serving.threads = REMOTE_THREADS;
     }
-    let names: Vec<String> =
-        exports.iter().map(|export| export.name.clone()).filter(|name| !name.is_empty()).collect();
-    let server = Arc::new(Server::new(exports, options)?);
+    let server = Arc::new(Server::beginning(disks, serving)?);
     if let Some((about, control)) = order.about.and_then(|about| Some((about, descriptors.next_back()?))) {
         let server = Arc::clone(&server);
         std::thread::spawn(move || register::answer(&control.into(), || status(&about, &server)));
@@ -86,9 +87,42 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
         supervisor.wait_for_end();
         its_end.stop();
     });
-    task.channel.ready(names.into())?;
+    // Who asks for a disk does not wait until it is known what is on it.
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn({
+        let (server, stop) = (Arc::clone(&server), stop.clone());
+        move || {
+            let look = || {
+                let exports = find_all(grounds, &order.names, order.alias, &options)?;
+                let names = exports.iter().map(|export| export.name.clone());
+                let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+                server.complete(exports)?;
+                task.channel.ready(names.into())
+            };
+            let panicked = |_| Err(Error::new(ErrorKind::Internal, "looking into the disks panicked"));
+            if let Err(error) = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(panicked) {
+                drop(tell.send(error));
+                stop.stop();
+            }
+        }
+    });
     server.run(listeners, &stop)?;
-    Ok(Exit::OK)
+    told.try_recv().map_or(Ok(Exit::OK), Err)
+}
+
+/// The exports of all images.
+fn find_all(
+    grounds: Vec<Ground>,
+    names: &[String],
+    alias: Option<String>,
+    options: &stack::Options,
+) -> Result<Vec<Export>> {
+    let mut all = Vec::new();
+    for (ground, name) in grounds.into_iter().zip(names) {
+        all.extend(exports::of(&ground.build(options)?, name));
+    }
+    exports::also(&mut all, alias)?;
+    Ok(all)
 }
 
 /// What the server is, and how it stands now.

@@ -4,7 +4,8 @@ use crate::block::BlockSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nbd_protocol::{Style, transmission_flag as flag};
 use crate::text::escape;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
 
 /// One thing that is served.
 #[derive(Clone, Debug)]
@@ -50,32 +51,73 @@ impl Export {
     }
 }
 
-/// Everything one server offers. No two exports have one name.
-#[derive(Debug)]
-pub(super) struct Exports(Vec<Arc<Export>>);
+/// Everything one server offers: the first exports from the start, all of them once they have been found. No two have
+/// one name.
+#[derive(Debug, Default)]
+pub(super) struct Exports {
+    first: Vec<Arc<Export>>,
+    all: OnceLock<Vec<Arc<Export>>>,
+    found: Notify,
+}
 
 impl Exports {
-    pub(super) fn new(exports: Vec<Export>) -> Result<Self> {
-        let mut all: Vec<Arc<Export>> = Vec::new();
-        for export in exports {
-            if all.iter().any(|other| other.name == export.name) {
-                let name = escape(export.name.as_bytes());
-                return Err(Error::new(ErrorKind::Usage, format!("two exports are called '{name}'")));
-            }
-            all.push(Arc::new(export));
+    /// Those that are there from the start.
+    pub(super) fn new(first: Vec<Export>) -> Result<Self> {
+        Ok(Self { first: apart(first, &[])?, ..Self::default() })
+    }
+
+    /// There are these and no others, in this order. One that was there before stays what it was.
+    pub(super) fn complete(&self, all: Vec<Export>) -> Result<()> {
+        let all = apart(all, &self.first)?;
+        if self.all.set(all).is_err() {
+            return Err(Error::new(ErrorKind::Internal, "the exports were found twice"));
         }
-        Ok(Self(all))
+        self.found.notify_waiters();
+        Ok(())
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.all.get().is_some()
+    }
+
+    /// Waits until all of them are known.
+    pub(super) async fn completed(&self) {
+        let found = self.found.notified();
+        tokio::pin!(found);
+        // From here on nobody is overlooked, though the word may come before the look.
+        found.as_mut().enable();
+        if !self.is_complete() {
+            found.await;
+        }
     }
 
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Export>> {
-        self.0.iter().find(|export| export.name.as_bytes() == name)
+        self.iter().find(|export| export.name.as_bytes() == name)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.known().len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Export>> {
-        self.0.iter()
+        self.known().iter()
     }
+
+    fn known(&self) -> &[Arc<Export>] {
+        self.all.get().unwrap_or(&self.first)
+    }
+}
+
+/// The same exports, each with a name of its own; one of a name that is in `known` is that one.
+fn apart(exports: Vec<Export>, known: &[Arc<Export>]) -> Result<Vec<Arc<Export>>> {
+    let mut all: Vec<Arc<Export>> = Vec::new();
+    for export in exports {
+        if all.iter().any(|other| other.name == export.name) {
+            let name = escape(export.name.as_bytes());
+            return Err(Error::new(ErrorKind::Usage, format!("two exports are called '{name}'")));
+        }
+        let same = known.iter().find(|known| known.name == export.name);
+        all.push(same.map_or_else(|| Arc::new(export), Arc::clone));
+    }
+    Ok(all)
 }

@@ -108,6 +108,20 @@ impl<'a> Negotiation<'a> {
         })
     }
 
+    /// Does the answer wait until all exports are known? What is said of the first ones is the same before.
+    fn waits_for_all(&self, number: u32, payload: &[u8]) -> bool {
+        let name = match number {
+            option::LIST => return true,
+            option::EXPORT_NAME => Some(payload),
+            option::INFO | option::GO => Go::parse(payload).map(|go| go.name),
+            option::LIST_META_CONTEXT | option::SET_META_CONTEXT => {
+                MetaContext::parse(payload).map(|asked| asked.name)
+            }
+            _ => None,
+        };
+        name.is_some_and(|name| self.exports.find(name).is_none())
+    }
+
     /// Answers one option into `out`.
     fn option(&mut self, number: u32, payload: &[u8], out: &mut Vec<u8>) -> Next {
         // Without fixed newstyle a client understands one option and no error to it.
@@ -330,8 +344,9 @@ pub(super) async fn options<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(mut state) = Negotiation::new(exports, seats, encryption, flags) else {
         return Ok(Outcome::Gone);
     };
-    let mut out = Vec::new();
-    for _ in 0..MAX_OPTIONS.saturating_mul(exports.len().saturating_add(1)) {
+    let (mut out, mut asked) = (Vec::new(), 0_usize);
+    while asked < MAX_OPTIONS.saturating_mul(exports.len().saturating_add(1)) {
+        asked = asked.saturating_add(1);
         let mut magic = [0; OPTION_MAGIC.len()];
         stream.read_exact(&mut magic).await?;
         if magic != *OPTION_MAGIC {
@@ -343,6 +358,9 @@ pub(super) async fn options<S: AsyncRead + AsyncWrite + Unpin>(
         let next = if len <= MAX_PAYLOAD {
             let mut payload = vec![0; usize::try_from(len).unwrap_or(0)];
             stream.read_exact(&mut payload).await?;
+            if !exports.is_complete() && state.waits_for_all(number, &payload) {
+                exports.completed().await;
+            }
             state.option(number, &payload, &mut out)
         } else if len <= MAX_SKIP && state.fixed && number != option::EXPORT_NAME {
             let mut rest = (&mut *stream).take(u64::from(len));

@@ -232,8 +232,27 @@ impl Server {
     /// # Errors
     /// `Usage` when two of them have the same name.
     pub fn new(exports: Vec<Export>, options: Options) -> Result<Self> {
+        let server = Self::beginning(Vec::new(), options)?;
+        server.complete(exports)?;
+        Ok(server)
+    }
+
+    /// A server that has these exports from the start: who asks for another, or for the list, waits until
+    /// [`Server::complete`] has told of all, and meanwhile the server does not end by itself.
+    ///
+    /// # Errors
+    /// `Usage` when two of them have the same name.
+    pub fn beginning(first: Vec<Export>, options: Options) -> Result<Self> {
         let seats = Seats::new(options.clients);
-        Ok(Self { exports: Arc::new(Exports::new(exports)?), options, seats })
+        Ok(Self { exports: Arc::new(Exports::new(first)?), options, seats })
+    }
+
+    /// There are these exports and no others, the first ones among them.
+    ///
+    /// # Errors
+    /// `Usage` when two of them have the same name, `Internal` when this was said before.
+    pub fn complete(&self, all: Vec<Export>) -> Result<()> {
+        self.exports.complete(all)
     }
 
     /// The clients that are served now.
@@ -297,7 +316,8 @@ impl Reception {
         tokio::pin! { let ended = signals.wait(); }
         let mut quiet_since = Instant::now();
         loop {
-            let quiet = self.handshakes.is_empty() && self.seats.taken() == 0;
+            let is_complete = self.exports.is_complete();
+            let quiet = is_complete && self.handshakes.is_empty() && self.seats.taken() == 0;
             if quiet && self.options.once && self.seats.used() {
                 return Ok(());
             }
@@ -316,6 +336,7 @@ impl Reception {
                     quiet_since = Instant::now();
                 }
                 () = self.seats.someone_left() => quiet_since = Instant::now(),
+                () = self.exports.completed(), if !is_complete => quiet_since = Instant::now(),
                 () = stop.0.notified() => return Ok(()),
                 () = &mut ended => return Ok(()),
                 () = sleep_until(enough) => return Ok(()),
@@ -331,14 +352,17 @@ impl Reception {
         let (exports, seats) = (Arc::clone(&self.exports), self.seats.clone());
         let (time, tls) = (self.options.handshake, self.options.tls.clone());
         let handshake = async move {
-            let negotiation = client.negotiate(&exports, &seats, tls.as_ref());
-            match tokio::time::timeout(time, negotiation).await {
-                Ok(Ok(handshake)) => handshake,
-                Ok(Err(error)) => {
+            let too_long = async {
+                // A client that waits for us is not slow.
+                exports.completed().await;
+                tokio::time::sleep(time).await;
+            };
+            tokio::select! {
+                done = client.negotiate(&exports, &seats, tls.as_ref()) => done.unwrap_or_else(|error| {
                     tracing::debug!("nbd: handshake: {error}");
                     None
-                }
-                Err(_) => {
+                }),
+                () = too_long => {
                     tracing::debug!("nbd: a client took longer than {time:?} for its handshake");
                     None
                 }
@@ -420,5 +444,109 @@ impl Signals {
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockSource, check_range};
+    use crate::nbd_protocol::{OPTION_MAGIC, option, rep};
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl BlockSource for Nothing {
+        fn len(&self) -> u64 {
+            1 << 20
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            check_range(offset, buf.len(), self.len())?;
+            buf.fill(0);
+            Ok(())
+        }
+    }
+
+    fn export(name: &str) -> Export {
+        Export { name: name.to_owned(), about: String::new(), source: Arc::new(Nothing) }
+    }
+
+    /// A client that has said which protocol it speaks.
+    fn client(path: &std::path::Path) -> UnixStream {
+        let mut client = UnixStream::connect(path).unwrap();
+        client.read_exact(&mut [0; 18]).unwrap();
+        client.write_all(&3_u32.to_be_bytes()).unwrap();
+        client
+    }
+
+    fn ask(client: &mut UnixStream, number: u32, payload: &[u8]) {
+        let len = u32::try_from(payload.len()).unwrap();
+        let option = [&OPTION_MAGIC[..], &number.to_be_bytes(), &len.to_be_bytes(), payload].concat();
+        client.write_all(&option).unwrap();
+    }
+
+    /// The payload of INFO and GO, without further wishes.
+    fn named(name: &str) -> Vec<u8> {
+        [&u32::try_from(name.len()).unwrap().to_be_bytes()[..], name.as_bytes(), &[0, 0]].concat()
+    }
+
+    /// The kind of the next answer, and what it carries.
+    fn answer(client: &mut UnixStream) -> (u32, Vec<u8>) {
+        let mut header = [0; 20];
+        client.read_exact(&mut header).unwrap();
+        let number = |bytes: std::ops::Range<usize>| u32::from_be_bytes(header[bytes].try_into().unwrap());
+        let mut payload = vec![0; usize::try_from(number(16..20)).unwrap()];
+        client.read_exact(&mut payload).unwrap();
+        (number(12..16), payload)
+    }
+
+    #[test]
+    fn the_first_exports_are_served_while_the_others_are_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Listener::Unix(UnixListener::bind(&path).unwrap());
+        // Whoever waits for us is not slow: this one's patience ends before the exports are found.
+        let options = Options {
+            handshake: Duration::from_millis(50),
+            idle_exit: Some(Duration::from_millis(50)),
+            ..Options::default()
+        };
+        let server = Arc::new(Server::beginning(vec![export("")], options).unwrap());
+        let running = std::thread::spawn({
+            let server = Arc::clone(&server);
+            move || server.run(vec![listener], &Stop::default())
+        });
+        let (mut early, mut lister, mut other, mut nobody) =
+            (client(&path), client(&path), client(&path), client(&path));
+        ask(&mut lister, option::LIST, b"");
+        ask(&mut other, option::GO, &named("p1"));
+        ask(&mut nobody, option::INFO, &named("p2"));
+
+        ask(&mut early, option::GO, &named(""));
+        assert_eq!(answer(&mut early).0, rep::INFO);
+        assert_eq!(answer(&mut early).0, rep::ACK);
+        drop(early);
+        std::thread::sleep(Duration::from_millis(200));
+        for waiting in [&lister, &other, &nobody] {
+            waiting.set_nonblocking(true).unwrap();
+            let nothing_yet = (&*waiting).read(&mut [0]).unwrap_err();
+            assert_eq!(nothing_yet.kind(), io::ErrorKind::WouldBlock);
+            waiting.set_nonblocking(false).unwrap();
+        }
+        assert!(!running.is_finished());
+
+        server.complete(vec![export(""), export("p1")]).unwrap();
+        assert_eq!(answer(&mut lister), (rep::SERVER, vec![0; 4]));
+        assert_eq!(answer(&mut lister), (rep::SERVER, b"\0\0\0\x02p1".to_vec()));
+        assert_eq!(answer(&mut lister).0, rep::ACK);
+        assert_eq!(answer(&mut other).0, rep::INFO);
+        assert_eq!(answer(&mut other).0, rep::ACK);
+        assert_eq!(answer(&mut nobody).0, rep::ERR_UNKNOWN);
+        assert!(server.complete(Vec::new()).is_err());
+        drop((lister, other, nobody));
+        running.join().unwrap().unwrap();
     }
 }
