@@ -365,11 +365,9 @@ fn samples_are_what_blkid_said(prefix: &str) -> usize {
     let corpus = common::corpus().unwrap().join("fs");
     let list = common::sh(&format!("ls {}/{prefix}*.blkid", corpus.display()));
     for said in list.lines() {
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
         let sample = said.strip_suffix(".blkid").unwrap();
-        samples::unwrap(Path::new(sample), &disk);
-        let fs = open(&file(&disk)).unwrap_or_else(|error| panic!("{sample}: {error:?}"));
+        let fs = open(&file(&samples::disk_of(Path::new(sample))))
+            .unwrap_or_else(|error| panic!("{sample}: {error:?}"));
         same_as_blkid(&fs, &std::fs::read_to_string(said).unwrap(), sample);
         entries(&fs, fs.root()).unwrap_or_else(|error| panic!("{sample}: {error:?}"));
     }

@@ -9,11 +9,14 @@
 )]
 mod common;
 
-use common::{IMGMOUNT, imgmount, root, sh, stderr, stdout, tempdir};
+use common::mount::{Kernel, Mount, as_nobody};
+use common::process::{Reaped, SOON, children, holder, runs, signal, within};
+use common::{IMGMOUNT, imgmount, sh, stderr, stdout, tempdir};
+use rustix::process::Signal;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Where the file system starts on the disk.
 const START: u64 = 1 << 20;
@@ -104,139 +107,31 @@ fn python(script: &str, args: &[&Path]) -> String {
 fn disk() -> &'static Path {
     static DISK: OnceLock<PathBuf> = OnceLock::new();
     DISK.get_or_init(|| {
-        let dir = root().join("target/tmp/fuse");
-        std::fs::create_dir_all(&dir).unwrap();
-        let disk = dir.join(format!("disk-{}.raw", std::process::id()));
-        let at = disk.display();
-        let fill = dir.join(format!("fill-{}.py", std::process::id()));
-        std::fs::write(&fill, FILL).unwrap();
+        let dir = common::lasting("fuse");
+        std::fs::write(dir.join("fill.py"), FILL).unwrap();
         sh(&format!(
-            "rm -f {at}; truncate -s 96M {at}; printf 'label: dos\\n2048,,83\\n' | sfdisk -q {at}
-             loop=$(losetup -f --show -o {START} {at}); mnt=$(mktemp -d)
+            "cd {}; truncate -s 96M disk.raw; printf 'label: dos\\n2048,,83\\n' | sfdisk -q disk.raw
+             loop=$(losetup -f --show -o {START} disk.raw); mnt=$(mktemp -d)
              trap 'umount $mnt 2>/dev/null || true; losetup -d $loop; rmdir $mnt' EXIT
-             mkfs.ext4 -q -L root $loop; mount $loop $mnt; python3 {} $mnt; umount $mnt; rm {}",
-            fill.display(),
-            fill.display()
+             mkfs.ext4 -q -L root $loop; mount $loop $mnt; python3 fill.py $mnt; umount $mnt",
+            dir.display()
         ));
-        disk
+        dir.join("disk.raw")
     })
 }
 
-/// The disks of test runs that are over.
-fn sweep() {
-    for entry in std::fs::read_dir(root().join("target/tmp/fuse")).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let pid = name.trim_start_matches("disk-").trim_end_matches(".raw").to_owned();
-        if !Path::new("/proc").join(pid).exists() {
-            drop(std::fs::remove_file(entry.path()));
-        }
-    }
+fn mounted(options: &[&str]) -> Mount {
+    Mount::of(disk(), options)
 }
 
-/// The kernel's own mount of the disk's file system, over a loop device.
-struct Kernel(tempfile::TempDir);
-
-impl Kernel {
-    fn mount(disk: &Path) -> Self {
-        let dir = tempdir();
-        sh(&format!("mount -o ro,noload,loop,offset={START} {} {}", disk.display(), dir.path().display()));
-        Self(dir)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
+/// The disk mounted once more where a mount is, or was.
+fn again(mount: &Mount, options: &[&str]) -> Output {
+    mount.command(disk(), options).output().unwrap()
 }
 
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        sh(&format!("umount {}", self.path().display()));
-    }
-}
-
-/// A mount of ours in a directory of its own.
-struct Mount {
-    dir: tempfile::TempDir,
-}
-
-impl Mount {
-    fn new(options: &[&str]) -> Self {
-        let mount = Self { dir: tempdir() };
-        let output = mount.again(options);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        mount
-    }
-
-    fn again(&self, options: &[&str]) -> Output {
-        Command::new(IMGMOUNT)
-            .args(options)
-            .arg(disk())
-            .arg(self.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn join(&self, path: &str) -> PathBuf {
-        self.path().join(path)
-    }
-
-    /// A process id out of the mount's own status.
-    fn process(&self, which: &str) -> i32 {
-        let status = std::fs::read_to_string(self.join(".imgmount/status")).unwrap();
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        i32::try_from(status[which].as_u64().unwrap()).unwrap()
-    }
-
-    fn is_there(&self) -> bool {
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(self.path().to_str().unwrap())
-    }
-
-    fn unmount(&self) -> Output {
-        imgmount([std::ffi::OsStr::new("unmount"), self.path().as_os_str()])
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if self.is_there() {
-            drop(Command::new(IMGMOUNT).args(["unmount", "-q", "--lazy"]).arg(self.path()).output());
-        }
-        sweep();
-    }
-}
-
-fn runs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-fn within(time: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        if done() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    done()
-}
-
-fn signal(pid: i32, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// Ends a child that a failing test would leave behind.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+/// The kernel's own mount of the disk's file system.
+fn kernels() -> Kernel {
+    Kernel::mount(disk(), &format!("noload,offset={START}"))
 }
 
 // What is shown.
@@ -244,7 +139,7 @@ impl Drop for Reaped {
 #[test]
 fn every_file_is_as_the_kernel_shows_it() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (mount, kernel) = (Mount::new(&["--xattrs", "all"]), Kernel::mount(disk()));
+    let (mount, kernel) = (mounted(&["--xattrs", "all"]), kernels());
     let ours = python(DUMP, &[mount.path()]);
     let theirs = python(DUMP, &[kernel.path(), Path::new("covered")]);
     // Where a link climbs out of the guest the kernel shows it as stored; those have a test of their own.
@@ -262,7 +157,7 @@ fn every_file_is_as_the_kernel_shows_it() {
 #[test]
 fn links_that_climb_out_of_the_guest_stop_at_its_root() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let link = |path: &str| sh(&format!("readlink {}", mount.join(path).display())).trim_end().to_owned();
     assert_eq!(link("home/me/climbing"), "../../etc/hostname");
     assert_eq!(link("over"), "to-etc/../etc/hostname");
@@ -280,7 +175,7 @@ fn links_that_climb_out_of_the_guest_stop_at_its_root() {
 #[test]
 fn raw_links_are_shown_as_stored() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&["--symlinks", "raw"]);
+    let mount = mounted(&["--symlinks", "raw"]);
     let link = sh(&format!("readlink {}", mount.join("usr/share/doc/absolute").display()));
     assert_eq!(link, "/etc/hostname\n");
 }
@@ -288,7 +183,7 @@ fn raw_links_are_shown_as_stored() {
 #[test]
 fn attributes_that_this_hosts_kernel_would_act_on_are_left_out_by_default() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let names =
         |path: &str| python("import os, sys; print(sorted(os.listxattr(sys.argv[1])))", &[&mount.join(path)]);
     assert_eq!(names("etc/hostname"), "['user.big', 'user.note']\n");
@@ -298,7 +193,7 @@ fn attributes_that_this_hosts_kernel_would_act_on_are_left_out_by_default() {
 #[test]
 fn a_name_too_long_is_refused_as_the_kernel_does() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (kernel, mount) = (Kernel::mount(disk()), Mount::new(&[]));
+    let (kernel, mount) = (kernels(), mounted(&[]));
     for len in [255, 256, 1000] {
         let error = |top: &Path| std::fs::metadata(top.join("x".repeat(len))).unwrap_err().raw_os_error();
         assert_eq!(error(mount.path()), error(kernel.path()), "{len}");
@@ -308,7 +203,7 @@ fn a_name_too_long_is_refused_as_the_kernel_does() {
 #[test]
 fn holes_are_where_the_kernel_says() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (mount, kernel) = (Mount::new(&[]), Kernel::mount(disk()));
+    let (mount, kernel) = (mounted(&[]), kernels());
     for file in ["sparse", "hole", "usr/share/4097", "usr/share/0"] {
         assert_eq!(
             python(HOLES, &[&mount.join(file)]),
@@ -322,8 +217,8 @@ fn holes_are_where_the_kernel_says() {
 #[test]
 fn the_disk_as_a_file_has_the_images_bytes_and_holes() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
-    let (raw, copy) = (mount.join(".imgmount/disk.raw"), mount.dir.path().with_extension("copy"));
+    let mount = mounted(&[]);
+    let (raw, copy) = (mount.join(".imgmount/disk.raw"), mount.path().with_extension("copy"));
     sh(&format!("cmp {} {}; cp {0} {}", raw.display(), disk().display(), copy.display()));
     let blocks =
         |path: &Path| -> u64 { sh(&format!("stat -c %b {}", path.display())).trim().parse().unwrap() };
@@ -340,7 +235,7 @@ fn the_disk_as_a_file_has_the_images_bytes_and_holes() {
 #[test]
 fn the_partition_as_a_file_can_be_mounted_by_the_kernel() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (mount, dir) = (Mount::new(&[]), tempdir());
+    let (mount, dir) = (mounted(&[]), tempdir());
     let part = mount.join(".imgmount/partitions/1.raw");
     let read = sh(&format!(
         "mount -o ro,noload,loop {} {m}; cat {m}/etc/hostname; umount {m}",
@@ -353,7 +248,7 @@ fn the_partition_as_a_file_can_be_mounted_by_the_kernel() {
 #[test]
 fn the_hidden_folder_is_reachable_and_not_listed() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     assert!(!sh(&format!("ls -a {}", mount.path().display())).contains(".imgmount"));
     let names = sh(&format!("ls {}", mount.join(".imgmount").display()));
     let all = "disk.raw partitions layers filesystems info.json check.json status stats errors".split(' ');
@@ -372,13 +267,13 @@ fn the_hidden_folder_is_reachable_and_not_listed() {
 fn other_views_show_disks_or_everything() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
     let names = |mount: &Mount| sh(&format!("ls {}", mount.path().display())).replace('\n', " ");
-    let all = Mount::new(&["--view", "all"]);
+    let all = mounted(&["--view", "all"]);
     assert_eq!(
         names(&all),
         "check.json disk.raw errors filesystems info.json layers partitions root stats status "
     );
     assert_eq!(std::fs::read(all.join("root/usr/share/doc/absolute")).unwrap(), b"guest\n");
-    let disks = Mount::new(&["--view", "disk"]);
+    let disks = mounted(&["--view", "disk"]);
     assert_eq!(names(&disks), "disk.raw layers partitions ");
 }
 
@@ -415,7 +310,7 @@ for dir, dirs, files in os.walk(top):
 assert set(full) == set(every) and once(full) == bare and once(listed(top)) == bare and once(listed(top)) == bare
 for path in every: print(os.path.relpath(path, top), every[path][0])
 "#;
-    let (mount, kernel) = (Mount::new(&["--symlinks", "raw"]), Kernel::mount(disk()));
+    let (mount, kernel) = (mounted(&["--symlinks", "raw"]), kernels());
     let sorted = |text: String| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -429,7 +324,7 @@ for path in every: print(os.path.relpath(path, top), every[path][0])
 #[test]
 fn cp_tar_and_find_work() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (mount, copy) = (Mount::new(&["--xattrs", "all"]), tempdir());
+    let (mount, copy) = (mounted(&["--xattrs", "all"]), tempdir());
     let (from, to) = (mount.path().display(), copy.path().display());
     // A copy by the real tool, looked at over the copy's own file system, is the third opinion.
     sh(&format!("cp -a {from}/. {to}/"));
@@ -463,7 +358,7 @@ fn cp_tar_and_find_work() {
 #[test]
 fn nothing_can_be_written() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let at = mount.path().display();
     for attempt in [
         format!("touch {at}/new"),
@@ -483,13 +378,13 @@ fn nothing_can_be_written() {
 #[test]
 fn the_mount_is_ro_nosuid_nodev_noexec_and_names_its_image() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&["-o", "dev,suid,nofail,x-systemd.automount"]);
+    let mount = mounted(&["-o", "dev,suid,nofail,x-systemd.automount"]);
     let info = sh(&format!("findmnt -n -o FSTYPE,SOURCE,OPTIONS {}", mount.path().display()));
     assert!(
         info.starts_with(&format!("fuse.imgmount {} ro,nosuid,nodev,noexec", disk().display())),
         "{info}"
     );
-    let exec = Mount::new(&["-o", "exec"]);
+    let exec = mounted(&["-o", "exec"]);
     let info = sh(&format!("findmnt -n -o OPTIONS {}", exec.path().display()));
     assert!(info.starts_with("ro,nosuid,nodev,relatime"), "{info}");
 }
@@ -497,7 +392,7 @@ fn the_mount_is_ro_nosuid_nodev_noexec_and_names_its_image() {
 #[test]
 fn an_owner_may_be_given_to_everything() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&["--owner", "1234:5678"]);
+    let mount = mounted(&["--owner", "1234:5678"]);
     let owners = sh(&format!("stat -c %u:%g {0}/etc/hostname {0}/home/me/setuid", mount.path().display()));
     assert_eq!(owners, "1234:5678\n1234:5678\n");
 }
@@ -507,8 +402,8 @@ fn an_owner_may_be_given_to_everything() {
 #[test]
 fn the_command_returns_when_the_mount_answers_and_says_so_in_one_line() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount { dir: tempdir() };
-    let output = mount.again(&[]);
+    let mount = Mount::place();
+    let output = again(&mount, &[]);
     let point = mount.path().display();
     let name = disk().file_name().unwrap().to_str().unwrap();
     let expected = format!("mounted {name} (ext4) on {point}; unmount: imgmount unmount {point}\n");
@@ -519,10 +414,10 @@ fn the_command_returns_when_the_mount_answers_and_says_so_in_one_line() {
 #[test]
 fn unmount_returns_when_the_serving_processes_have_ended() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let (worker, supervisor) = (mount.process("worker"), mount.process("supervisor"));
     assert!(runs(worker) && runs(supervisor));
-    let output = mount.unmount();
+    let output = mount.unmount(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(!mount.is_there() && !runs(worker) && !runs(supervisor));
 }
@@ -530,62 +425,60 @@ fn unmount_returns_when_the_serving_processes_have_ended() {
 #[test]
 fn plain_umount_ends_everything() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let (worker, supervisor) = (mount.process("worker"), mount.process("supervisor"));
     sh(&format!("umount {}", mount.path().display()));
-    assert!(within(Duration::from_secs(5), || !runs(worker) && !runs(supervisor)));
+    assert!(within(SOON, || !runs(worker) && !runs(supervisor)));
 }
 
 #[test]
 fn a_busy_mount_names_who_holds_it() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
-    let holder = Command::new("sleep").arg("60").current_dir(mount.join("etc")).spawn().unwrap();
-    let holder = Reaped(holder);
-    let output = mount.unmount();
+    let mount = mounted(&[]);
+    let holder = holder(&mount.join("etc"));
+    let output = mount.unmount(&[]);
     assert_eq!(output.status.code(), Some(5));
     let expected = format!("is in use by {} sleep ({}/etc)", holder.0.id(), mount.path().display());
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
     assert!(mount.is_there());
     drop(holder);
-    assert_eq!(mount.unmount().status.code(), Some(0));
+    assert_eq!(mount.unmount(&[]).status.code(), Some(0));
 }
 
 #[test]
 fn a_lazy_unmount_takes_a_busy_mount_out_of_sight() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let worker = mount.process("worker");
-    let holder = Reaped(Command::new("sleep").arg("60").current_dir(mount.join("etc")).spawn().unwrap());
-    let output = Command::new(IMGMOUNT).args(["unmount", "--lazy"]).arg(mount.path()).output().unwrap();
+    let holder = holder(&mount.join("etc"));
+    let output = mount.unmount(&["--lazy"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(!mount.is_there() && runs(worker));
     drop(holder);
-    assert!(within(Duration::from_secs(5), || !runs(worker)));
+    assert!(within(SOON, || !runs(worker)));
 }
 
 #[test]
 fn a_killed_worker_leaves_no_dead_mount() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let (worker, supervisor) = (mount.process("worker"), mount.process("supervisor"));
-    let _holder = Reaped(Command::new("sleep").arg("60").current_dir(mount.join("etc")).spawn().unwrap());
-    signal(worker, rustix::process::Signal::KILL);
-    assert!(within(Duration::from_secs(5), || !mount.is_there() && !runs(supervisor)));
+    let _holder = holder(&mount.join("etc"));
+    signal(worker, Signal::KILL);
+    assert!(within(SOON, || !mount.is_there() && !runs(supervisor)));
 }
 
 #[test]
 fn a_killed_worker_in_the_foreground_is_exit_70() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount { dir: tempdir() };
+    let mount = Mount::place();
     let dir = tempdir();
     // Written when it is ready: files are there some moments before.
     let pid = dir.path().join("pid");
-    let mut command = Command::new(IMGMOUNT);
-    let child = command.args(["-q", "-f", "--pid-file"]).arg(&pid).arg(disk()).arg(mount.path()).spawn();
-    let mut child = Reaped(child.unwrap());
-    assert!(within(Duration::from_secs(20), || pid.exists()));
-    signal(mount.process("worker"), rustix::process::Signal::KILL);
+    let options = ["-q", "-f", "--pid-file", pid.to_str().unwrap()];
+    let mut child = Reaped(mount.command(disk(), &options).spawn().unwrap());
+    assert!(within(SOON, || pid.exists()));
+    signal(mount.process("worker"), Signal::KILL);
     assert_eq!(child.0.wait().unwrap().code(), Some(70));
     assert!(!mount.is_there());
 }
@@ -593,30 +486,27 @@ fn a_killed_worker_in_the_foreground_is_exit_70() {
 #[test]
 fn signals_unmount() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    for kind in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
-        let mount = Mount::new(&[]);
+    for kind in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mount = mounted(&[]);
         let (worker, supervisor) = (mount.process("worker"), mount.process("supervisor"));
         signal(supervisor, kind);
-        assert!(
-            within(Duration::from_secs(8), || !mount.is_there() && !runs(worker) && !runs(supervisor)),
-            "{kind:?}"
-        );
+        assert!(within(SOON, || !mount.is_there() && !runs(worker) && !runs(supervisor)), "{kind:?}");
     }
 }
 
 #[test]
 fn our_own_dead_mount_is_detached_by_the_next_one() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
+    let mount = mounted(&[]);
     let (worker, supervisor) = (mount.process("worker"), mount.process("supervisor"));
     // Both at once: neither can clean up after the other.
-    signal(worker, rustix::process::Signal::STOP);
-    signal(supervisor, rustix::process::Signal::KILL);
-    signal(worker, rustix::process::Signal::KILL);
-    assert!(within(Duration::from_secs(5), || !runs(worker)));
+    signal(worker, Signal::STOP);
+    signal(supervisor, Signal::KILL);
+    signal(worker, Signal::KILL);
+    assert!(within(SOON, || !runs(worker)));
     assert!(mount.is_there());
     assert_eq!(rustix::fs::statfs(mount.path()).err(), Some(rustix::io::Errno::NOTCONN));
-    let output = mount.again(&[]);
+    let output = again(&mount, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("detached a dead mount"), "{}", stderr(&output));
     assert!(mount.join("etc/hostname").exists());
@@ -633,7 +523,8 @@ fn unmount_all_stale_takes_only_the_dead() {
     let script = format!(
         "{LET_GO}; {IMGMOUNT} -q {disk} {dead}; {IMGMOUNT} -q {disk} {alive}
          both=$(grep -oE '\"(supervisor|worker)\": [0-9]*' {dead}/.imgmount/status | grep -o '[0-9]*$')
-         kill -STOP $both; kill -9 $both; sleep 0.3
+         kill -STOP $both; kill -9 $both
+         for one in $both; do until [ -z \"$(ls /proc/$one/fd 2>/dev/null)\" ]; do sleep 0.02; done; done
          for point in $(findmnt -rn -t fuse.imgmount -o TARGET); do case $point in {dead}|{alive}) ;; *) umount -l $point;; esac; done
          {IMGMOUNT} unmount --all-stale; findmnt -rn -t fuse.imgmount -o TARGET; {IMGMOUNT} unmount -q --all",
         disk = disk().display(),
@@ -649,16 +540,16 @@ fn a_pid_file_lives_as_long_as_the_mount() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
     let dir = tempdir();
     let file = dir.path().join("pid");
-    let mount = Mount::new(&["--pid-file", file.to_str().unwrap()]);
+    let mount = mounted(&["--pid-file", file.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n", mount.process("supervisor")));
-    mount.unmount();
+    mount.unmount(&[]);
     assert!(!file.exists());
 }
 
 #[test]
 fn the_same_image_can_be_mounted_twice() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let (one, two) = (Mount::new(&[]), Mount::new(&[]));
+    let (one, two) = (mounted(&[]), mounted(&[]));
     assert_eq!(
         std::fs::read(one.join("etc/hostname")).unwrap(),
         std::fs::read(two.join("etc/hostname")).unwrap()
@@ -668,7 +559,7 @@ fn the_same_image_can_be_mounted_twice() {
 #[test]
 fn many_readers_at_once_get_the_same_bytes() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&["--threads", "8"]);
+    let mount = mounted(&["--threads", "8"]);
     let expected = std::fs::read(disk()).unwrap();
     let raw = mount.join(".imgmount/disk.raw");
     std::thread::scope(|scope| {
@@ -690,7 +581,7 @@ fn silent() -> (std::net::TcpListener, String) {
 
 /// The worker's end closes its connections.
 fn is_let_go(mut connection: &std::net::TcpStream) -> bool {
-    connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    connection.set_read_timeout(Some(SOON)).unwrap();
     std::io::copy(&mut connection, &mut std::io::sink()).is_ok()
 }
 
@@ -714,9 +605,9 @@ fn a_signal_ends_a_mount_that_is_still_opening() {
         let child = command.arg(&url).args(args).stderr(Stdio::piped()).spawn().unwrap();
         let connection = listener.accept().unwrap().0;
         let start = Instant::now();
-        signal(i32::try_from(child.id()).unwrap(), rustix::process::Signal::TERM);
+        signal(child.id(), Signal::TERM);
         let output = child.wait_with_output().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < SOON);
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(code), ""));
         assert!(is_let_go(&connection));
     }
@@ -727,14 +618,12 @@ fn a_command_that_is_interrupted_while_it_waits_leaves_no_mount() {
     requires!("root", "fuse");
     // A server that never answers keeps it waiting for as long as we like.
     let (listener, url) = silent();
-    let mount = Mount { dir: tempdir() };
-    let child = Reaped(Command::new(IMGMOUNT).arg(url).arg(mount.path()).spawn().unwrap());
+    let mount = Mount::place();
+    let child = Reaped(mount.command(Path::new(&url), &[]).spawn().unwrap());
     let _connection = listener.accept().unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", child.0.id());
-    let supervisor: Option<i32> = std::fs::read_to_string(&children).unwrap().trim().parse().ok();
-    assert!(supervisor.is_some());
+    let supervisor = children(child.0.id())[0];
     drop(child);
-    assert!(within(Duration::from_secs(20), || !runs(supervisor.unwrap())));
+    assert!(within(SOON, || !runs(supervisor)));
     assert!(!mount.is_there());
 }
 
@@ -776,8 +665,8 @@ fn a_commands_mount_point_is_gone_afterwards() {
 #[test]
 fn a_second_mount_on_the_same_point_is_refused() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount::new(&[]);
-    let output = mount.again(&[]);
+    let mount = mounted(&[]);
+    let output = again(&mount, &[]);
     assert_eq!(output.status.code(), Some(5));
     assert!(
         stderr(&output).contains("is mounted there already\nhelp: imgmount unmount "),
@@ -804,12 +693,12 @@ fn a_missing_mount_point_is_refused_and_mkdir_makes_it() {
 #[test]
 fn a_mount_point_with_something_in_it_is_refused_unless_asked_for() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount { dir: tempdir() };
+    let mount = Mount::place();
     std::fs::write(mount.join("something"), b"").unwrap();
-    let output = mount.again(&[]);
+    let output = again(&mount, &[]);
     assert_eq!(output.status.code(), Some(5));
     assert!(stderr(&output).contains("is not empty"));
-    assert_eq!(mount.again(&["-o", "nonempty"]).status.code(), Some(0));
+    assert_eq!(again(&mount, &["-o", "nonempty"]).status.code(), Some(0));
 }
 
 #[test]
@@ -873,12 +762,12 @@ fn a_mistyped_verb_is_not_taken_for_an_image() {
 #[test]
 fn options_stand_before_or_after_the_image() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3");
-    let mount = Mount { dir: tempdir() };
+    let mount = Mount::place();
     let output =
         Command::new(IMGMOUNT).arg(disk()).arg(mount.path()).args(["-q", "--owner", "1:1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(sh(&format!("stat -c %u {}", mount.join("etc").display())), "1\n");
-    let named = Mount { dir: tempdir() };
+    let named = Mount::place();
     let output = Command::new(IMGMOUNT).args(["mount", "-q"]).arg(disk()).arg(named.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
@@ -897,30 +786,12 @@ fn unmounting_what_is_not_ours_is_refused() {
 
 // Without root.
 
-/// A directory and a copy of the program that nobody may reach, and the words to become nobody.
-fn as_nobody(dir: &Path, script: &str) -> Output {
-    sh(&format!(
-        "chmod 755 {0}; cp {IMGMOUNT} {0}/imgmount; cp --sparse=always {1} {0}/disk.raw; mkdir {0}/mnt; chown -R nobody {0}",
-        dir.display(),
-        disk().display()
-    ));
-    Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script])
-        .current_dir(dir)
-        .env("HOME", dir)
-        .env_remove("XDG_RUNTIME_DIR")
-        .env("TMPDIR", dir)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
 #[test]
 fn a_user_mounts_through_fusermount3() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "setpriv", "fusermount3");
     let dir = tempfile::tempdir().unwrap();
     let script = "./imgmount disk.raw mnt && cat mnt/etc/hostname && grep -o 'ro,nosuid,nodev,noexec.*fuse.imgmount' /proc/self/mountinfo && ./imgmount unmount mnt && ls mnt";
-    let output = as_nobody(dir.path(), script);
+    let output = as_nobody(disk(), dir.path(), script);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).starts_with("guest\nro,nosuid,nodev,noexec"), "{}", stdout(&output));
 }
@@ -929,12 +800,12 @@ fn a_user_mounts_through_fusermount3() {
 fn root_unmounts_what_a_user_mounted_and_waits_for_it() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "setpriv", "fusermount3");
     let dir = tempfile::tempdir().unwrap();
-    let output = as_nobody(dir.path(), "./imgmount -q disk.raw mnt && cat mnt/.imgmount/status");
+    let output = as_nobody(disk(), dir.path(), "./imgmount -q disk.raw mnt && cat mnt/.imgmount/status");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let output = imgmount([std::ffi::OsStr::new("unmount"), dir.path().join("mnt").as_os_str()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(!runs(i32::try_from(status["supervisor"].as_u64().unwrap()).unwrap()));
+    assert!(!runs(status["supervisor"].as_u64().unwrap() as u32));
 }
 
 #[test]
@@ -955,7 +826,7 @@ fn a_command_runs_without_root_and_without_fusermount3() {
         helper = "$(readlink -f $(command -v fusermount3 || echo /dev/null))",
         plain = "$(readlink -f $(command -v fusermount || echo /dev/null))",
     );
-    as_nobody(dir.path(), "true");
+    as_nobody(disk(), dir.path(), "true");
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", &script])
         .current_dir(dir.path())

@@ -10,7 +10,9 @@
 )]
 mod common;
 
-use common::{IMGMOUNT, root, sh, stderr, stdout, tempdir};
+use common::mount::{Kernel, Mount};
+use common::process::Reaped;
+use common::{sh, stderr, stdout, tempdir};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -139,86 +141,48 @@ fn python(script: &str, args: &[&std::ffi::OsStr]) -> String {
     stdout(&output)
 }
 
-/// The disk of all tests, one ext4, made once by the real tools; those of runs that are over go.
+/// The disk of all tests, one ext4, made once by the real tools.
 fn disk() -> &'static Path {
     static DISK: OnceLock<PathBuf> = OnceLock::new();
     DISK.get_or_init(|| {
-        let dir = root().join("target/tmp/fuse-abuse");
-        std::fs::create_dir_all(&dir).unwrap();
-        for entry in std::fs::read_dir(&dir).unwrap().flatten() {
-            let name = entry.file_name().into_string().unwrap();
-            if !Path::new("/proc").join(name.split('.').next().unwrap()).exists() {
-                drop(std::fs::remove_file(entry.path()));
-            }
-        }
-        let disk = dir.join(format!("{}.raw", std::process::id()));
-        let fill = disk.with_extension("py");
-        std::fs::write(&fill, FILL).unwrap();
+        let dir = common::lasting("fuse-abuse");
+        std::fs::write(dir.join("fill.py"), FILL).unwrap();
         sh(&format!(
-            "truncate -s 160M {disk}; mkfs.ext4 -q -I 256 -N 8192 {disk}; mnt=$(mktemp -d)
+            "cd {}; truncate -s 160M disk.raw; mkfs.ext4 -q -I 256 -N 8192 disk.raw; mnt=$(mktemp -d)
              trap 'umount $mnt 2>/dev/null || true; rmdir $mnt' EXIT
-             mount -o loop {disk} $mnt; python3 {fill} $mnt {MANY}; umount $mnt; rm {fill}",
-            disk = disk.display(),
-            fill = fill.display()
+             mount -o loop disk.raw $mnt; python3 fill.py $mnt {MANY}; umount $mnt",
+            dir.display()
         ));
-        disk
+        dir.join("disk.raw")
     })
 }
 
-/// A mount, ours or the kernel's.
-struct Mount {
-    dir: tempfile::TempDir,
+fn ours() -> Mount {
+    Mount::of(disk(), &[])
 }
 
-impl Mount {
-    fn ours() -> Self {
-        let dir = tempdir();
-        let output =
-            Command::new(IMGMOUNT).arg(disk()).arg(dir.path()).stdin(Stdio::null()).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        Self { dir }
-    }
-
-    fn kernels() -> Self {
-        let dir = tempdir();
-        let options = "ro,noload,loop,nosuid,nodev,noexec";
-        sh(&format!("mount -o {options} {} {}", disk().display(), dir.path().display()));
-        Self { dir }
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn own(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path().join(".imgmount").join(name)).unwrap()
-    }
-
-    fn worker(&self) -> u64 {
-        let status: serde_json::Value = serde_json::from_str(&self.own("status")).unwrap();
-        status["worker"].as_u64().unwrap()
-    }
+fn kernels() -> Kernel {
+    Kernel::mount(disk(), "noload,nosuid,nodev,noexec")
 }
 
-impl Drop for Mount {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.path()).output());
-    }
+/// What the mount says of itself in a file.
+fn own(mount: &Mount, name: &str) -> String {
+    std::fs::read_to_string(mount.join(".imgmount").join(name)).unwrap()
 }
 
 /// No panic was met, and nothing is told to be damaged.
 fn is_unharmed(mount: &Mount) {
-    let stats = mount.own("stats");
+    let stats = own(mount, "stats");
     assert!(stats.lines().any(|line| line == "panics 0"), "{stats}");
-    assert_eq!(mount.own("errors"), "");
+    assert_eq!(own(mount, "errors"), "");
 }
 
 #[test]
 fn odd_files_are_as_the_kernel_shows_them() {
     requires!("root", "fuse", "loop", "mkfs.ext4", "python3");
-    let (ours, kernels) = (Mount::ours(), Mount::kernels());
-    let odd = |mount: &Mount| python(ODD, &[mount.path().as_os_str()]);
-    let (ours, kernels) = (odd(&ours), odd(&kernels));
+    let (ours, kernels) = (ours(), kernels());
+    let odd = |path: &Path| python(ODD, &[path.as_os_str()]);
+    let (ours, kernels) = (odd(ours.path()), odd(kernels.path()));
     assert!(kernels.contains("4095 1048575") && kernels.contains("13569465600123456789"), "{kernels}");
     assert_eq!(ours, kernels);
 }
@@ -226,11 +190,9 @@ fn odd_files_are_as_the_kernel_shows_them() {
 #[test]
 fn wrong_calls_end_as_they_do_on_the_kernels_mount_and_harm_nothing() {
     requires!("root", "fuse", "loop", "mkfs.ext4", "python3");
-    let (ours, kernels, sink) = (Mount::ours(), Mount::kernels(), tempdir());
-    let abuse = |mount: &Mount, to: &str| {
-        python(ABUSE, &[mount.path().as_os_str(), sink.path().join(to).as_os_str()])
-    };
-    let (said, right) = (abuse(&ours, "ours"), abuse(&kernels, "kernels"));
+    let (ours, kernels, sink) = (ours(), kernels(), tempdir());
+    let abuse = |path: &Path, to: &str| python(ABUSE, &[path.as_os_str(), sink.path().join(to).as_os_str()]);
+    let (said, right) = (abuse(ours.path(), "ours"), abuse(kernels.path(), "kernels"));
     let differ: Vec<_> = said.lines().zip(right.lines()).filter(|(ours, theirs)| ours != theirs).collect();
     assert!(right.lines().count() > 300 && said.lines().count() == right.lines().count());
     assert!(differ.is_empty(), "ours, the kernel's: {differ:#?}");
@@ -240,7 +202,7 @@ fn wrong_calls_end_as_they_do_on_the_kernels_mount_and_harm_nothing() {
 #[test]
 fn a_listing_goes_on_right_after_going_back_in_it() {
     requires!("root", "fuse", "loop", "mkfs.ext4", "python3");
-    let (mount, count) = (Mount::ours(), MANY.to_string());
+    let (mount, count) = (ours(), MANY.to_string());
     let many = mount.path().join("many");
     // Once from us, then out of what the kernel keeps.
     for _ in 0..2 {
@@ -252,8 +214,8 @@ fn a_listing_goes_on_right_after_going_back_in_it() {
 #[test]
 fn forty_walks_that_are_killed_leave_nothing_behind() {
     requires!("root", "fuse", "loop", "mkfs.ext4", "python3");
-    let mount = Mount::ours();
-    let worker = mount.worker();
+    let mount = ours();
+    let worker = mount.process("worker");
     let anonymous = || {
         let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap().trim().to_owned();
@@ -261,7 +223,7 @@ fn forty_walks_that_are_killed_leave_nothing_behind() {
     };
     let descriptors = || std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count();
     let before = (anonymous(), descriptors());
-    let mut walks: Vec<_> = (0..40)
+    let walks: Vec<_> = (0..40)
         .map(|walk| {
             let mut command = Command::new(if walk % 2 == 0 { "find" } else { "cat" });
             command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -269,14 +231,11 @@ fn forty_walks_that_are_killed_leave_nothing_behind() {
                 0 => command.arg(mount.path()).args(["-printf", "%s"]),
                 _ => command.arg(mount.path().join("large")),
             };
-            command.spawn().unwrap()
+            Reaped(command.spawn().unwrap())
         })
         .collect();
     std::thread::sleep(std::time::Duration::from_millis(100));
-    for walk in &mut walks {
-        walk.kill().unwrap();
-        walk.wait().unwrap();
-    }
+    drop(walks);
     is_unharmed(&mount);
     assert_eq!(
         sh(&format!("ls -f {} | wc -l", mount.path().join("many").display())).trim(),

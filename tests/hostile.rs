@@ -1106,16 +1106,16 @@ fn broken_samples_of_others() {
     let list = common::sh(&format!("find '{}' -type f -size -2M | sort", folder.display()));
     let mut found = Vec::new();
     for path in list.lines().filter(|path| !path.ends_with(".tsv")) {
-        let image = dir.path().join("sample.img");
-        let unpacked = if path.ends_with(".xz") {
-            "xz -dc"
-        } else if path.ends_with(".gz") {
-            "gzip -dc"
+        // What is packed by bzip2 comes as it is.
+        let image = if path.ends_with(".xz") || path.ends_with(".gz") {
+            common::samples::unpacked_as_far_as_it_goes(Path::new(path))
         } else {
-            "cat"
+            let image = dir.path().join("sample.img");
+            std::fs::copy(path, &image).unwrap();
+            image
         };
-        common::sh(&format!("{unpacked} '{path}' > '{}' || true", image.display()));
-        for words in [vec!["info", "sample.img"], vec!["ls", "sample.img:/"]] {
+        let image = image.to_str().unwrap();
+        for words in [["info", image], ["ls", &format!("{image}:/")]] {
             let complaints = complaints(&run(&words, dir.path()));
             if !complaints.is_empty() {
                 found.push(format!("{} {path}: {}", words[0], complaints.join(", ")));

@@ -741,23 +741,10 @@ fn use_disk(disk: &Arc<dyn BlockSource>, seeded: &mut Seeded) {
 fn broken_samples_of_others_end_soon_and_without_a_panic() {
     requires!("corpus", "bzip2", "xz", "gzip");
     let (dir, rows) = manifest("broken");
-    let unpacked = common::tempdir();
     let mut tried = 0;
     for row in rows {
         let packed = dir.join(&row["path"]);
-        let with = match packed.extension().and_then(|ext| ext.to_str()) {
-            Some("bz2") => "bzip2",
-            Some("xz") => "xz",
-            Some("gz") => "gzip",
-            _ => "cat",
-        };
-        let path = unpacked.path().join("image");
-        let flag = if with == "cat" { "" } else { "-dc" };
-        common::sh(&format!(
-            "{with} {flag} '{}' | head -c 200M > '{}' || true",
-            packed.display(),
-            path.display()
-        ));
+        let path = common::samples::unpacked_as_far_as_it_goes(&packed);
         for format in [None, Some("qcow2"), Some("qcow"), Some("qed"), Some("vmdk"), Some("vhd")] {
             let start = spent();
             if let Ok(image) = open_as(&path, &[], format) {

@@ -9,11 +9,13 @@
 )]
 mod common;
 
+use common::process::wait_for;
+use common::server::Server;
 use serde_json::Value;
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A user with a runtime directory of their own, so that nobody else's servers are in the list.
@@ -57,6 +59,18 @@ impl User {
         stats["stats"][0].clone()
     }
 
+    fn image(&self) -> PathBuf {
+        self.dir().join("one.raw")
+    }
+
+    /// Starts a server of 8 MiB of ones.
+    fn serve(&self) -> Server {
+        std::fs::write(self.image(), vec![1; 8 << 20]).unwrap();
+        let (image, socket) = (self.image(), self.dir().join("nbd.sock"));
+        let args = ["serve", image.to_str().unwrap(), "-f", "raw", "-k", socket.to_str().unwrap()];
+        Server::start(&mut self.command(&args), &socket)
+    }
+
     fn controls(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.dir().join("imgmount")).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
@@ -64,76 +78,21 @@ impl User {
     }
 }
 
-/// A server of 8 MiB of ones.
-struct Server {
-    child: Child,
-    socket: PathBuf,
-    image: PathBuf,
-}
-
-impl Server {
-    fn of(user: &User) -> Self {
-        let (image, socket) = (user.dir().join("one.raw"), user.dir().join("nbd.sock"));
-        std::fs::write(&image, vec![1; 8 << 20]).unwrap();
-        let child = user
-            .command(&["serve", image.to_str().unwrap(), "-f", "raw", "-k", socket.to_str().unwrap()])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, socket, image };
-        wait_for("the server did not answer", || {
-            let mut greeting = [0; 18];
-            UnixStream::connect(&server.socket)
-                .is_ok_and(|mut stream| stream.read_exact(&mut greeting).is_ok())
-        });
-        server
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// A client that has chosen the default export in the old way, `NBD_OPT_EXPORT_NAME` (doc/proto.md).
-    fn client(&self) -> UnixStream {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.read_exact(&mut [0; 18]).unwrap();
-        stream.write_all(&[&3_u32.to_be_bytes()[..], b"IHAVEOPT\0\0\0\x01\0\0\0\0"].concat()).unwrap();
-        stream.read_exact(&mut [0; 10]).unwrap();
-        stream
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn a_server_is_listed_with_image_place_process_and_clients() {
     let user = User::new();
-    let server = Server::of(&user);
+    let server = user.serve();
     let _clients = [server.client(), server.client()];
     let listed = user.listed("nbd.sock");
     let [one] = listed.as_slice() else { panic!("{listed:?}") };
     assert_eq!((&one["kind"], &one["state"]), (&"server".into(), &"running".into()));
-    assert_eq!(one["pid"], server.child.id());
-    assert_eq!(one["images"], serde_json::json!([server.image.to_str().unwrap()]));
+    assert_eq!(one["pid"], server.id());
+    assert_eq!(one["images"], serde_json::json!([user.image().to_str().unwrap()]));
     assert_eq!(one["where"], serde_json::json!([format!("nbd+unix:///?socket={}", server.socket.display())]));
     assert_eq!(one["clients"], 2);
     assert_eq!(one["uid"], rustix::process::geteuid().as_raw());
     let worker = std::fs::read_to_string(format!("/proc/{}/stat", one["worker"])).unwrap();
-    assert!(worker.contains(&format!(" {} ", server.child.id())), "not our child: {worker}");
+    assert!(worker.contains(&format!(" {} ", server.id())), "not our child: {worker}");
     let text = common::stdout(&user.run(&["list"]));
     assert!(text.lines().any(|line| line.starts_with("server") && line.contains("one.raw")), "{text}");
 }
@@ -141,9 +100,8 @@ fn a_server_is_listed_with_image_place_process_and_clients() {
 #[test]
 fn a_server_that_has_ended_is_listed_no_more() {
     let user = User::new();
-    let mut server = Server::of(&user);
-    server.signal(rustix::process::Signal::TERM);
-    server.child.wait().unwrap();
+    let mut server = user.serve();
+    server.end();
     assert_eq!(user.listed("nbd.sock"), Vec::<Value>::new());
     assert_eq!(user.controls(), Vec::<PathBuf>::new());
 }
@@ -151,9 +109,8 @@ fn a_server_that_has_ended_is_listed_no_more() {
 #[test]
 fn a_killed_server_is_listed_no_more_and_what_it_left_is_removed() {
     let user = User::new();
-    let mut server = Server::of(&user);
-    server.signal(rustix::process::Signal::KILL);
-    server.child.wait().unwrap();
+    let mut server = user.serve();
+    server.kill();
     wait_for("the worker stayed", || user.listed("nbd.sock").is_empty());
     assert_eq!(user.controls(), Vec::<PathBuf>::new());
 }
@@ -162,7 +119,7 @@ fn a_killed_server_is_listed_no_more_and_what_it_left_is_removed() {
 fn stats_count_what_a_client_has_read() {
     requires!("nbdcopy");
     let user = User::new();
-    let server = Server::of(&user);
+    let server = user.serve();
     let socket = server.socket.to_str().unwrap();
     common::sh(&format!("nbdcopy --no-extents 'nbd+unix:///?socket={socket}' null:"));
     let stats = user.stats(socket);
@@ -170,8 +127,8 @@ fn stats_count_what_a_client_has_read() {
     assert!(stats["counters"]["requests"].as_u64().unwrap() > 0);
     assert_eq!(stats["counters"]["errors"], 0);
     // By its URI, its process id and without a target it is the same one.
-    let pid = server.child.id().to_string();
-    assert_eq!(user.stats(&format!("nbd+unix:///?socket={socket}"))["pid"], server.child.id());
+    let pid = server.id().to_string();
+    assert_eq!(user.stats(&format!("nbd+unix:///?socket={socket}"))["pid"], server.id());
     assert_eq!(user.stats(&pid)["counters"]["bytes_served"], 8 << 20);
     let text = common::stdout(&user.run(&["stats", socket]));
     assert!(
@@ -260,7 +217,7 @@ fn a_control_socket_that_talks_nonsense_harms_nobody() {
 fn the_documents_are_what_their_schemas_say() {
     requires!("jsonschema");
     let user = User::new();
-    let server = Server::of(&user);
+    let _server = user.serve();
     let dir = user.dir().display();
     let valid = |name: &str, args: &[&str]| {
         let schema = user.run(&["schema", name]);
@@ -272,5 +229,5 @@ fn the_documents_are_what_their_schemas_say() {
     };
     valid("list", &["list", "--json"]);
     valid("stats", &["stats", "--json"]);
-    valid("serve", &["serve", "--list", "--json", server.image.to_str().unwrap()]);
+    valid("serve", &["serve", "--list", "--json", user.image().to_str().unwrap()]);
 }

@@ -10,135 +10,33 @@
 )]
 mod common;
 
-use common::{IMGMOUNT, imgmount, root, sh, stderr, stdout, tempdir};
-use rustix::process::{Pid, Signal};
+use common::mount::{Mount, as_nobody};
+use common::process::{Reaped, SOON, holder, runs, signal, within};
+use common::{IMGMOUNT, imgmount, sh, stderr, stdout, tempdir};
+use rustix::process::Signal;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A disk that is one ext4, made once, without a mount: `etc/hostname` and some files to read for a while.
 fn disk() -> &'static Path {
-    static DISK: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = DISK.get_or_init(|| {
-        sweep();
-        let name = format!("mount-{}-", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&name).tempdir_in(places()).unwrap();
+    static DISK: OnceLock<PathBuf> = OnceLock::new();
+    DISK.get_or_init(|| {
+        let dir = common::lasting("mount");
         sh(&format!(
             "cd {}; mkdir -p tree/etc tree/many; echo guest > tree/etc/hostname
              for n in $(seq 300); do echo $n > tree/many/$n; done; head -c 8M /dev/urandom > tree/large
              truncate -s 32M disk.raw; mkfs.ext4 -q -L root -d tree disk.raw",
-            dir.path().display()
+            dir.display()
         ));
-        dir
-    });
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| dir.path().join("disk.raw"))
+        dir.join("disk.raw")
+    })
 }
 
-fn places() -> PathBuf {
-    let places = root().join("target/tmp");
-    std::fs::create_dir_all(&places).unwrap();
-    places
-}
-
-/// The disks of test runs that are over: a static is never dropped.
-fn sweep() {
-    for entry in std::fs::read_dir(places()).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let Some(pid) = name.strip_prefix("mount-").and_then(|rest| rest.split('-').next()) else { continue };
-        if !Path::new("/proc").join(pid).exists() {
-            drop(std::fs::remove_dir_all(entry.path()));
-        }
-    }
-}
-
-/// A place for a mount, cleared at the end.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempdir())
-    }
-
-    fn mount(options: &[&str]) -> Self {
-        let place = Self::new();
-        let output = place.run(options);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        place
-    }
-
-    fn run(&self, options: &[&str]) -> Output {
-        self.command(options).output().unwrap()
-    }
-
-    fn command(&self, options: &[&str]) -> Command {
-        let mut command = Command::new(IMGMOUNT);
-        command.args(options).arg(disk()).arg(self.path()).stdin(Stdio::null());
-        command
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn join(&self, path: &str) -> PathBuf {
-        self.path().join(path)
-    }
-
-    fn status(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.join(".imgmount/status")).unwrap()).unwrap()
-    }
-
-    fn process(&self, which: &str) -> i32 {
-        i32::try_from(self.status()[which].as_u64().unwrap()).unwrap()
-    }
-
-    fn is_there(&self) -> bool {
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(self.path().to_str().unwrap())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.is_there() {
-            drop(Command::new(IMGMOUNT).args(["unmount", "-q", "--lazy"]).arg(self.path()).output());
-        }
-    }
-}
-
-/// A child that no failing test leaves behind.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn holder(dir: &Path) -> Reaped {
-    Reaped(Command::new("sleep").arg("60").current_dir(dir).spawn().unwrap())
-}
-
-fn runs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-fn within(time: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        if done() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    done()
-}
-
-fn signal(pid: i32, signal: Signal) {
-    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+fn mounted(options: &[&str]) -> Mount {
+    Mount::of(disk(), options)
 }
 
 // mount(8).
@@ -227,7 +125,7 @@ fn the_helpers_codes_and_flags_are_those_of_mount_8() {
 #[test]
 fn status_says_how_it_was_mounted_and_check_json_what_the_check_says() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::mount(&["--view", "all", "-o", "exec,idle_exit=1h"]);
+    let place = mounted(&["--view", "all", "-o", "exec,idle_exit=1h"]);
     let status = place.status();
     assert_eq!(status["image"].as_str(), disk().to_str());
     assert_eq!(status["mountpoint"].as_str(), place.path().to_str());
@@ -251,7 +149,7 @@ fn status_says_how_it_was_mounted_and_check_json_what_the_check_says() {
 fn every_view_has_disk_and_texts_at_the_hidden_place() {
     requires!("root", "fuse", "mkfs.ext4");
     for view in ["root", "all", "disk"] {
-        let place = Place::mount(&["--view", view]);
+        let place = mounted(&["--view", view]);
         sh(&format!("cmp {} {}", place.join(".imgmount/disk.raw").display(), disk().display()));
         assert!(place.status()["view"] == view);
     }
@@ -262,11 +160,11 @@ fn a_signal_prints_the_counters_in_one_line() {
     requires!("root", "fuse", "mkfs.ext4");
     let dir = tempdir();
     let log = dir.path().join("log");
-    let place = Place::mount(&["--log-file", log.to_str().unwrap()]);
+    let place = mounted(&["--log-file", log.to_str().unwrap()]);
     std::fs::read(place.join("large")).unwrap();
     signal(place.process("supervisor"), Signal::USR1);
     let text = || std::fs::read_to_string(&log).unwrap();
-    assert!(within(Duration::from_secs(5), || text().ends_with('\n')));
+    assert!(within(SOON, || text().ends_with('\n')));
     let served = text().split_once("bytes_served ").unwrap().1.split(',').next().unwrap().parse::<u64>();
     assert!(text().lines().count() == 1 && served.unwrap() >= 8 << 20, "{}", text());
     assert!(place.is_there());
@@ -275,7 +173,7 @@ fn a_signal_prints_the_counters_in_one_line() {
 #[test]
 fn flags_may_stand_in_the_environment() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::new();
+    let place = Mount::place();
     let point = place.join("made");
     let mount = |quiet: &str| {
         Command::new(IMGMOUNT)
@@ -309,20 +207,15 @@ fn zeros_stand_for_what_cannot_be_read_only_where_asked_for() {
     ));
     let (original, image) =
         (std::fs::read(dir.path().join("disk.raw")).unwrap(), dir.path().join("disk.qcow2"));
-    let mount = |place: &Place, options: &[&str]| {
-        let output = Command::new(IMGMOUNT)
-            .args(options)
-            .args(["--view", "disk", "--format", "qcow2"])
-            .arg(&image)
-            .arg(place.path())
-            .output();
-        stderr(&output.unwrap())
+    let mount = |place: &Mount, options: &[&str]| {
+        let mut command = place.command(&image, options);
+        stderr(&command.args(["--view", "disk", "--format", "qcow2"]).output().unwrap())
     };
-    let strict = Place::new();
+    let strict = Mount::place();
     mount(&strict, &[]);
     let error = std::fs::read(strict.join("disk.raw")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
-    let place = Place::new();
+    let place = Mount::place();
     let said = mount(&place, &["--on-error", "zero"]);
     assert!(said.contains("shown as zeros"), "{said}");
     let shown = std::fs::read(place.join("disk.raw")).unwrap();
@@ -339,7 +232,7 @@ fn zeros_stand_for_what_cannot_be_read_only_where_asked_for() {
 #[test]
 fn the_numbers_of_files_are_the_guests_own() {
     requires!("root", "fuse", "mkfs.ext4", "debugfs");
-    let place = Place::mount(&[]);
+    let place = mounted(&[]);
     let output = sh(&format!("debugfs -R 'stat /etc/hostname' {} 2>/dev/null", disk().display()));
     let number = std::fs::metadata(place.join("etc/hostname")).unwrap().ino();
     assert!(output.starts_with(&format!("Inode: {number} ")), "{number}: {output}");
@@ -350,53 +243,53 @@ fn the_numbers_of_files_are_the_guests_own() {
 #[test]
 fn an_idle_mount_ends_and_one_that_is_held_does_not() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::mount(&["--idle-exit", "300ms"]);
+    let place = mounted(&["--idle-exit", "1s"]);
     let (worker, supervisor) = (place.process("worker"), place.process("supervisor"));
     let held = holder(&place.join("etc"));
-    std::thread::sleep(Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_millis(2500));
     assert!(place.is_there() && runs(worker));
     drop(held);
-    assert!(within(Duration::from_secs(5), || !place.is_there() && !runs(worker) && !runs(supervisor)));
+    assert!(within(SOON, || !place.is_there() && !runs(worker) && !runs(supervisor)));
 }
 
 #[test]
 fn an_idle_mount_that_is_seen_elsewhere_serves_on_there() {
     requires!("root", "fuse", "mkfs.ext4");
-    let (place, elsewhere) = (Place::mount(&["--idle-exit", "300ms"]), tempdir());
+    let (place, elsewhere) = (mounted(&["--idle-exit", "1s"]), tempdir());
     let worker = place.process("worker");
     assert_eq!(std::fs::read_to_string(format!("/proc/{worker}/comm")).unwrap(), "imgmount\n");
     let other = elsewhere.path().display();
     sh(&format!("mount --bind {}/etc {other}", place.path().display()));
-    let gone = within(Duration::from_secs(5), || !place.is_there());
-    std::thread::sleep(Duration::from_millis(1500));
+    let gone = within(SOON, || !place.is_there());
+    std::thread::sleep(Duration::from_millis(2500));
     let text = std::fs::read_to_string(elsewhere.path().join("hostname"));
     sh(&format!("umount {other}"));
     assert!(gone, "nobody needs it in its own place");
     assert_eq!(text.unwrap(), "guest\n");
-    assert!(within(Duration::from_secs(5), || !runs(worker)));
+    assert!(within(SOON, || !runs(worker)));
 }
 
 #[test]
 fn what_others_mounted_upon_a_mount_or_in_its_place_stays() {
     requires!("root", "fuse", "mkfs.ext4");
-    let is_tmpfs = |place: &Place| {
+    let is_tmpfs = |place: &Mount| {
         let top = sh(&format!("findmnt -n -o FSTYPE {} | tail -1", place.path().display()));
         top.trim() == "tmpfs"
     };
-    let upon = Place::mount(&["--idle-exit", "300ms"]);
+    let upon = mounted(&["--idle-exit", "1s"]);
     sh(&format!("mount -t tmpfs upon {}", upon.path().display()));
-    std::thread::sleep(Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_millis(2500));
     let stayed = is_tmpfs(&upon);
     sh(&format!("umount {}", upon.path().display()));
-    assert!(stayed && within(Duration::from_secs(5), || !upon.is_there()));
+    assert!(stayed && within(SOON, || !upon.is_there()));
 
-    let instead = Place::mount(&[]);
+    let instead = mounted(&[]);
     let (worker, supervisor) = (instead.process("worker"), instead.process("supervisor"));
     let held = holder(&instead.join("etc"));
     let at = instead.path().display();
     sh(&format!("umount -l {at}; mount -t tmpfs instead {at}"));
     signal(supervisor, Signal::TERM);
-    let ended = within(Duration::from_secs(8), || !runs(worker) && !runs(supervisor));
+    let ended = within(SOON, || !runs(worker) && !runs(supervisor));
     let stayed = is_tmpfs(&instead);
     drop(held);
     sh(&format!("umount {at}"));
@@ -406,37 +299,37 @@ fn what_others_mounted_upon_a_mount_or_in_its_place_stays() {
 #[test]
 fn a_connection_that_is_aborted_leaves_no_dead_mount() {
     requires!("root", "fuse", "mkfs.ext4");
-    let (place, control) = (Place::mount(&[]), tempdir());
+    let (place, control) = (mounted(&[]), tempdir());
     let supervisor = place.process("supervisor");
     let (at, control) = (place.path().display(), control.path().display());
     sh(&format!(
         "minor=$(findmnt -n -o MAJ:MIN {at} | cut -d: -f2); mount -t fusectl none {control}
          echo 1 > {control}/$((minor))/abort; umount {control}"
     ));
-    assert!(within(Duration::from_secs(5), || !place.is_there() && !runs(supervisor)));
+    assert!(within(SOON, || !place.is_there() && !runs(supervisor)));
 }
 
 #[test]
 fn a_mount_ends_with_the_process_that_asked_for_it() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::new();
+    let place = Mount::place();
     let script =
         format!("{IMGMOUNT} --exit-with-parent {} {}; read -r _", disk().display(), place.path().display());
     let mut parent =
         Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().map(Reaped).unwrap();
-    assert!(within(Duration::from_secs(20), || place.join(".imgmount/status").exists()));
+    assert!(within(SOON, || place.join(".imgmount/status").exists()));
     let (worker, supervisor) = (place.process("worker"), place.process("supervisor"));
     std::thread::sleep(Duration::from_millis(300));
     assert!(place.is_there() && runs(supervisor));
     parent.0.kill().unwrap();
-    assert!(within(Duration::from_secs(8), || !place.is_there() && !runs(worker) && !runs(supervisor)));
+    assert!(within(SOON, || !place.is_there() && !runs(worker) && !runs(supervisor)));
 }
 
 #[test]
 fn a_busy_mount_ends_by_one_signal_in_its_time_and_by_two_at_once() {
     requires!("root", "fuse", "mkfs.ext4");
     for (signals, most) in [(1, 10), (2, 4)] {
-        let place = Place::mount(&[]);
+        let place = mounted(&[]);
         let (worker, supervisor) = (place.process("worker"), place.process("supervisor"));
         let _held = holder(&place.join("etc"));
         let start = Instant::now();
@@ -454,11 +347,11 @@ fn a_busy_mount_ends_by_one_signal_in_its_time_and_by_two_at_once() {
 #[test]
 fn a_killed_supervisor_leaves_no_mount_and_no_worker() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::mount(&[]);
+    let place = mounted(&[]);
     let (worker, supervisor) = (place.process("worker"), place.process("supervisor"));
     let _held = holder(&place.join("etc"));
     signal(supervisor, Signal::KILL);
-    assert!(within(Duration::from_secs(5), || !place.is_there() && !runs(worker)));
+    assert!(within(SOON, || !place.is_there() && !runs(worker)));
     assert!(std::fs::read_dir(place.path()).unwrap().next().is_none());
 }
 
@@ -473,16 +366,7 @@ fn a_users_killed_supervisor_leaves_no_mount_either() {
          kill -9 $1; for n in $(seq 100); do grep -q {at}/mnt /proc/self/mountinfo || break; sleep 0.05; done
          grep {at}/mnt /proc/self/mountinfo; ls mnt | wc -l; for n in $(seq 100); do kill -0 $2 2>/dev/null || break; sleep 0.05; done; kill -0 $2 2>/dev/null || echo ended"
     );
-    sh(&format!(
-        "chmod 755 {at}; cp {IMGMOUNT} {at}/imgmount; cp --sparse=always {} {at}/disk.raw; mkdir {at}/mnt; chown -R nobody {at}",
-        disk().display()
-    ));
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", &script])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = as_nobody(disk(), dir.path(), &script);
     assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("0\nended\n", ""));
 }
 
@@ -497,11 +381,12 @@ fn a_worker_killed_under_load_is_exit_70_and_leaves_nothing() {
     requires!("root", "fuse", "mkfs.ext4");
     let mut state = 7;
     for round in 0..10 {
-        let (place, dir) = (Place::new(), tempdir());
+        let (place, dir) = (Mount::place(), tempdir());
         let pid = dir.path().join("pid");
-        let mut server = place.command(&["-q", "-f", "--cache", "0", "--pid-file", pid.to_str().unwrap()]);
+        let mut server =
+            place.command(disk(), &["-q", "-f", "--cache", "0", "--pid-file", pid.to_str().unwrap()]);
         let mut server = Reaped(server.stderr(Stdio::null()).spawn().unwrap());
-        assert!(within(Duration::from_secs(20), || pid.exists()));
+        assert!(within(SOON, || pid.exists()));
         let (worker, at) = (place.process("worker"), place.path().display().to_string());
         let load = format!(
             "(while find {at}/many >/dev/null 2>&1; do :; done) & (while sha256sum {at}/large >/dev/null 2>&1; do :; done) &
@@ -512,14 +397,14 @@ fn a_worker_killed_under_load_is_exit_70_and_leaves_nothing() {
         std::thread::sleep(Duration::from_millis(next(&mut state) % 150));
         signal(worker, Signal::KILL);
         let mut ended = None;
-        assert!(within(Duration::from_secs(10), || {
+        assert!(within(SOON, || {
             ended = server.0.try_wait().unwrap();
             ended.is_some()
         }));
         assert_eq!(ended.unwrap().code(), Some(70), "round {round}");
         assert!(!place.is_there() && !Path::new(&format!("/proc/{worker}")).exists(), "round {round}");
         // Nobody waits for an answer any more: the readers have got an error, and ended.
-        assert!(within(Duration::from_secs(10), || load.0.try_wait().unwrap().is_some()), "round {round}");
+        assert!(within(SOON, || load.0.try_wait().unwrap().is_some()), "round {round}");
     }
 }
 
@@ -528,10 +413,10 @@ fn a_worker_killed_under_load_is_exit_70_and_leaves_nothing() {
 #[test]
 fn what_the_kernel_put_upon_a_mount_is_named_with_the_way_out() {
     requires!("root", "fuse", "mkfs.ext4", "loop");
-    let place = Place::mount(&[]);
+    let place = mounted(&[]);
     let above = place.join("many");
     sh(&format!("mount -t tmpfs none {}", above.display()));
-    let unmount = || imgmount(["unmount".as_ref(), place.path().as_os_str()]);
+    let unmount = || place.unmount(&[]);
     let said = stderr(&unmount());
     sh(&format!("umount {}", above.display()));
     let expected = format!("is in use by a mount on {0}\nhelp: first: umount {0}\n", above.display());
@@ -541,19 +426,19 @@ fn what_the_kernel_put_upon_a_mount_is_named_with_the_way_out() {
     let said = stderr(&unmount());
     sh(&format!("losetup -d {device}"));
     assert!(said.contains(&format!("is in use by {device} ({})", raw.display())), "{said}");
-    assert!(within(Duration::from_secs(5), || unmount().status.success()));
+    assert!(within(SOON, || unmount().status.success()));
 }
 
 #[test]
 fn unmount_works_from_inside_and_kill_ends_the_holders() {
     requires!("root", "fuse", "mkfs.ext4");
-    let place = Place::mount(&[]);
+    let place = mounted(&[]);
     let output =
         Command::new(IMGMOUNT).args(["unmount", ".."]).current_dir(place.join("etc")).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let place = Place::mount(&[]);
+    let place = mounted(&[]);
     let mut held = holder(&place.join("etc"));
-    let output = Command::new(IMGMOUNT).args(["unmount", "--kill"]).arg(place.path()).output().unwrap();
+    let output = place.unmount(&["--kill"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(!held.0.wait().unwrap().success());
 }

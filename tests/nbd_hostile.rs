@@ -10,13 +10,16 @@
 )]
 mod common;
 
+use common::nbd::compact;
+use common::process::wait_for;
+use common::served::Served;
+use common::server::{Server, client};
 use imgmount::block::BlockSource;
 use imgmount::error::Result;
-use imgmount::serve::nbd::{self, Export, Listener, Options, Stop};
+use imgmount::serve::nbd::{Export, Options};
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,13 +27,20 @@ use std::time::{Duration, Instant};
 const MAY_ADD: u64 = 64 << 10;
 
 /// A server of 48 MiB of which 40 are data.
-struct Server {
-    child: Child,
-    socket: PathBuf,
+struct Attacked {
+    server: Server,
     dir: tempfile::TempDir,
 }
 
-impl Server {
+impl std::ops::Deref for Attacked {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Attacked {
     /// Started by `prefix`, which may set limits.
     fn start(prefix: &[&str], args: &[&str]) -> Self {
         let dir = common::tempdir();
@@ -39,72 +49,35 @@ impl Server {
         let words = [prefix, &[common::IMGMOUNT, "serve", "--format", "raw"], args].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg(&image).arg("-k").arg(&socket);
-        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { child, socket, dir };
-        wait_for("the server did not come up", || UnixStream::connect(&server.socket).is_ok());
-        // The socket is there before the process that serves is.
-        connect(&server.socket).read_exact(&mut [0; 18]).unwrap();
-        server
+        Self { server: Server::start(&mut command, &socket), dir }
     }
 
     /// A field of the serving process's status, in KiB or as a count.
-    fn worker(&self, field: &str) -> u64 {
-        let worker = common::sh(&format!("pgrep -P {}", self.child.id()));
-        let status = std::fs::read_to_string(format!("/proc/{}/status", worker.trim())).unwrap();
+    fn of_worker(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.worker())).unwrap();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// An honest client reads the whole disk, and reads it right.
     fn assert_serves(&self) {
-        let (dir, socket) = (self.dir.path().display(), self.socket.display());
-        common::sh(&format!(
-            "cd {dir}; timeout 60 nbdcopy --no-extents 'nbd+unix:///?socket={socket}' out; cmp disk.raw out"
-        ));
+        let (dir, uri) = (self.dir.path().display(), self.uri());
+        common::sh(&format!("cd {dir}; timeout 60 nbdcopy --no-extents '{uri}' out; cmp disk.raw out"));
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn connect(socket: &Path) -> UnixStream {
-    let stream = UnixStream::connect(socket).unwrap();
+/// Connected, and nothing heard yet.
+fn connect(server: &Attacked) -> UnixStream {
+    let stream = UnixStream::connect(&server.socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
-/// A client in the transmission phase, with simple replies.
-fn client(socket: &Path) -> UnixStream {
-    let mut stream = connect(socket);
-    stream.read_exact(&mut [0; 18]).unwrap();
-    stream.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\0").unwrap();
-    stream.read_exact(&mut [0; 10]).unwrap();
-    stream
-}
+const READ: u16 = 0;
+const WRITE: u16 = 1;
 
-const READ: u8 = 0;
-const WRITE: u8 = 1;
-
-/// A request for `len` bytes from `offset`.
-fn request(kind: u8, offset: u64, len: u32) -> Vec<u8> {
-    let mut request = b"\x25\x60\x95\x13\0\0\0".to_vec();
-    request.push(kind);
-    request.extend(*b"\0\0\0\0\0\0\0\x07");
-    request.extend(offset.to_be_bytes());
-    request.extend(len.to_be_bytes());
-    request
+fn request(kind: u16, offset: u64, len: u32) -> Vec<u8> {
+    compact(0, kind, 7, offset, len)
 }
 
 /// A reply that brings these 4096 bytes.
@@ -117,11 +90,11 @@ fn assert_replied(client: &mut UnixStream, byte: u8) {
 
 #[test]
 fn five_thousand_mute_connections_cost_an_honest_client_nothing_but_time() {
-    requires!("nbdcopy", "pgrep");
+    requires!("nbdcopy");
     imgmount::host::limits::raise_descriptors();
-    let server = Server::start(&["env"], &[]);
+    let server = Attacked::start(&["env"], &[]);
     server.assert_serves();
-    let before = server.worker("VmHWM:");
+    let before = server.of_worker("VmHWM:");
     let mute: Vec<_> = std::thread::scope(|scope| {
         // In two seconds: all at once overflow the kernel's queue, and nobody gets in at all.
         let arriving = scope.spawn(|| {
@@ -129,7 +102,7 @@ fn five_thousand_mute_connections_cost_an_honest_client_nothing_but_time() {
                 if number % 50 == 0 {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                connect(&server.socket)
+                connect(&server)
             };
             (0..5000).map(arrive).collect()
         });
@@ -137,15 +110,15 @@ fn five_thousand_mute_connections_cost_an_honest_client_nothing_but_time() {
         arriving.join().unwrap()
     });
     server.assert_serves();
-    assert!(server.worker("VmHWM:") <= before + MAY_ADD);
+    assert!(server.of_worker("VmHWM:") <= before + MAY_ADD);
     drop(mute);
 }
 
 #[test]
 fn with_64_descriptors_the_newest_client_still_gets_in() {
     requires!("nbdcopy", "prlimit");
-    let server = Server::start(&["prlimit", "--nofile=64:64"], &[]);
-    let mute: Vec<_> = (0..200).map(|_| connect(&server.socket)).collect();
+    let server = Attacked::start(&["prlimit", "--nofile=64:64"], &[]);
+    let mute: Vec<_> = (0..200).map(|_| connect(&server)).collect();
     server.assert_serves();
     drop(mute);
     server.assert_serves();
@@ -153,26 +126,25 @@ fn with_64_descriptors_the_newest_client_still_gets_in() {
 
 #[test]
 fn a_low_soft_limit_on_descriptors_is_raised() {
-    requires!("prlimit", "pgrep");
-    let server = Server::start(&["prlimit", "--nofile=64:512"], &[]);
-    let worker = common::sh(&format!("pgrep -P {}", server.child.id()));
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.trim())).unwrap();
+    requires!("prlimit");
+    let server = Attacked::start(&["prlimit", "--nofile=64:512"], &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.worker())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().nth(3), Some("512"), "{line}");
 }
 
 #[test]
 fn clients_that_ask_for_everything_and_read_nothing_fill_no_memory() {
-    requires!("nbdcopy", "pgrep");
-    let server = Server::start(&["env"], &[]);
+    requires!("nbdcopy");
+    let server = Attacked::start(&["env"], &[]);
     server.assert_serves();
-    let before = server.worker("VmHWM:");
-    let mut greedy: Vec<_> = (0..90).map(|_| client(&server.socket)).collect();
+    let before = server.of_worker("VmHWM:");
+    let mut greedy: Vec<_> = (0..90).map(|_| server.client()).collect();
     for client in &mut greedy {
         client.write_all(&request(READ, 0, 32 << 20).repeat(585)).unwrap();
     }
     server.assert_serves();
-    let added = server.worker("VmHWM:") - before;
+    let added = server.of_worker("VmHWM:") - before;
     // Of replies in one piece, and at most two threads for each client with their buffers.
     let bound = (32 << 10) + 91 * 2 * 300;
     assert!(added <= bound, "{added} KiB");
@@ -180,8 +152,8 @@ fn clients_that_ask_for_everything_and_read_nothing_fill_no_memory() {
 
 #[test]
 fn a_byte_now_and_then_is_no_handshake() {
-    let server = Server::start(&["env"], &["--handshake-limit", "600ms"]);
-    let mut slow: Vec<_> = (0..100).map(|_| connect(&server.socket)).collect();
+    let server = Attacked::start(&["env"], &["--handshake-limit", "600ms"]);
+    let mut slow: Vec<_> = (0..100).map(|_| connect(&server)).collect();
     // They choose an export with a name of 4000 bytes, which takes them seven minutes.
     let header = *b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\x0f\xa0";
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -197,24 +169,24 @@ fn a_byte_now_and_then_is_no_handshake() {
 
 #[test]
 fn a_thousand_aborts_in_the_middle_of_a_reply_leave_nothing_behind() {
-    requires!("nbdcopy", "pgrep");
-    let server = Server::start(&["env"], &[]);
+    requires!("nbdcopy");
+    let server = Attacked::start(&["env"], &[]);
     // Some may be started by the first read, and stay.
-    let few = server.worker("Threads:") + 8;
+    let few = server.of_worker("Threads:") + 8;
     server.assert_serves();
-    let before = server.worker("VmHWM:");
+    let before = server.of_worker("VmHWM:");
     for _ in 0..1000 {
-        let mut client = connect(&server.socket);
+        let mut client = connect(&server);
         // No greeting is waited for: everything is said at once, and half a reply is taken.
         client.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\0").unwrap();
         client.write_all(&request(READ, 0, 4 << 20)).unwrap();
         client.read_exact(&mut [0; 1000]).unwrap_or(());
         // And one comes and goes without a word.
-        drop(connect(&server.socket));
+        drop(connect(&server));
     }
-    wait_for("threads were left behind", || server.worker("Threads:") <= few);
+    wait_for("threads were left behind", || server.of_worker("Threads:") <= few);
     server.assert_serves();
-    assert!(server.worker("VmHWM:") <= before + MAY_ADD);
+    assert!(server.of_worker("VmHWM:") <= before + MAY_ADD);
 }
 
 /// A disk that takes its time, and where two who read in its last part at once meet.
@@ -259,35 +231,27 @@ impl BlockSource for Meeting {
 
 /// Serves a [`Meeting`] with two threads to clients that hold others up, and asks it for two reads at once.
 fn assert_helped_beside(hold_up: fn(&mut UnixStream)) {
-    let dir = common::tempdir();
-    let socket = dir.path().join("s");
-    let listener = Listener::Unix(UnixListener::bind(&socket).unwrap());
     let meeting = Arc::new(Meeting::default());
     let source = Arc::<Meeting>::clone(&meeting);
     let export = Export { name: String::new(), about: String::new(), source };
     // Nobody is dropped while the test lasts.
     let options = Options { threads: 2, stall: Duration::from_secs(600), ..Options::default() };
-    let server = nbd::Server::new(vec![export], options).unwrap();
-    let stop = Stop::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| server.run(vec![listener], &stop).unwrap());
-        let mut hostile: Vec<_> = (0..6).map(|_| client(&socket)).collect();
-        for client in &mut hostile {
-            // Now the server knows that a request takes long here, so that helpers are worth their while.
-            client.write_all(&request(READ, 0, 4096)).unwrap();
-            assert_replied(client, 0x25);
-            hold_up(client);
-        }
-        let mut good = client(&socket);
-        let deadline = Instant::now() + Duration::from_secs(15);
-        while !*meeting.met.lock().unwrap() && Instant::now() < deadline {
-            good.write_all(&request(READ, 0, 4096)).unwrap();
-            assert_replied(&mut good, 0x25);
-            good.write_all(&request(READ, Meeting::PLACE, 4096).repeat(2)).unwrap();
-            (0..2).for_each(|_| assert_replied(&mut good, 0x25));
-        }
-        stop.stop();
-    });
+    let server = Served::start(vec![export], options);
+    let mut hostile: Vec<_> = (0..6).map(|_| client(&server.socket)).collect();
+    for client in &mut hostile {
+        // Now the server knows that a request takes long here, so that helpers are worth their while.
+        client.write_all(&request(READ, 0, 4096)).unwrap();
+        assert_replied(client, 0x25);
+        hold_up(client);
+    }
+    let mut good = client(&server.socket);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !*meeting.met.lock().unwrap() && Instant::now() < deadline {
+        good.write_all(&request(READ, 0, 4096)).unwrap();
+        assert_replied(&mut good, 0x25);
+        good.write_all(&request(READ, Meeting::PLACE, 4096).repeat(2)).unwrap();
+        (0..2).for_each(|_| assert_replied(&mut good, 0x25));
+    }
     assert!(*meeting.met.lock().unwrap(), "nobody helped");
 }
 

@@ -17,19 +17,22 @@
 mod common;
 #[path = "nbd_protocol/contexts.rs"]
 mod contexts;
-#[path = "nbd_protocol/disk.rs"]
-mod disk;
+#[path = "nbd_protocol/crowd.rs"]
+mod crowd;
 #[path = "nbd_protocol/extended.rs"]
 mod extended;
 #[path = "nbd_protocol/handshake.rs"]
 mod handshake;
 #[path = "nbd_protocol/language.rs"]
 mod language;
+#[path = "nbd_protocol/qemu.rs"]
+mod qemu;
 #[path = "nbd_protocol/reading.rs"]
 mod reading;
 #[path = "nbd_protocol/requests.rs"]
 mod requests;
 
+use imgmount::serve::nbd::Options;
 use language::{Case, Client, Qemu};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -57,16 +60,16 @@ fn play(cases: &[Case], socket: &Path) {
 
 #[test]
 fn our_server_passes_every_case() {
-    let server = disk::serve();
+    let server = common::disk::serve(Options::default());
     let cases = all();
-    play(&cases, server.socket());
+    play(&cases, &server.socket);
     assert!(cases.len() >= 120, "{}", cases.len());
 }
 
 #[test]
 fn qemu_nbd_passes_every_case_in_which_it_is_said_to_agree() {
     requires!("qemu-nbd", "qemu-img");
-    let server = disk::QemuNbd::start();
+    let server = qemu::QemuNbd::start();
     let (agreed, differing): (Vec<_>, Vec<_>) = all().into_iter().partition(|case| case.qemu == Qemu::Agrees);
     play(&agreed, server.socket());
     for case in differing {

@@ -10,20 +10,14 @@
 )]
 mod common;
 
-use rustix::process::{Pid, Signal, kill_process};
+use common::nbd::{be32, go, option};
+use common::process::wait_for;
+use common::server::{Server, greeted};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn image(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
@@ -53,46 +47,14 @@ fn names(dir: &Path, args: &[&str]) -> Vec<String> {
     list(dir, args).into_iter().map(|[name, ..]| name).collect()
 }
 
-struct Server(Child);
-
-impl Server {
-    fn start(command: &mut Command, socket: &Path) -> Self {
-        let server = Self(command.stderr(Stdio::null()).spawn().unwrap());
-        wait_for("the server did not come up", || greeted(socket).is_some());
-        server
-    }
-
-    fn end(mut self) -> Option<i32> {
-        kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), Signal::TERM).unwrap();
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// A client that has been greeted.
-fn greeted(socket: &Path) -> Option<UnixStream> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.read_exact(&mut [0; 18]).ok()?;
-    Some(stream)
-}
-
 /// What the server answers to `NBD_OPT_GO` for the default export, doc/proto.md: the first reply's type and its text.
-fn go(stream: &mut UnixStream) -> (u32, String) {
-    stream
-        .write_all(&[&3_u32.to_be_bytes()[..], b"IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0"].concat())
-        .unwrap();
+fn asked(stream: &mut UnixStream) -> (u32, String) {
+    stream.write_all(&[&3_u32.to_be_bytes()[..], &option(7, &go("", &[]))].concat()).unwrap();
     let mut head = [0; 20];
     stream.read_exact(&mut head).unwrap();
-    let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
-    let mut payload = vec![0; number(16) as usize];
+    let mut payload = vec![0; be32(&head[16..]) as usize];
     stream.read_exact(&mut payload).unwrap();
-    (number(12), String::from_utf8_lossy(&payload).into_owned())
+    (be32(&head[12..]), String::from_utf8_lossy(&payload).into_owned())
 }
 
 #[test]
@@ -165,7 +127,7 @@ fn without_a_socket_the_users_runtime_directory_has_it() {
     let dir = common::tempdir();
     image(dir.path(), "disk.raw");
     let socket = dir.path().join("imgmount/disk.sock");
-    let server = Server::start(&mut command(dir.path(), &["-f", "raw", "disk.raw"]), &socket);
+    let mut server = Server::start(&mut command(dir.path(), &["-f", "raw", "disk.raw"]), &socket);
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -178,17 +140,8 @@ fn several_addresses_of_both_kinds_are_listened_on() {
     requires!("nbdinfo");
     let dir = common::tempdir();
     image(dir.path(), "disk.raw");
-    let mut child = command(
-        dir.path(),
-        &["-f", "raw", "disk.raw", "--tcp", "127.0.0.1:0", "--tcp", "[::1]:0", "-k", "s"],
-    )
-    .stderr(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line)
-        .unwrap();
-    let server = Server(child);
+    let args = ["-f", "raw", "disk.raw", "--tcp", "127.0.0.1:0", "--tcp", "[::1]:0", "-k", "s"];
+    let (mut server, line) = Server::start_and_listen(&mut command(dir.path(), &args), &dir.path().join("s"));
     let uris: Vec<&str> = line.split('\'').filter(|word| word.starts_with("nbd")).collect();
     // The first stands there twice, in the hint how to look at it.
     assert!(uris[0].starts_with("nbd://127.0.0.1:") && uris[1].starts_with("nbd://[::1]:"), "{line}");
@@ -208,13 +161,13 @@ fn one_client_more_than_are_let_in_is_told_so_until_one_leaves() {
     // NBD_REP_INFO, and errors with the highest bit set.
     let mut seated: Vec<UnixStream> = (0..2).map(|_| greeted(&socket).unwrap()).collect();
     for stream in &mut seated {
-        assert_eq!(go(stream).0, 3);
+        assert_eq!(asked(stream).0, 3);
     }
-    let (kind, text) = go(&mut greeted(&socket).unwrap());
+    let (kind, text) = asked(&mut greeted(&socket).unwrap());
     assert!(kind >= 1 << 31, "{kind:#x}");
     assert!(!text.is_empty());
     seated.clear();
-    wait_for("nobody is let in", || go(&mut greeted(&socket).unwrap()).0 == 3);
+    wait_for("nobody is let in", || asked(&mut greeted(&socket).unwrap()).0 == 3);
     drop(server);
 }
 
@@ -240,17 +193,13 @@ fn the_service_manager_hears_when_it_begins_and_when_it_ends() {
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
     // Under a service manager the process that was started is the one that stays.
-    let child = command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "--fork"])
-        .env("NOTIFY_SOCKET", dir.path().join("notify"))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let server = Server(child);
+    let mut command = command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "--fork"]);
+    let notify = command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+    let mut server = Server::start(notify, &dir.path().join("s"));
     let ready = hear();
     let lines: Vec<&str> = ready.lines().collect();
-    assert!(lines.contains(&"READY=1") && lines.contains(&&*format!("MAINPID={}", server.0.id())), "{ready}");
+    assert!(lines.contains(&"READY=1") && lines.contains(&&*format!("MAINPID={}", server.id())), "{ready}");
     assert!(lines.iter().any(|line| line.starts_with("STATUS=serving disk.raw")), "{ready}");
-    assert!(greeted(&dir.path().join("s")).is_some());
     assert_eq!(server.end(), Some(0));
     assert_eq!(hear(), "STOPPING=1");
 }
@@ -263,13 +212,9 @@ fn metrics_are_counted_and_answered_on_this_host_only() {
     let serve =
         |address: &str| command(dir.path(), &["-f", "raw", "disk.raw", "-k", "s", "--metrics", address]);
     assert_eq!(serve("0.0.0.0:0").output().unwrap().status.code(), Some(2));
-    let mut child = serve("127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line)
-        .unwrap();
-    let _server = Server(child);
+    let (server, line) = Server::start_and_listen(&mut serve("127.0.0.1:0"), &dir.path().join("s"));
     let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
-    common::sh(&format!("nbdcopy --no-extents 'nbd+unix:///?socket={}/s' null:", dir.path().display()));
+    common::sh(&format!("nbdcopy --no-extents '{}' null:", server.uri()));
     let ask =
         "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
     let text = common::sh(&format!("/usr/bin/python3 -c \"{ask}\" {url}"));

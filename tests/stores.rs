@@ -11,6 +11,7 @@
 )]
 mod common;
 
+use common::process::{Reaped, wait_for};
 use imgmount::block::BlockSource;
 use imgmount::error::{Error, ErrorKind};
 use imgmount::locator::Locator;
@@ -20,7 +21,7 @@ use imgmount::source::{SourceCx, ftp, nbd};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl Disk {
 
 /// A server of `tests/servers`, ended with the test.
 struct Server {
-    child: Child,
+    _child: Reaped,
     port: u16,
     log: PathBuf,
 }
@@ -73,19 +74,12 @@ impl Server {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap(), log }
+        Self { _child: Reaped(child), port: line.trim().parse().unwrap(), log }
     }
 
     /// What it was asked.
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 
@@ -401,34 +395,14 @@ fn the_image_in_an_export_is_recognised() {
     );
 }
 
-/// A `qemu-nbd` of the disk as qcow2, on `SOCKET`.
-struct Qemu(Child);
-
-impl Qemu {
-    fn start(dir: &Path, image: &str, socket: &str, more: &[&str]) -> Self {
-        let socket = dir.join(socket);
-        let child = Command::new("qemu-nbd")
-            .args(["-r", "-t", "-k"])
-            .arg(&socket)
-            .args(more)
-            .arg(dir.join(image))
-            .spawn()
-            .unwrap();
-        for _ in 0..500 {
-            if UnixStream::connect(&socket).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self(child)
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// A `qemu-nbd` of an image, on `socket`.
+fn qemu_nbd(dir: &Path, image: &str, socket: &str, more: &[&str]) -> Reaped {
+    let socket = dir.join(socket);
+    let mut command = Command::new("qemu-nbd");
+    command.args(["-r", "-t", "-k"]).arg(&socket).args(more).arg(dir.join(image));
+    let server = Reaped(command.spawn().unwrap());
+    wait_for("qemu-nbd did not come up", || UnixStream::connect(&socket).is_ok());
+    server
 }
 
 fn nbd_url(dir: &Path, export: &str, socket: &str) -> String {
@@ -454,7 +428,7 @@ fn an_export_of_qemu_is_read_right_and_its_holes_are_known() {
         "cd {}; truncate -s 6M disk.img; qemu-img convert -O qcow2 disk.img disk.qcow2",
         dir.display()
     ));
-    let _qemu = Qemu::start(dir, "disk.qcow2", "q", &["-f", "qcow2", "-x", "dis k", "-e", "1"]);
+    let _qemu = qemu_nbd(dir, "disk.qcow2", "q", &["-f", "qcow2", "-x", "dis k", "-e", "1"]);
     let source = open_nbd(&nbd_url(dir, "dis%20k", "q")).unwrap();
     let bytes = disk.bytes();
     assert!(all(&source).unwrap() == bytes);
@@ -476,7 +450,7 @@ fn an_export_of_qemu_is_read_right_and_its_holes_are_known() {
 fn an_export_that_is_not_there_is_told_with_those_that_are() {
     requires!("qemu-nbd", "qemu-img", "openssl");
     let disk = Disk::new();
-    let _qemu = Qemu::start(disk.dir.path(), "disk.img", "q", &["-f", "raw", "-x", "this"]);
+    let _qemu = qemu_nbd(disk.dir.path(), "disk.img", "q", &["-f", "raw", "-x", "this"]);
     let error = open_nbd(&nbd_url(disk.dir.path(), "that", "q")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.help_text().unwrap().contains("'this'"), "{error}");
@@ -522,7 +496,7 @@ fn a_connection_that_breaks_is_made_again() {
     requires!("qemu-nbd", "openssl");
     let disk = Disk::new();
     let dir = disk.dir.path();
-    let _qemu = Qemu::start(dir, "disk.img", "q", &["-f", "raw", "-e", "4"]);
+    let _qemu = qemu_nbd(dir, "disk.img", "q", &["-f", "raw", "-e", "4"]);
     proxy(&dir.join("p"), vec![dir.join("q"); 3], 1_700_000);
     let source = open_nbd(&nbd_url(dir, "", "p")).unwrap();
     let mut bytes = disk.bytes();
@@ -537,8 +511,8 @@ fn an_export_of_another_size_behind_a_new_connection_is_changed() {
     let disk = Disk::new();
     let dir = disk.dir.path();
     common::sh(&format!("cd {}; cp disk.img other.img; truncate -s +1M other.img", dir.display()));
-    let _one = Qemu::start(dir, "disk.img", "q", &["-f", "raw", "-e", "4"]);
-    let _other = Qemu::start(dir, "other.img", "o", &["-f", "raw", "-e", "4"]);
+    let _one = qemu_nbd(dir, "disk.img", "q", &["-f", "raw", "-e", "4"]);
+    let _other = qemu_nbd(dir, "other.img", "o", &["-f", "raw", "-e", "4"]);
     proxy(&dir.join("p"), vec![dir.join("q"), dir.join("o")], 1_700_000);
     let source = open_nbd(&nbd_url(dir, "", "p")).unwrap();
     assert_eq!(all(&source).unwrap_err().kind(), ErrorKind::Changed);

@@ -405,13 +405,7 @@ fn samples_of_others_are_read_as_sfdisk_does() {
         if !Path::new(name).exists() {
             continue; // an expectation whose sample was too large to keep
         }
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
-        common::sh(&format!(
-            "case {name} in *.gz) zcat {name};; *.xz) xzcat {name};; *.zst) zstdcat {name};; *) cat {name};; esac | dd of={} bs=64K conv=sparse status=none",
-            disk.display()
-        ));
-        let found = look_at(&disk);
+        let found = look_at(&common::samples::unpacked(Path::new(name)));
         let theirs = sfdisk(&std::fs::read_to_string(json).unwrap());
         let cut = found.warnings.iter().any(|warning| warning.contains("past the end of the disk"));
         if ours(&found) == theirs {

@@ -10,10 +10,10 @@
 )]
 mod common;
 
-use common::{IMGMOUNT, imgmount, root, sh, stderr, stdout, tempdir};
+use common::mount::Mount;
+use common::{imgmount, lasting, root, sh, stderr, stdout, tempdir};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// What making such a disk takes.
@@ -34,12 +34,10 @@ fn make(dir: &Path, words: &str) -> PathBuf {
 
 /// A disk that several tests look at, made once in each run.
 fn disk(kind: &'static str) -> PathBuf {
-    static DISKS: OnceLock<tempfile::TempDir> = OnceLock::new();
     static MBR: OnceLock<PathBuf> = OnceLock::new();
     static GPT: OnceLock<PathBuf> = OnceLock::new();
-    let dir = DISKS.get_or_init(tempdir).path();
     let made = if kind == "mbr" { &MBR } else { &GPT };
-    made.get_or_init(|| make(dir, kind)).clone()
+    made.get_or_init(|| make(&lasting("windows"), kind)).clone()
 }
 
 fn info(disk: &Path) -> Value {
@@ -59,20 +57,16 @@ fn cat(disk: &Path, path: &str) -> String {
     stdout(&output)
 }
 
-/// A mount of ours, which ends with the test.
-struct Mounted(tempfile::TempDir);
+/// A mount of ours, and how it is looked at.
+struct Mounted(Mount);
 
 impl Mounted {
     fn new(disk: &Path, options: &[&str]) -> Self {
-        let dir = tempdir();
-        let mut command = Command::new(IMGMOUNT);
-        let output = command.args(options).arg(disk).arg(dir.path()).stdin(Stdio::null()).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        Self(dir)
+        Self(Mount::of(disk, options))
     }
 
     fn at(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
+        self.0.join(path)
     }
 
     fn read(&self, path: &str) -> String {
@@ -85,13 +79,6 @@ impl Mounted {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let output = imgmount(["unmount".as_ref(), self.0.path().as_os_str()]);
-        assert!(output.status.success(), "{}", stderr(&output));
     }
 }
 

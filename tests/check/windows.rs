@@ -141,18 +141,17 @@ fn license(channel: &str) -> String {
 
 /// The folder with the sound system, made once in each run.
 fn sound() -> &'static Path {
-    static MADE: OnceLock<TempDir> = OnceLock::new();
-    let dir = MADE.get_or_init(|| {
-        let dir = tempdir();
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let dir = common::lasting("check-windows");
         let software = SOFTWARE.replace("LICENSE", &license("Volume:GVLK"));
         for (name, text) in [("SYSTEM", SYSTEM), ("SOFTWARE", software.as_str()), ("BCD", BCD)] {
-            std::fs::write(dir.path().join(format!("{name}.txt")), text).unwrap();
+            std::fs::write(dir.join(format!("{name}.txt")), text).unwrap();
         }
         let hive = format!("/usr/bin/python3 {}", root().join("tests/make/hive.py").display());
-        sh(&format!("cd '{}'; HIVE='{hive}'\n{MAKE}", dir.path().display()));
+        sh(&format!("cd '{}'; HIVE='{hive}'\n{MAKE}", dir.display()));
         dir
-    });
-    dir.path()
+    })
 }
 
 /// The sound system with changes: to its hives as `tests/make/change_hive.py` reads them, to its files by mtools, where `$P`

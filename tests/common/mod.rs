@@ -1,11 +1,22 @@
-//! What the tests share: the real binary, temporary places, and visible skips.
+//! What the tests share: the real binary, temporary places, and visible skips; servers, mounts and processes in files of
+//! their own.
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
     reason = "each test binary uses its own part, and panics where something is wrong"
 )]
+
+pub mod disk;
+pub mod mount;
+pub mod nbd;
+pub mod process;
+pub mod samples;
+pub mod served;
+pub mod server;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -106,6 +117,21 @@ pub fn tempdir() -> tempfile::TempDir {
     let base = root().join("target/tmp");
     std::fs::create_dir_all(&base).unwrap();
     tempfile::tempdir_in(base).unwrap()
+}
+
+/// A folder for what one test program makes once for all its tests. A static is never dropped: what earlier runs left goes now.
+pub fn lasting(name: &str) -> PathBuf {
+    let base = root().join("target/tmp");
+    let dir = base.join(format!("{name}-of-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for entry in std::fs::read_dir(base).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let Some((_, process)) = name.rsplit_once("-of-") else { continue };
+        if !Path::new("/proc").join(process).exists() {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+    dir
 }
 
 /// What a program wrote to standard output, as text.

@@ -777,15 +777,13 @@ fn broken_samples_of_btrfs_progs_end_in_errors_and_soon() {
     // Those with an expectation are walked where they are compared.
     let has_none = |sample: &&str| !Path::new(&format!("{sample}.expect")).exists();
     for sample in list.lines().filter(has_none) {
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
-        common::sh(&format!(
-            "case {sample} in *.xz) xzcat {sample};; *) cat {sample};; esac | dd of={0} bs=64K conv=sparse status=none
-             if [ \"$(head -c 8 {0} | od -An -tx1 | tr -d ' ')\" = 8b669572e2255cbd ]; then
-                 timeout 20 btrfs-image -r {0} {0}.raw >/dev/null 2>&1 && mv {0}.raw {0} || true
+        let disk = common::samples::made_of(
+            Path::new(sample),
+            "unpack $SAMPLE | dd of=$OUT bs=64K iflag=fullblock conv=sparse status=none
+             if [ \"$(head -c 8 $OUT | od -An -tx1 | tr -d ' ')\" = 8b669572e2255cbd ]; then
+                 timeout 60 btrfs-image -r $OUT $OUT.raw >/dev/null 2>&1 && mv $OUT.raw $OUT || true
              fi",
-            disk.display()
-        ));
+        );
         let volume = file(&disk);
         let start = Instant::now();
         match look(&volume) {
@@ -807,20 +805,8 @@ fn broken_samples_of_btrfs_progs_end_in_errors_and_soon() {
 fn devices_are_paired_by_both_of_their_uuids() {
     requires!("corpus", "xz", "btrfs");
     let samples = common::corpus().unwrap().join("fs/btrfs-progs");
-    let dir = common::tempdir();
-    let disks: Vec<PathBuf> = (1..=6)
-        .map(|n| {
-            let disk = dir.path().join(format!("disk{n}"));
-            let sample = format!("misc-tests_034-metadata-uuid_disk{n}.raw.xz");
-            let sample = samples.join(sample);
-            common::sh(&format!(
-                "xzcat {} | dd of={} bs=64K conv=sparse status=none",
-                sample.display(),
-                disk.display()
-            ));
-            disk
-        })
-        .collect();
+    let sample = |n| samples.join(format!("misc-tests_034-metadata-uuid_disk{n}.raw.xz"));
+    let disks: Vec<PathBuf> = (1..=6).map(|n| common::samples::unpacked(&sample(n))).collect();
     let sources: Vec<Arc<dyn BlockSource>> = disks.iter().map(|disk| file(disk)).collect();
     let found = detect_all(&sources, Journal::Replay);
     for (n, (found, disk)) in found.iter().zip(&disks).enumerate() {

@@ -3,12 +3,17 @@
 use super::squashfs::tree;
 use super::*;
 
-/// Packs a folder with these options of a `mkfs.erofs`, that of `$IMGMOUNT_MKFS_EROFS` if it is set.
+/// Packs a folder with these options of a `mkfs.erofs`, that of `$IMGMOUNT_MKFS_EROFS` if it is set. It copies chunks out
+/// of a file of its own in `/tmp` by copy_file_range(2), which does not go from one file system to another.
 fn pack(source: &Path, options: &str) -> Made {
     let dir = common::tempdir();
     let disk = dir.path().join("disk");
     let mkfs = std::env::var("IMGMOUNT_MKFS_EROFS").unwrap_or_else(|_| "mkfs.erofs".to_owned());
-    common::sh(&format!("LC_ALL=C {mkfs} {options} {} {} >/dev/null", disk.display(), source.display()));
+    common::sh(&format!(
+        "made=$(mktemp -p /tmp); LC_ALL=C {mkfs} {options} $made {} >/dev/null; mv $made {}",
+        source.display(),
+        disk.display()
+    ));
     Made { disk, _dir: dir }
 }
 

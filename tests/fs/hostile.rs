@@ -155,7 +155,11 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         restamp: erofs_sum,
-        ..kind("erofs-chunks", &["mkfs.erofs"], "mkfs.erofs --chunksize=4096 $DISK $TREE >/dev/null")
+        ..kind(
+            "erofs-chunks",
+            &["mkfs.erofs"],
+            "made=$(mktemp -p /tmp); mkfs.erofs --chunksize=4096 $made $TREE; mv $made $DISK",
+        )
     },
     Kind {
         restamp: ntfs_marks,

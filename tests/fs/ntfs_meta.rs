@@ -309,8 +309,8 @@ fn content_that_somebody_else_keeps_is_refused_by_his_tag() {
 fn attributes_of_a_windows_volume_are_those_of_ntfs_3g() {
     requires!("root", "fuse", "ntfs-3g", "corpus");
     let dir = common::tempdir();
-    let (disk, part) = (dir.path().join("disk"), dir.path().join("part"));
-    samples::unwrap(&common::corpus().unwrap().join("fs/ntfs-samples/ntfs-lastaccess.raw.gz"), &disk);
+    let disk = samples::disk_of(&common::corpus().unwrap().join("fs/ntfs-samples/ntfs-lastaccess.raw.gz"));
+    let part = dir.path().join("part");
     // Its only partition begins there.
     common::sh(&format!(
         "dd if={} of={} bs=64K skip=1 conv=sparse status=none",

@@ -2,25 +2,17 @@
 
 use super::*;
 
-/// Unwraps a sample into a file.
-pub(super) fn unwrap(sample: &Path, disk: &Path) {
-    let name = sample.to_str().unwrap();
-    let tool = match name.rsplit('.').next().unwrap() {
-        "gz" => "zcat",
-        "xz" => "xzcat",
-        "zst" => "zstdcat",
-        "bz2" => "bzcat",
-        _ => "cat",
-    };
-    // What begins so is made by `btrfs-image`: the metadata of a file system, to be restored.
-    common::sh(&format!(
-        "{tool} {name} | dd of={0} bs=64K conv=sparse status=none
-         if [ \"$(head -c 8 {0} | od -An -tx1 | tr -d ' ')\" = 8b669572e2255cbd ]; then
-             btrfs-image -r {0} {0}.raw && mv {0}.raw {0}
+/// The disk in a sample, in whole sectors. What begins so is made by `btrfs-image`: the metadata of a file system, to be
+/// restored.
+pub(super) fn disk_of(sample: &Path) -> PathBuf {
+    common::samples::made_of(
+        sample,
+        "unpack $SAMPLE | dd of=$OUT bs=64K iflag=fullblock conv=sparse status=none
+         if [ \"$(head -c 8 $OUT | od -An -tx1 | tr -d ' ')\" = 8b669572e2255cbd ]; then
+             btrfs-image -r $OUT $OUT.raw && mv $OUT.raw $OUT
          fi
-         truncate -s %512 {0}",
-        disk.display()
-    ));
+         truncate -s %512 $OUT",
+    )
 }
 
 /// Looks at what an expectation speaks of: the whole, or partition N of `NAME.pN.expect`.
@@ -179,9 +171,7 @@ fn samples_of_others_are_read_as_the_kernel_reads_them() {
         if !Path::new(sample).exists() || is_container {
             continue;
         }
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
-        unwrap(Path::new(sample), &disk);
+        let disk = disk_of(Path::new(sample));
         let short = name.strip_prefix(corpus.to_str().unwrap()).unwrap().to_owned();
         let fs = match look_at_sample(&disk, part.as_deref()) {
             // btrfs's top, whichever subvolume is the default.
@@ -245,15 +235,7 @@ fn broken_samples_of_others_end_in_errors_and_soon() {
     ));
     let (mut opened, mut refused) = (0, 0);
     for sample in list.lines() {
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
-        let unwrapped = std::process::Command::new("bash")
-            .args(["-c", &format!("case {sample} in *.gz) zcat {sample};; *.bz2) bzcat {sample};; *.xz) xzcat {sample};; *.zst) zstdcat {sample};; *) cat {sample};; esac | dd of={} bs=64K conv=sparse status=none", disk.display())])
-            .output()
-            .unwrap();
-        if !unwrapped.status.success() || !disk.exists() {
-            continue;
-        }
+        let disk = common::samples::unpacked_as_far_as_it_goes(Path::new(sample));
         let volume = file(&disk);
         let probe = look(&volume);
         if matches!(probe, Ok(Content::Files(_))) {
@@ -295,7 +277,8 @@ impl Judged {
         let text = String::from_utf8_lossy(&fsck.stdout).into_owned();
         std::fs::write(dir.join("commands"), commands.join("\n") + "\n").unwrap();
         let debugfs = std::process::Command::new("timeout")
-            .args(["20", "stdbuf", "-o0", "bash", "-c", "exec debugfs -f commands disk 2>&1"])
+            .args(["20", "stdbuf", "-o0", "bash", "-c", "exec debugfs -f commands \"$0\" 2>&1"])
+            .arg(disk)
             .current_dir(dir)
             .output()
             .unwrap();
@@ -345,9 +328,8 @@ fn damaged_ext_samples_read_as_debugfs_reads_them() {
     let mut wrong = Vec::new();
     for sample in list.lines() {
         let dir = common::tempdir();
-        let disk = dir.path().join("disk");
+        let disk = disk_of(Path::new(sample));
         let short = sample.rsplit("e2fsprogs/").next().unwrap();
-        unwrap(Path::new(sample), &disk);
         let Ok(Content::Files(fs)) = detect_all(&[file(&disk)], Journal::Ignore).remove(0) else { continue };
         images += 1;
         let (mut dirs, mut files) = (Vec::new(), BTreeMap::new());
@@ -446,10 +428,7 @@ fn no_sample_is_taken_for_something_else() {
         let sample = said.strip_suffix(".blkid").unwrap();
         let said = std::fs::read_to_string(said).unwrap();
         let kind = said.lines().find_map(|line| line.strip_prefix("TYPE=")).unwrap_or("nothing").to_owned();
-        let dir = common::tempdir();
-        let disk = dir.path().join("disk");
-        unwrap(Path::new(sample), &disk);
-        if let Ok(Content::Files(fs)) = look(&file(&disk)) {
+        if let Ok(Content::Files(fs)) = look(&file(&disk_of(Path::new(sample)))) {
             opened += 1;
             if fs.facts().kind != kind {
                 wrong.push(format!("{sample}: {}, blkid says {kind}", fs.facts().kind));

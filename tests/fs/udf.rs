@@ -137,10 +137,7 @@ fn a_disc_of_several_sessions_is_refused_where_the_last_is_another_s() {
     requires!("corpus", "xz");
     let sample =
         common::corpus().unwrap().join("fs/util-linux/ts_blkid_images-fs_udf-multi-0-320-640-mkudffs.img.xz");
-    let dir = common::tempdir();
-    let disk = dir.path().join("disk");
-    samples::unwrap(&sample, &disk);
-    let error = open(&file(&disk)).unwrap_err();
+    let error = open(&file(&samples::disk_of(&sample))).unwrap_err();
     assert!(error.kind() == ErrorKind::Corrupt && error.help_text().is_some(), "{error:?}");
 }
 

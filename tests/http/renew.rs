@@ -99,7 +99,7 @@ fn a_fresh_link_that_does_not_work_either_ends_in_time() {
     let error = read(&source, 2 << 20, 5000).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("--url-command"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
     // One at once, and one each time the interval has passed within the deadline.
     assert!(runs(dir.path()) <= 4, "{} runs", runs(dir.path()));
 }

@@ -159,7 +159,7 @@ fn a_download_that_drips_or_falls_silent_ends() {
         let source = spooled(&server.url()).unwrap();
         let start = Instant::now();
         assert_eq!(read(&source, 2 << 20, 5000).unwrap_err().kind(), ErrorKind::Io);
-        assert!(start.elapsed() < Duration::from_secs(8), "took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
     }
 }
 

@@ -132,11 +132,8 @@ fn the_footer_of_a_fixed_vhd_is_no_sector_of_the_disk() {
 #[test]
 fn both_sizes_of_a_virtual_pc_disk_are_told() {
     requires!("corpus", "bunzip2");
-    let dir = common::tempdir();
-    let path = dir.path().join("vpc.vhd");
     let packed = common::corpus().unwrap().join("broken/qemu-iotests/virtualpc-dynamic.vhd.bz2");
-    common::sh(&format!("bunzip2 -c '{}' > '{}'", packed.display(), path.display()));
-    let image = open(&path, &[]).unwrap();
+    let image = open(&common::samples::unpacked(&packed), &[]).unwrap();
     assert_eq!(image.disk.len(), 136_363_130_880);
     assert_eq!(fact(&image, "size by geometry"), "136363130880");
     assert_eq!(fact(&image, "size by footer"), "136365211648");

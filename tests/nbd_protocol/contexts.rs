@@ -1,6 +1,6 @@
 //! Cases of metadata contexts: listing and selecting them, and asking for the status of blocks.
 
-use crate::disk::{BELOW, HOLE, MIB, SIZE};
+use crate::common::disk::{BELOW, HOLE, MIB, SIZE};
 use crate::language::*;
 
 /// Whole MiB of the disk with their flags.

@@ -1,6 +1,6 @@
 //! Cases of extended headers: 64-bit lengths, payload behind any request, a choice of contexts.
 
-use crate::disk::{HOLE, MIB, SIZE, expected};
+use crate::common::disk::{HOLE, MIB, SIZE, expected};
 use crate::language::*;
 use crate::reading::pipeline;
 use crate::requests::{QEMU_CACHES, QEMU_LEAVES, QEMU_REFUSES};

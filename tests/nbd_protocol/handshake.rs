@@ -1,6 +1,6 @@
 //! Cases of the handshake: greeting, flags, options that say how to go on and which export.
 
-use crate::disk::{EXPORTS, SIZE, about};
+use crate::common::disk::{EXPORTS, SIZE, about};
 use crate::language::*;
 
 const QEMU_READS: &str = "reads options of up to 32 MiB";

@@ -1,6 +1,8 @@
 //! The words that cases are written in: a client that says what it is told, and fails where the answer is another one.
 
-use crate::disk::{SIZE, expected};
+use crate::common::disk::{SIZE, expected};
+pub use crate::common::nbd::{be16, be32, be64, compact, go, meta, option, string};
+use crate::common::server::hung_up;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -111,35 +113,6 @@ pub struct Chunk {
     pub payload: Vec<u8>,
 }
 
-pub fn be16(bytes: &[u8]) -> u16 {
-    u16::from_be_bytes(bytes[..2].try_into().unwrap())
-}
-
-pub fn be32(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes(bytes[..4].try_into().unwrap())
-}
-
-pub fn be64(bytes: &[u8]) -> u64 {
-    u64::from_be_bytes(bytes[..8].try_into().unwrap())
-}
-
-/// A string as options carry it.
-pub fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-/// What GO and INFO carry.
-pub fn go(name: &str, wanted: &[u16]) -> Vec<u8> {
-    let kinds = wanted.iter().flat_map(|kind| kind.to_be_bytes()).collect::<Vec<_>>();
-    [&string(name)[..], &(wanted.len() as u16).to_be_bytes(), &kinds].concat()
-}
-
-/// What the options about metadata contexts carry.
-pub fn meta(name: &str, queries: &[&str]) -> Vec<u8> {
-    let strings = queries.iter().flat_map(|query| string(query)).collect::<Vec<_>>();
-    [&string(name)[..], &(queries.len() as u32).to_be_bytes(), &strings].concat()
-}
-
 /// What a block status request may carry.
 pub fn choice(length: u64, contexts: &[u32]) -> Vec<u8> {
     let ids = contexts.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<_>>();
@@ -170,6 +143,11 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// As [`Client::send`] to a server that may have hung up.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// As [`Client::send`], a byte a time.
     pub fn drip(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.send(&[*byte]));
@@ -190,6 +168,11 @@ impl Client {
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Waits until the server hangs up, and takes nothing.
+    pub fn hung_up(&self) {
+        hung_up(&self.stream);
     }
 
     /// The server hangs up.
@@ -235,8 +218,7 @@ impl Client {
     }
 
     pub fn option(&mut self, number: u32, payload: &[u8]) {
-        let header = [&b"IHAVEOPT"[..], &number.to_be_bytes(), &(payload.len() as u32).to_be_bytes()];
-        self.send(&[&header.concat()[..], payload].concat());
+        self.send(&option(number, payload));
     }
 
     /// One answer: kind and payload.
@@ -356,17 +338,6 @@ impl Client {
 }
 
 // ---- requests and replies -------------------------------------------------------------------------------------
-
-/// A request of 28 bytes.
-pub fn compact(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
-    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
-    bytes.extend(flags.to_be_bytes());
-    bytes.extend(kind.to_be_bytes());
-    bytes.extend(cookie.to_be_bytes());
-    bytes.extend(offset.to_be_bytes());
-    bytes.extend(len.to_be_bytes());
-    bytes
-}
 
 /// A request of 32 bytes.
 pub fn extended(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) -> Vec<u8> {

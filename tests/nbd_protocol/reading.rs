@@ -1,6 +1,6 @@
 //! Cases of reading, with simple and with structured replies; what extended headers change is in `extended`.
 
-use crate::disk::{BAD, HOLE, MIB, SIZE, expected};
+use crate::common::disk::{BAD, HOLE, MIB, SIZE, expected};
 use crate::language::*;
 
 /// Many requests as fast as they can be sent; each is answered once, with its own bytes.

@@ -1,6 +1,6 @@
 //! Cases of everything else that a client may ask for, and of the end.
 
-use crate::disk::{MIB, SIZE};
+use crate::common::disk::{MIB, SIZE};
 use crate::language::*;
 
 /// See the specification's "Error values": EPERM is for what a read-only export refuses.

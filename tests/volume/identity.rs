@@ -107,7 +107,6 @@ fn samples_are_called_what_blkid_calls_them() {
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|ext| ext == "blkid"));
     names.sort();
-    let dir = common::tempdir();
     let (mut equal, mut wrong, mut other) = (0, Vec::new(), Vec::new());
     for path in &names {
         let sample = path.with_extension("");
@@ -115,13 +114,7 @@ fn samples_are_called_what_blkid_calls_them() {
         if theirs.0.is_empty() || !sample.exists() {
             continue; // a partition table alone, or a sample that was too large to keep
         }
-        let unpacked = dir.path().join("sample");
-        common::sh(&format!(
-            "case {0} in *.gz) zcat {0};; *.xz) xzcat {0};; *) cat {0};; esac | dd of={1} bs=64K conv=sparse status=none",
-            sample.display(),
-            unpacked.display()
-        ));
-        let ours = ours(&unpacked);
+        let ours = ours(&common::samples::unpacked(&sample));
         let name = sample.file_name().unwrap().to_str().unwrap().to_owned();
         let fits = |ours: &Told| {
             ours.0 == theirs.0

@@ -21,10 +21,7 @@ fn ours(disk: &[u8]) -> Vec<String> {
 
 fn sample(name: &str) -> Vec<u8> {
     let path = common::corpus().unwrap().join(format!("fs/util-linux/ts_blkid_images-{name}.img.xz"));
-    let dir = common::tempdir();
-    let plain = dir.path().join("plain");
-    common::sh(&format!("xzcat {} > {}", path.display(), plain.display()));
-    std::fs::read(plain).unwrap()
+    std::fs::read(common::samples::unpacked(&path)).unwrap()
 }
 
 #[test]
