@@ -471,8 +471,8 @@ fn nobody_listening_is_said_at_once() {
     // A port that is taken, so that nobody else gets it, and not listened on.
     let taken = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
     let taken = taken.unwrap();
-    rustix::net::bind(&taken, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let address = std::net::SocketAddr::try_from(rustix::net::getsockname(&taken).unwrap()).unwrap();
+    rustix::net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&taken).unwrap()).unwrap();
     let start = Instant::now();
     let error = open_with(&format!("http://{address}/x"), &patient(), 64 << 20).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);

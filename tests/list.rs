@@ -9,7 +9,7 @@
 )]
 mod common;
 
-use common::process::wait_for;
+use common::process::{runs, wait_for};
 use common::server::Server;
 use serde_json::Value;
 use std::io::Write as _;
@@ -110,8 +110,10 @@ fn a_server_that_has_ended_is_listed_no_more() {
 fn a_killed_server_is_listed_no_more_and_what_it_left_is_removed() {
     let user = User::new();
     let mut server = user.serve();
+    let worker = server.worker();
     server.kill();
-    wait_for("the worker stayed", || user.listed("nbd.sock").is_empty());
+    wait_for("the worker stayed", || !runs(worker));
+    assert_eq!(user.listed("nbd.sock"), Vec::<Value>::new());
     assert_eq!(user.controls(), Vec::<PathBuf>::new());
 }
 

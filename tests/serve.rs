@@ -247,7 +247,8 @@ fn what_a_server_in_the_background_has_to_say_is_in_its_log() {
     std::fs::write(dir.path().join("log"), "what was there\n").unwrap();
     let args =
         ["-f", "raw", "disk.raw", "-k", "s", "--fork", "-vv", "--log-file", "log", "--pid-file", "pid"];
-    let output = command(dir.path(), &args).output().unwrap();
+    let mut command = command(dir.path(), &args);
+    let output = command.args(["--handshake-limit", "500ms"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
     let _silent = greeted(&dir.path().join("s")).unwrap();
     let log = || std::fs::read_to_string(dir.path().join("log")).unwrap();
