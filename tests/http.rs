@@ -942,7 +942,7 @@ impl TlsServer {
 fn listens_on(process: u32) -> Option<u16> {
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten();
     let open: Vec<String> = open
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok())
+        .filter_map(|entry| rustix::fs::readlink(entry.path(), Vec::new()).ok()?.into_string().ok())
         .collect();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     // proc(5): local address, state (0A is LISTEN) and inode are the second, fourth and tenth field.
