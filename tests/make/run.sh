@@ -13,7 +13,7 @@ first='fs image guest hostile check volume verify http'
 
 # The unit tests take seconds however they are compiled, and compiling them for speed takes minutes.
 build() { # more arguments for cargo
-    "$cargo" test --release --locked --no-run --lib --config 'profile.release.package.imgmount.opt-level=1' "$@" &&
+    "$cargo" test --release --locked --no-run --lib --config 'profile.release.package.imgmount.opt-level=0' "$@" &&
         "$cargo" test --release --locked --no-run --bins --examples --test '*' "$@"
 }
 
