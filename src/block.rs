@@ -199,6 +199,8 @@ pub enum Below {
     Encrypted(Arc<dyn BlockSource>, u64),
     /// Stored nowhere: worked out from several places, as what a missing member of an array held.
     Computed,
+    /// Behind the end of a layer below that is shorter than the one above it: reads as zero.
+    PastParent,
     /// In a layer below: a backing file, a parent.
     Parent(Arc<dyn BlockSource>, u64),
 }

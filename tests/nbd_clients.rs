@@ -260,6 +260,19 @@ h.shutdown()
     in_python(&image(dir.path()), &[], "\"$trixie/python3\"", script);
 }
 
+/// Lengths and depths of a map in the words of qemu-img, which cuts where data ends and zeros begin; counted from `first`.
+fn depths(map: &str, first: u64) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for run in json(map).as_array().unwrap() {
+        let (len, depth) = (run["length"].as_u64().unwrap(), run["depth"].as_u64().unwrap());
+        match all.last_mut() {
+            Some(last) if last.1 == depth.saturating_add(first) => last.0 = last.0.saturating_add(len),
+            _ => all.push((len, depth.saturating_add(first))),
+        }
+    }
+    all
+}
+
 #[test]
 fn allocation_depth_is_the_one_that_qemu_img_maps() {
     requires!("trixie", "qemu-img", "qemu-io");
@@ -274,16 +287,72 @@ fn allocation_depth_is_the_one_that_qemu_img_maps() {
     ));
     let depth = "\"$trixie/nbdinfo\" --map=qemu:allocation-depth --json \"$uri\"";
     let ours = json(&while_served(&top, &["--allow-parent", at], depth));
-    let theirs = json(&common::sh(&format!("qemu-img map --output=json {at}/top.qcow2")));
-    // qemu-img counts from 0, and cuts where data ends and zeros begin.
-    let mut wanted: Vec<(u64, u64)> = Vec::new();
-    for run in theirs.as_array().unwrap() {
-        let (len, depth) = (run["length"].as_u64().unwrap(), run["depth"].as_u64().unwrap() + 1);
-        match wanted.last_mut() {
-            Some(last) if last.1 == depth => last.0 += len,
-            _ => wanted.push((len, depth)),
-        }
-    }
+    let wanted = depths(&common::sh(&format!("qemu-img map --output=json {at}/top.qcow2")), 1);
     let extent = |run: &serde_json::Value| (run["length"].as_u64().unwrap(), run["type"].as_u64().unwrap());
     assert_eq!(ours.as_array().unwrap().iter().map(extent).collect::<Vec<_>>(), wanted);
+}
+
+/// An image for each way in which a layer may be shorter than the one above it: `NAME.top`, 2 MiB, over `NAME.middle` (where
+/// it has a size) and `NAME.bottom`. Each layer has 64 KiB of data, at 128, 256 and 384 KiB; the top states zeros at 512.
+fn short_layers(dir: &Path) -> &'static [&'static str] {
+    let make = "make() {
+        name=$1 format=$2 bottom=$3 middle=$4; below=$name.bottom
+        qemu-img create -q -f $format $below $bottom; qemu-io -f $format -c 'write -P 1 128k 64k' $below
+        if [ $middle != 0 ]; then
+            qemu-img create -q -f qcow2 -b $below -F $format $name.middle $middle; below=$name.middle format=qcow2
+            qemu-io -f qcow2 -c 'write -P 2 256k 64k' $below
+        fi
+        qemu-img create -q -f qcow2 -b $below -F $format $name.top 2M
+        qemu-io -f qcow2 -c 'write -P 3 384k 64k' -c 'write -z 512k 64k' $name.top
+    }";
+    common::sh(&format!(
+        "cd {}; {make}
+         make two raw 300k 0;               make two-qcow2 qcow2 300k 0
+         make short-bottom raw 300k 2M;     make short-bottom-qcow2 qcow2 300k 2M
+         make short-middle raw 2M 700k;     make short-middle-qcow2 qcow2 2M 700k
+         make long-bottom raw 3M 1M;        make long-bottom-qcow2 qcow2 3M 1M
+         make stairs raw 300k 1M;           make stairs-qcow2 qcow2 300k 1M",
+        dir.display()
+    ));
+    &[
+        "two",
+        "two-qcow2",
+        "short-bottom",
+        "short-bottom-qcow2",
+        "short-middle",
+        "short-middle-qcow2",
+        "long-bottom",
+        "long-bottom-qcow2",
+        "stairs",
+        "stairs-qcow2",
+    ]
+}
+
+#[test]
+fn zeros_past_the_end_of_a_short_layer_are_as_deep_as_qemu_nbd_says() {
+    requires!("qemu-img", "qemu-io", "qemu-nbd", "nbdinfo");
+    let dir = common::tempdir();
+    for name in short_layers(dir.path()) {
+        let top = dir.path().join(format!("{name}.top"));
+        let ask = "nbdinfo --map=qemu:allocation-depth --json";
+        let parents = ["--allow-parent", dir.path().to_str().unwrap()];
+        let ours = while_served(&top, &parents, &format!("{ask} \"$uri\""));
+        let theirs =
+            common::sh(&format!("timeout 60 {ask} -- [ qemu-nbd -r -A -f qcow2 {} ]", top.display()));
+        assert_eq!(json(&ours), json(&theirs), "{name}");
+    }
+}
+
+#[test]
+fn zeros_past_the_end_of_a_short_layer_belong_in_a_map_to_the_one_above() {
+    requires!("qemu-img", "qemu-io");
+    let dir = common::tempdir();
+    for name in short_layers(dir.path()) {
+        let top = dir.path().join(format!("{name}.top"));
+        let (parents, top) = (dir.path().to_str().unwrap(), top.to_str().unwrap());
+        let ours = common::imgmount(["map", "--json", "--allow-parent", parents, top]);
+        let theirs = common::sh(&format!("qemu-img map --output=json {top}"));
+        let ours = (depths(&common::stdout(&ours), 0), common::stderr(&ours));
+        assert_eq!(ours, (depths(&theirs, 0), String::new()), "{name}");
+    }
 }

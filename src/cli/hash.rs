@@ -331,7 +331,12 @@ fn ground(disk: &Arc<dyn BlockSource>) -> Result<Vec<Arc<dyn BlockSource>>> {
             Below::Stored(file, at) | Below::Encrypted(file, at) | Below::Packed(file, at, _) => {
                 Some((file, at))
             }
-            Below::Here | Below::Zero | Below::Hole | Below::Computed | Below::Parent(..) => None,
+            Below::Here
+            | Below::Zero
+            | Below::Hole
+            | Below::PastParent
+            | Below::Computed
+            | Below::Parent(..) => None,
         };
         if let Some((mut file, mut at)) = below {
             // A part of an archive is no file of its own, nor is what was deciphered.

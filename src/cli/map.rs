@@ -112,7 +112,8 @@ fn descend(
                 landing.end = End::Zero;
                 return Ok(landing);
             }
-            Below::Hole => return Ok(landing),
+            // `qemu-img map` counts what lies past the end of a layer to the one above it.
+            Below::Hole | Below::PastParent => return Ok(landing),
             Below::Computed => {
                 landing.end = End::Computed;
                 return Ok(landing);

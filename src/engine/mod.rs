@@ -397,7 +397,8 @@ impl<L: Layout + 'static> BlockSource for Mapped<L> {
                     let len = run.len.min(parent.len().saturating_sub(offset));
                     return Ok(Step { len, below: Below::Parent(Arc::clone(parent), offset) });
                 }
-                _ => Below::Hole,
+                Some(_) => Below::PastParent,
+                None => Below::Hole,
             },
         };
         Ok(Step { len: run.len, below })

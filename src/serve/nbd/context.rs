@@ -107,6 +107,8 @@ fn depth(source: &Arc<dyn BlockSource>, offset: u64, most: u64) -> Result<Status
             Below::Here | Below::Zero | Below::Computed | Below::Packed(..) => {
                 return Ok(Status { len, flags: depth });
             }
+            // qemu takes the zeros that it puts there for that layer's own (block/io.c, bdrv_co_common_block_status_above).
+            Below::PastParent => return Ok(Status { len, flags: depth.saturating_add(1) }),
             Below::Stored(below, to) | Below::Encrypted(below, to) => (here, at) = (below, to),
             Below::Parent(below, to) => {
                 depth = depth.saturating_add(1);
