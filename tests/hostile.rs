@@ -1107,13 +1107,15 @@ fn broken_samples_of_others() {
     let mut found = Vec::new();
     for path in list.lines().filter(|path| !path.ends_with(".tsv")) {
         // What is packed by bzip2 comes as it is.
-        let image = if path.ends_with(".xz") || path.ends_with(".gz") {
-            common::samples::unpacked_as_far_as_it_goes(Path::new(path))
-        } else {
-            let image = dir.path().join("sample.img");
-            std::fs::copy(path, &image).unwrap();
-            image
-        };
+        let is_packed = path.ends_with(".xz") || path.ends_with(".gz");
+        let unpacked = is_packed.then(|| common::samples::unpacked_as_far_as_it_goes(Path::new(path)));
+        let image = unpacked.as_deref().map_or_else(
+            || {
+                std::fs::copy(path, dir.path().join("sample.img")).unwrap();
+                dir.path().join("sample.img")
+            },
+            Path::to_owned,
+        );
         let image = image.to_str().unwrap();
         for words in [["info", image], ["ls", &format!("{image}:/")]] {
             let complaints = complaints(&run(&words, dir.path()));

@@ -164,7 +164,7 @@ fn ntfs_is_as_the_other_reads_it_but_for_what_that_cannot() {
     sh(&format!(
         "cd {}; truncate -s 200M disk; mkntfs -F -Q -q disk >/dev/null; mkdir mnt
          ntfs-3g -o no_detach,compression,streams_interface=xattr disk mnt & pid=$!
-         until mountpoint -q mnt; do sleep 0.02; done
+         until mountpoint -q mnt; do kill -0 $pid; sleep 0.02; done
          python3 {}/tests/make/ntfs.py mnt
          mkdir mnt/packed; setfattr -h -v 0x00000800 -n system.ntfs_attrib_be mnt/packed
          seq 1 50000 > mnt/packed/numbers

@@ -806,7 +806,7 @@ fn devices_are_paired_by_both_of_their_uuids() {
     requires!("corpus", "xz", "btrfs");
     let samples = common::corpus().unwrap().join("fs/btrfs-progs");
     let sample = |n| samples.join(format!("misc-tests_034-metadata-uuid_disk{n}.raw.xz"));
-    let disks: Vec<PathBuf> = (1..=6).map(|n| common::samples::unpacked(&sample(n))).collect();
+    let disks: Vec<_> = (1..=6).map(|n| common::samples::unpacked(&sample(n))).collect();
     let sources: Vec<Arc<dyn BlockSource>> = disks.iter().map(|disk| file(disk)).collect();
     let found = detect_all(&sources, Journal::Replay);
     for (n, (found, disk)) in found.iter().zip(&disks).enumerate() {

@@ -4,7 +4,7 @@ use super::*;
 
 /// The disk in a sample, in whole sectors. What begins so is made by `btrfs-image`: the metadata of a file system, to be
 /// restored.
-pub(super) fn disk_of(sample: &Path) -> PathBuf {
+pub(super) fn disk_of(sample: &Path) -> common::samples::Made {
     common::samples::made_of(
         sample,
         "unpack $SAMPLE | dd of=$OUT bs=64K iflag=fullblock conv=sparse status=none

@@ -21,7 +21,7 @@ fn ours(disk: &[u8]) -> Vec<String> {
 
 fn sample(name: &str) -> Vec<u8> {
     let path = common::corpus().unwrap().join(format!("fs/util-linux/ts_blkid_images-{name}.img.xz"));
-    std::fs::read(common::samples::unpacked(&path)).unwrap()
+    std::fs::read(&*common::samples::unpacked(&path)).unwrap()
 }
 
 #[test]
