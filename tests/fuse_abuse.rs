@@ -86,8 +86,9 @@ for name in ('file', 'dir', 'empty'):
             # How far one may go behind the end is each file system's own.
             for where in (*([os.SEEK_SET, os.SEEK_END] if at < MAX else []), os.SEEK_DATA, os.SEEK_HOLE, 5, 99):
                 say(('lseek', name, at, where), lambda: os.lseek(f, at, where) >= 0)
-    for request in (0x5401, 0x80086601, 0x40086602, 0xc0045877, 0x801c581f, 0x5421, 0x541b, 0, 0xffffffff):
-        # Made to be survived: the names of a refusal differ, so they are not compared.
+    for request in (0x5401, 0x80086601, 0x40086602, 0xc0045877, 0xc0045878, 0x801c581f, 0x5421, 0x541b, 0, 0xffffffff):
+        # Made to be survived: the names of a refusal differ, so they are not compared. What is frozen (FIFREEZE) is thawed next:
+        # the kernel would keep it and its loop device after the unmount, for ever.
         try: fcntl.ioctl(f, request, bytearray(1000), True)
         except OSError: pass
     say(('write', name), lambda: os.write(f, b'x'))
