@@ -448,6 +448,29 @@ fn several_images_are_served_under_their_names() {
 }
 
 #[test]
+fn a_command_finds_the_address_of_each_of_several_images() {
+    requires!("nbdinfo", "qemu-img");
+    let dir = common::tempdir();
+    let (one, two) = (dir.path().join("one.raw"), dir.path().join("zwei & größer.raw"));
+    std::fs::write(&one, vec![1; 1 << 20]).unwrap();
+    std::fs::write(&two, vec![2; 2 << 20]).unwrap();
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    let each = "nbdinfo --size \"$uri\"; for uri in $uris; do nbdinfo --size \"$uri\"; done";
+    for (images, wanted) in [(&[one, two][..], "1048576 1048576 2097152"), (&[two], "2097152 2097152")] {
+        for door in [&[][..], &["--tcp", "127.0.0.1:0"]] {
+            let args = [&["serve", "--format", "raw", "--run", each], door, images].concat();
+            let output = common::imgmount(args);
+            let sizes: Vec<String> = common::stdout(&output).lines().map(str::to_owned).collect();
+            assert_eq!(sizes.join(" "), wanted, "{}", common::stderr(&output));
+        }
+    }
+    let compare = "qemu-img compare -f raw -F raw $uris";
+    let compared = |other: &str| common::imgmount(["serve", "-f", "raw", one, other, "--run", compare]);
+    assert_eq!(common::stdout(&compared(one)), "Images are identical.\n");
+    assert_eq!(compared(two).status.code(), Some(1), "compare's own for images that differ");
+}
+
+#[test]
 fn muscle_memory_of_qemu_nbd_works() {
     let server = program(&["-r", "-t", "-x", "mine", "-f", "raw", "-e", "4"]);
     let mut stream = UnixStream::connect(&server.socket).unwrap();

@@ -1,5 +1,6 @@
 //! The doors of a server: the sockets it listens on, made here or passed in, and the files that go with them.
 
+use super::uri::Uri;
 use super::{Args, exports, tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::runtime;
@@ -22,7 +23,7 @@ pub(super) struct Doors {
     dir: Option<PathBuf>,
     /// The sockets are those of somebody else, who told us to use them.
     pub(super) passed: bool,
-    pub(super) uris: Vec<String>,
+    pub(super) uris: Vec<Uri>,
 }
 
 /// A file that we made, recognised even if another one has taken its name since.
@@ -112,8 +113,8 @@ impl Doors {
         let bound = listener.local_addr().map_err(host)?;
         self.uris.push(match (tls, address.rsplit_once(':')) {
             // Certificates are for names more often than for addresses: the host stays as it was written.
-            (Some(_), Some((name, _))) => uri("nbds", &format!("{name}:{}", bound.port()), None, tls),
-            _ => uri("nbd", &bound.to_string(), None, tls),
+            (Some(_), Some((name, _))) => Uri::tcp(&format!("{name}:{}", bound.port()), tls),
+            _ => Uri::tcp(&bound.to_string(), tls),
         });
         self.listeners.push(listener.into());
         Ok(())
@@ -131,24 +132,11 @@ impl Doors {
             }
             other => other.map_err(host)?,
         };
-        self.uris.push(uri(if tls.is_some() { "nbds+unix" } else { "nbd+unix" }, "", Some(&path), tls));
+        self.uris.push(Uri::unix(&path, tls));
         self.listeners.push(listener.into());
         self.path = Some(OwnPath::new(path));
         Ok(())
     }
-}
-
-/// Where clients find us, and what they need for TLS ("NBD URI specification", doc/uri.md of the NBD project).
-fn uri(scheme: &str, host: &str, socket: Option<&Path>, tls: Option<&tls::Plan>) -> String {
-    let certificates = tls.and_then(tls::Plan::directory);
-    let parameters = [("socket", socket), ("tls-certificates", certificates)].into_iter();
-    let parameters: Vec<String> = parameters
-        .filter_map(|(name, path)| Some(format!("{name}={}", percent_encode(path?.as_os_str().as_bytes()))))
-        .collect();
-    if parameters.is_empty() {
-        return format!("{scheme}://{host}");
-    }
-    format!("{scheme}://{host}/?{}", parameters.join("&"))
 }
 
 /// Removes a socket that nobody listens on any more; anything else in its place is left alone.
@@ -183,20 +171,14 @@ fn take_passed(passed: &mut listenfd::ListenFd, index: usize) -> Result<OwnedFd>
 }
 
 /// Where a socket that was passed in listens.
-fn uri_of(listener: &OwnedFd, tls: Option<&tls::Plan>) -> Option<String> {
+fn uri_of(listener: &OwnedFd, tls: Option<&tls::Plan>) -> Option<Uri> {
     let address = rustix::net::getsockname(listener).ok()?;
     if let Ok(address) = SocketAddr::try_from(address.clone()) {
-        let scheme = if tls.is_some() { "nbds" } else { "nbd" };
-        return Some(uri(scheme, &address.to_string(), None, tls));
+        return Some(Uri::tcp(&address.to_string(), tls));
     }
     let address = rustix::net::SocketAddrUnix::try_from(address).ok()?;
     let path = Path::new(OsStr::from_bytes(address.path_bytes()?));
-    Some(uri(if tls.is_some() { "nbds+unix" } else { "nbd+unix" }, "", Some(path), tls))
-}
-
-/// How a unix socket stands in a URI.
-pub(in crate::cli) fn socket_parameter(path: &Path) -> String {
-    format!("socket={}", percent_encode(path.as_os_str().as_bytes()))
+    Some(Uri::unix(path, tls))
 }
 
 /// A new directory that nobody else may enter, for a captive server's socket.
@@ -212,18 +194,6 @@ fn private_dir() -> Result<PathBuf> {
         }
     }
     Err(host(std::io::ErrorKind::AlreadyExists.into()))
-}
-
-/// A path as the query of a URI.
-fn percent_encode(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
-            text.push(char::from(*byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-        text
-    })
 }
 
 pub(super) fn shown(path: &Path) -> String {

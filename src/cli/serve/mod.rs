@@ -20,9 +20,10 @@ mod doors;
 mod exports;
 mod supervise;
 mod tls;
+mod uri;
 mod work;
 
-pub(super) use doors::socket_parameter;
+pub(super) use uri::socket_parameter;
 pub(super) use work::work;
 
 /// Arguments.
@@ -45,7 +46,7 @@ pub(super) struct Args {
     /// Allow --tcp on an address that others can reach: nobody is asked who they are
     #[arg(long)]
     insecure: bool,
-    /// Serve while this shell command runs; it finds $uri and $unixsocket; exit with its status
+    /// Serve while this shell command runs; it finds $uri ($uris of several images) and $unixsocket; exit with its status
     #[arg(long, value_name = "CMD", conflicts_with_all = ["fork", "once", "idle_exit"])]
     run: Option<OsString>,
     /// Print what would be served: name, size in bytes, what it is

@@ -37,7 +37,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     let metrics: Option<OwnedFd> = metrics.map(OwnedFd::from);
     let order = Order {
         common: common.clone(),
-        names,
+        names: names.clone(),
         alias: args.export_name.clone(),
         once: args.once,
         idle_exit: args.idle_exit,
@@ -77,7 +77,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     };
 
     let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
-    let mut command = args.run.as_ref().map(|command| captive(command, &doors)).transpose()?;
+    let mut command = args.run.as_ref().map(|command| captive(command, &doors, &names)).transpose()?;
     let mut line = ready_line(args, &doors, &facts);
     numbers.iter().for_each(|url| line.push_str(&format!("; numbers: {url}")));
     notify::ready(&line);
@@ -160,12 +160,14 @@ fn dismiss(worker: &mut Worker) {
     worker.kill();
 }
 
-/// Starts the command of `--run`.
-fn captive(command: &OsString, doors: &Doors) -> Result<Child> {
+/// Starts the command of `--run`. It finds the images' whole disks, which `names` lead to: the first, and all of them.
+fn captive(command: &OsString, doors: &Doors, names: &[String]) -> Result<Child> {
     let socket = doors.path.as_ref().map(|own| own.path.clone()).unwrap_or_default();
-    let uri = doors.uris.first().cloned().unwrap_or_default();
+    let uri = |name: &String| doors.uris.first().map(|uri| uri.of(name)).unwrap_or_default();
+    let uris: Vec<String> = names.iter().map(uri).collect();
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).env("uri", uri).env("unixsocket", socket);
+    shell.arg("-c").arg(command).env("unixsocket", socket);
+    shell.env("uri", uris.first().map(String::as_str).unwrap_or_default()).env("uris", uris.join(" "));
     shell.spawn().map_err(|error| Error::new(ErrorKind::Host, "cannot run /bin/sh").caused_by(error))
 }
 
@@ -178,7 +180,7 @@ fn write_pid_file(path: &Path) -> Result<OwnPath> {
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
     let exports: Vec<&str> =
         facts.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
-    let uri = doors.uris.first().map(String::as_str).unwrap_or_default();
+    let uri = doors.uris.first().map(ToString::to_string).unwrap_or_default();
     let uris: Vec<String> = doors.uris.iter().map(|uri| format!("'{uri}'")).collect();
     let line = format!(
         "serving {} ({}) on {}; look: nbdinfo --list '{uri}'; end: kill {}",
@@ -197,7 +199,7 @@ fn about(given: &[Arc<Given>], doors: &Doors) -> serde_json::Value {
     serde_json::json!({
         "schema": "imgmount.status/1",
         "images": images,
-        "uris": doors.uris,
+        "uris": doors.uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "supervisor": std::process::id(),
         "since": jiff::Timestamp::now().to_string(),
     })
