@@ -179,7 +179,8 @@ fn flags_may_stand_in_the_environment() {
         Command::new(IMGMOUNT)
             .arg(disk())
             .arg(&point)
-            .envs([("IMGMOUNT_MKDIR", "1"), ("IMGMOUNT_QUIET", quiet), ("IMGMOUNT_OPTIONS", "exec,nofail")])
+            .envs([("IMGMOUNT_MKDIR", "1"), ("IMGMOUNT_QUIET", quiet)])
+            .env("IMGMOUNT_OPTIONS", "exec,nofail,view=all,idle_exit=1h")
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -189,7 +190,30 @@ fn flags_may_stand_in_the_environment() {
     let options = sh(&format!("findmnt -no OPTIONS {0}; umount {0}", point.display()));
     assert!(!options.contains("noexec"), "{options}");
     assert!(stderr(&mount("no")).starts_with("mounted "));
-    sh(&format!("umount {}", point.display()));
+    assert!(
+        sh(&format!("cat {0}/status; ls {0}; umount {0}", point.display())).contains("idle-exit=3600000ms")
+    );
+}
+
+#[test]
+fn a_list_in_the_environment_gives_way_to_what_is_typed_and_is_refused_by_its_name() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let place = Mount::place();
+    let mount = |variable: &str, options: &[&str]| {
+        place.command(disk(), options).env("IMGMOUNT_OPTIONS", variable).output().unwrap()
+    };
+    let output = mount("view=all,owner=1:2", &["--view", "disk"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(place.status()["view"].as_str(), Some("disk"));
+    assert!(place.status()["options"].as_str().unwrap().contains("owner=1:2"));
+    sh(&format!("umount {}", place.path().display()));
+    let output = mount("view=all,vieuw=all", &[]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("IMGMOUNT_OPTIONS vieuw=all: unknown") && said.contains(", view, "), "{said}");
+    assert_eq!(mount("view=nothing", &[]).status.code(), Some(2));
+    assert_eq!(mount("vieuw=all", &["-o", "mkdir"]).status.code(), Some(0), "a list was typed");
+    sh(&format!("umount {}", place.path().display()));
 }
 
 // What cannot be read.

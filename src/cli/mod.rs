@@ -320,7 +320,10 @@ pub fn main() -> ExitCode {
 
 /// What was typed, in the words and the order that clap reads.
 fn words(command: &clap::Command) -> Vec<OsString> {
-    verb_first(mount::translate(std::env::args_os().collect(), command), command)
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    // mount(8) names no verb.
+    let typed = if mount::is_helper(typed.first()) { typed } else { verb_first(typed, command) };
+    mount::translate(typed, std::env::var_os(mount::OPTIONS), command)
 }
 
 /// Parses, and runs the verb.

@@ -28,7 +28,7 @@ mod supervise;
 mod tell;
 mod work;
 
-pub(super) use spoken::{is_helper, mount_code, translate};
+pub(super) use spoken::{OPTIONS, is_helper, mount_code, translate};
 pub(super) use work::work;
 
 /// Arguments.
@@ -46,8 +46,8 @@ pub(super) struct Args {
     /// Stay in the foreground
     #[arg(short = 'f', long, env = "IMGMOUNT_FOREGROUND", value_parser = plan::yes_or_no(), help_heading = "Mount")]
     foreground: bool,
-    /// Mount options: exec, allow_other, default_permissions, nonempty, and every long option as NAME=VALUE; those of fstab are accepted
-    #[arg(short = 'o', value_name = "LIST", env = "IMGMOUNT_OPTIONS", help_heading = "Mount")]
+    /// Mount options: exec, allow_other, default_permissions, nonempty, and every long option as NAME or NAME=VALUE; those of fstab are accepted
+    #[arg(short = 'o', value_name = "LIST", env = OPTIONS, help_heading = "Mount")]
     options: Vec<String>,
     /// Whose the files seem to be: guest, me, or UID:GID
     #[arg(long, value_name = "WHO", default_value = "guest", value_parser = options::owner, env = "IMGMOUNT_OWNER", help_heading = "Mount")]

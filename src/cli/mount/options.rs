@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::serve::fuse;
 use crate::text::escape;
 use serde::{Deserialize, Serialize};
+use std::os::unix::ffi::OsStrExt as _;
 
 /// `-o`, understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,16 +92,21 @@ impl Flags {
 }
 
 fn unknown(word: &str) -> Error {
-    let error = Error::new(ErrorKind::Usage, format!("-o {}: unknown", escape(word.as_bytes())));
+    let variable = std::env::var_os(spoken::OPTIONS).unwrap_or_default();
+    let is_there = spoken::split(variable.as_bytes()).contains(&word.as_bytes());
+    let place = if is_there { spoken::OPTIONS } else { "-o" };
+    let error = Error::new(ErrorKind::Usage, format!("{place} {}: unknown", escape(word.as_bytes())));
     let name = word.split('=').next().unwrap_or_default();
     error.help(match name {
         "uid" | "gid" | "umask" | "fmask" | "dmask" => "whose the files seem to be: owner=UID:GID, or owner=me".to_owned(),
         "offset" | "sizelimit" => "a partition's files alone: volume=p1, or whatever imgmount info calls it".to_owned(),
         "remount" | "bind" | "move" => "unmount it, and mount it anew: imgmount unmount DIR".to_owned(),
         "allow_root" => "allow_other lets root in, and others where their modes allow it".to_owned(),
-        _ => "known are exec, allow_other, default_permissions, nonempty, and every option of 'imgmount mount --help' as \
-              name=value; what fstab says to others, as ro, nofail, _netdev and x-*, is accepted"
-            .to_owned(),
+        _ => format!(
+            "known are exec, noexec, allow_other, default_permissions, nonempty, and the options of 'imgmount mount \
+             --help', as NAME or NAME=VALUE: {}; what fstab says to others, as ro, nofail, _netdev and x-*, is accepted",
+            spoken::names(&crate::cli::command()).join(", ")
+        ),
     })
 }
 
@@ -209,6 +215,18 @@ mod tests {
     fn rw_is_refused_by_name() {
         assert!(parse("rw").unwrap_err().to_string().contains("never writes"));
         assert_eq!(parse("ro,bogus").unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_with_those_that_there_are() {
+        let error = parse("ro,vieuw=all").unwrap_err();
+        let help = error.help_text().unwrap();
+        assert_eq!(error.to_string(), "-o vieuw=all: unknown");
+        assert!(
+            ["exec", "nonempty", "view", "idle-exit", "key"].iter().all(|word| help.contains(word)),
+            "{help}"
+        );
+        assert!(!help.contains("sloppy"), "{help}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Every long option can be spelled `-o name=value`. Called as `mount.imgmount` we are the helper of mount(8), whose flags
 //! come after the positional words and mean other things than ours.
+//!
+//! A list may stand in the environment, too, where the command has none. Then it is as if it had been typed, but for the
+//! options that were.
 
 use crate::cli::Exit;
 use std::ffi::{OsStr, OsString};
@@ -10,6 +13,9 @@ use std::path::Path;
 
 /// The names by which mount(8) calls its helper for the types `imgmount` and `fuse.imgmount`.
 const HELPERS: &[&str] = &["mount.imgmount", "mount.fuse.imgmount"];
+
+/// The variable for a list of `-o`.
+pub(in crate::cli) const OPTIONS: &str = "IMGMOUNT_OPTIONS";
 
 /// Are we the helper of mount(8)?
 pub(in crate::cli) fn is_helper(program: Option<&OsString>) -> bool {
@@ -27,16 +33,59 @@ pub(in crate::cli) const fn mount_code(exit: Exit) -> u8 {
     }
 }
 
-/// The words as clap is to read them. What cannot be understood is left as it is, for the complaint to name it.
-pub(in crate::cli) fn translate(words: Vec<OsString>, command: &clap::Command) -> Vec<OsString> {
-    if is_helper(words.first()) {
-        return helper(&words, command);
-    }
-    let verb = words.get(1).and_then(|word| command.find_subcommand(word));
+/// The words as clap is to read them, with the verb, if there is one, in front. What cannot be understood is left as it is,
+/// for the complaint to name it. `variable` is what [`OPTIONS`] says.
+pub(in crate::cli) fn translate(
+    words: Vec<OsString>,
+    variable: Option<OsString>,
+    command: &clap::Command,
+) -> Vec<OsString> {
+    let is_helper = is_helper(words.first());
+    let verb = words.get(1).filter(|_| !is_helper).and_then(|word| command.find_subcommand(word));
     if verb.is_some_and(|verb| verb.get_name() != "mount") {
         return words;
     }
+    // Behind the program's name, and the verb's.
+    let at = if is_helper || verb.is_some() { 2 } else { 1 };
+    let (mut said, is_listed) = if is_helper { helper(&words, command) } else { typed(words, command) };
+    let variable = variable.filter(|list| !list.is_empty());
+    if let Some(list) = variable {
+        let listed = if is_listed { Vec::new() } else { from_environment(&list, &said, command) };
+        // With an -o in front of it, clap does not look into the variable.
+        said.splice(at..at, ["-o".into(), OsString::new()].into_iter().chain(listed));
+    }
+    said
+}
+
+/// The words of a list in the environment, without the options that were `said` already.
+fn from_environment(list: &OsStr, said: &[OsString], command: &clap::Command) -> Vec<OsString> {
+    let ours = said.iter().take_while(|word| *word != "--");
+    let is_said = |option: &[u8]| {
+        let name = option.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is_name =
+            |word: &[u8]| word.strip_prefix(name).is_some_and(|rest| matches!(rest, [] | [b'=', ..]));
+        let arg = command
+            .get_arguments()
+            .find(|arg| arg.get_long().is_some_and(|long| name.strip_prefix(b"--") == Some(long.as_bytes())));
+        let short = arg.and_then(clap::Arg::get_short).and_then(|short| u8::try_from(short).ok());
+        let is_short = |word: &[u8]| match (short, word) {
+            (_, [b'-', b'-', ..]) | (None, _) => false,
+            (Some(short), [b'-', flags @ ..]) => flags.contains(&short),
+            _ => false,
+        };
+        ours.clone().map(|word| word.as_bytes()).any(|word| is_name(word) || is_short(word))
+    };
+    let words = options(list, command, Caller::Person);
+    words
+        .into_iter()
+        .filter(|word| !(word.as_bytes().starts_with(b"--") && is_said(word.as_bytes())))
+        .collect()
+}
+
+/// What a person typed, and whether there was a list of options in it.
+fn typed(words: Vec<OsString>, command: &clap::Command) -> (Vec<OsString>, bool) {
     let mut said = Vec::with_capacity(words.len());
+    let mut is_listed = false;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
@@ -45,7 +94,9 @@ pub(in crate::cli) fn translate(words: Vec<OsString>, command: &clap::Command) -
             said.extend(words);
             break;
         }
-        match bytes.strip_prefix(b"-o") {
+        let list = bytes.strip_prefix(b"-o");
+        is_listed |= list.is_some();
+        match list {
             Some([]) => match words.next() {
                 Some(list) => said.extend(options(&list, command, Caller::Person)),
                 None => said.push(word),
@@ -60,7 +111,7 @@ pub(in crate::cli) fn translate(words: Vec<OsString>, command: &clap::Command) -
             }
         }
     }
-    said
+    (said, is_listed)
 }
 
 /// Does this option stand before its value, as in `--owner me`?
@@ -78,10 +129,11 @@ fn takes_value(word: &[u8], command: &clap::Command) -> bool {
     arg.is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
 }
 
-/// `mount.imgmount SRC DIR [-sfnv] [-N namespace] [-o options] [-t type]`, mount(8), "EXTERNAL HELPERS".
-fn helper(words: &[OsString], command: &clap::Command) -> Vec<OsString> {
+/// `mount.imgmount SRC DIR [-sfnv] [-N namespace] [-o options] [-t type]`, mount(8), "EXTERNAL HELPERS"; and whether its
+/// options say more than the `rw` that mount(8) says of itself.
+fn helper(words: &[OsString], command: &clap::Command) -> (Vec<OsString>, bool) {
     let (mut places, mut said) = (Vec::new(), vec!["imgmount".into(), "mount".into(), "--helper".into()]);
-    let mut is_quiet = true;
+    let (mut is_quiet, mut is_listed) = (true, false);
     let mut words = words.iter().skip(1);
     while let Some(word) = words.next() {
         let flags = match word.as_bytes() {
@@ -111,7 +163,11 @@ fn helper(words: &[OsString], command: &clap::Command) -> Vec<OsString> {
                     let attached = (!tail.is_empty()).then(|| OsString::from_vec(tail.to_vec()));
                     let value = attached.or_else(|| words.next().cloned()).unwrap_or_default();
                     match flag {
-                        b'o' => said.extend(options(&value, command, Caller::Mount)),
+                        b'o' => {
+                            let words = options(&value, command, Caller::Mount);
+                            is_listed |= !words.is_empty();
+                            said.extend(words);
+                        }
                         b'N' => said.push("-N".into()),
                         _ => {}
                     }
@@ -125,7 +181,7 @@ fn helper(words: &[OsString], command: &clap::Command) -> Vec<OsString> {
         [b'-', ..] => [OsStr::new("./"), &place].into_iter().collect(),
         _ => place,
     });
-    said.into_iter().chain(is_quiet.then(|| "-q".into())).chain(places).collect()
+    (said.into_iter().chain(is_quiet.then(|| "-q".into())).chain(places).collect(), is_listed)
 }
 
 /// Who wrote a list of options.
@@ -184,6 +240,15 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The words that stand for options of `command`, for who mistyped one.
+pub(super) fn names(command: &clap::Command) -> Vec<&str> {
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let names = shown.filter_map(clap::Arg::get_long).filter(|name| !matches!(*name, "help" | "version"));
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names
+}
+
 /// The words between the commas; a comma in double quotes is none, as mount(8) has it.
 pub(super) fn split(list: &[u8]) -> Vec<&[u8]> {
     let mut in_quotes = false;
@@ -198,10 +263,14 @@ pub(super) fn split(list: &[u8]) -> Vec<&[u8]> {
 mod tests {
     use super::*;
 
-    fn said(words: &[&str]) -> Vec<String> {
+    fn said_in(variable: Option<&str>, words: &[&str]) -> Vec<String> {
         let words = words.iter().map(OsString::from).collect();
-        let said = translate(words, &crate::cli::command());
+        let said = translate(words, variable.map(OsString::from), &crate::cli::command());
         said.into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    fn said(words: &[&str]) -> Vec<String> {
+        said_in(None, words)
     }
 
     #[test]
@@ -245,6 +314,24 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(said(&words), words);
         }
+    }
+
+    #[test]
+    fn a_list_in_the_environment_stands_for_one_that_is_not_typed() {
+        let said = |list, line: &str| said_in(Some(list), &line.split(' ').collect::<Vec<_>>()).join(" ");
+        let list = "view=all,exec,key=\"disk:file:/a,b\",foreground";
+        let whole = "-o  --view=all -o exec --key=disk:file:/a,b --foreground";
+        assert_eq!(said(list, "imgmount a /m"), format!("imgmount {whole} a /m"));
+        assert_eq!(said(list, "imgmount mount a /m"), format!("imgmount mount {whole} a /m"));
+        assert_eq!(said(list, "imgmount a /m -o mkdir"), "imgmount -o  a /m --mkdir", "one is typed");
+        assert_eq!(
+            said(list, "imgmount a --view disk -qf -- cmd --key=x"),
+            "imgmount -o  -o exec --key=disk:file:/a,b a --view disk -qf -- cmd --key=x"
+        );
+        let helper = "imgmount mount -o  --mkdir --helper -q a /m";
+        assert_eq!(said("mkdir", "mount.imgmount a /m -o rw"), helper);
+        assert_eq!(said("mkdir", "imgmount unmount /m"), "imgmount unmount /m");
+        assert_eq!(said("", "imgmount a /m"), "imgmount a /m");
     }
 
     #[test]
