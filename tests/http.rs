@@ -17,6 +17,8 @@ mod renew;
 mod siblings;
 #[path = "http/spool.rs"]
 mod spool;
+#[path = "http/waiting.rs"]
+mod waiting;
 
 use common::process::{Reaped, wait_for};
 use imgmount::block::BlockSource;

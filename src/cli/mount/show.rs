@@ -14,12 +14,12 @@ use crate::cli::info;
 use crate::counters::COUNTERS;
 use crate::fs::FsFacts;
 use crate::fs::tree::Tree;
-use crate::serve::fuse::{self, Troubles, View};
+use crate::serve::fuse::{self, Late, Troubles, View};
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// `--view`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -82,7 +82,7 @@ pub(super) fn view(stack: &Arc<Stack>, mut what: What, texts: impl FnOnce(What) 
     }
     let mut view = View::new();
     let top = view.top();
-    let texts = texts(what);
+    let texts = Generated::new(texts(what), stack);
     // Scripts find disks and texts at one place in every view; people see them where they are listed.
     let inside = if what == What::Root { top } else { view.add_hidden(HIDDEN) };
     disks(&mut view, inside, stack);
@@ -99,7 +99,7 @@ pub(super) fn view(stack: &Arc<Stack>, mut what: What, texts: impl FnOnce(What) 
                 view.add_tree(top, "root", root);
             }
             volumes(&mut view, top, stack);
-            texts.add(&mut view, top, stack);
+            texts.add(&mut view, top);
         }
         What::Disk => disks(&mut view, top, stack),
         What::Drives => {
@@ -108,19 +108,32 @@ pub(super) fn view(stack: &Arc<Stack>, mut what: What, texts: impl FnOnce(What) 
             }
         }
     }
-    texts.add(&mut view, inside, stack);
+    texts.add(&mut view, inside);
     Shown { view, what, notes }
 }
 
-impl Texts {
-    fn add(&self, view: &mut View, dir: usize, stack: &Arc<Stack>) {
-        let (of, info) = (Arc::clone(stack), OnceLock::new());
-        view.add_text(dir, "info.json", move || info.get_or_init(|| info_json(&of)).clone());
-        let (of, image, check) = (Arc::clone(stack), self.image.clone(), OnceLock::new());
-        view.add_text(dir, "check.json", move || check.get_or_init(|| check_json(&of, &image)).clone());
-        view.add_fixed(dir, "status", self.status.clone());
+/// The generated files of a view. Those that read here and there in the image are made when somebody looks.
+struct Generated {
+    texts: Texts,
+    info: Arc<Late>,
+    check: Arc<Late>,
+}
+
+impl Generated {
+    fn new(texts: Texts, stack: &Arc<Stack>) -> Self {
+        let of = Arc::clone(stack);
+        let info = Late::new(move || info_json(&of));
+        let (of, image) = (Arc::clone(stack), texts.image.clone());
+        let check = Late::new(move || check_json(&of, &image));
+        Self { texts, info, check }
+    }
+
+    fn add(&self, view: &mut View, dir: usize) {
+        view.add_late(dir, "info.json", &self.info);
+        view.add_late(dir, "check.json", &self.check);
+        view.add_fixed(dir, "status", self.texts.status.clone());
         view.add_text(dir, "stats", stats);
-        let (troubles, trees) = (Arc::clone(&self.troubles), view.trees().to_vec());
+        let (troubles, trees) = (Arc::clone(&self.texts.troubles), view.trees().to_vec());
         view.add_text(dir, "errors", move || troubles.text(&trees));
     }
 }
@@ -222,7 +235,7 @@ fn info_json(stack: &Stack) -> String {
     crate::text::json_safe(&format!("{:#}\n", info::document(stack, &size))).into_owned()
 }
 
-/// What `imgmount check --report json` prints, of every profile. Made when somebody looks: it reads here and there.
+/// What `imgmount check --report json` prints, of every profile.
 fn check_json(stack: &Stack, image: &str) -> String {
     let profiles = profile::all().unwrap_or_default();
     let settings = Settings::default();

@@ -9,6 +9,7 @@
 //! ```
 //! A guest's files are no nodes here: a [`Tree`] answers for them by inode.
 
+use super::late::Late;
 use crate::block::BlockSource;
 use crate::error::Result;
 use crate::fs::tree::Tree;
@@ -37,6 +38,7 @@ pub(super) enum Own {
     Dir(Vec<(Vec<u8>, Target)>),
     Disk(Disk),
     Text(Text),
+    Late(Arc<Late>),
 }
 
 /// What a mount shows. Made by [`View::new`] and the `add_` methods, then never changed.
@@ -110,6 +112,11 @@ impl View {
     /// Adds a file whose text is written anew whenever someone looks.
     pub fn add_text(&mut self, dir: usize, name: &str, write: impl Fn() -> String + Send + Sync + 'static) {
         self.add(dir, name, Own::Text(Text { write: Box::new(write), now: Mutex::default() }));
+    }
+
+    /// Adds a file that takes its time to make. The same one may stand in several places.
+    pub fn add_late(&mut self, dir: usize, name: &str, late: &Arc<Late>) {
+        self.add(dir, name, Own::Late(Arc::clone(late)));
     }
 
     /// Adds a file whose text never changes.
