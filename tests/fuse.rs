@@ -8,6 +8,8 @@
     reason = "a test panics where something is wrong"
 )]
 mod common;
+#[path = "fuse/walks.rs"]
+mod walks;
 
 use common::mount::{Kernel, Mount, as_nobody};
 use common::process::{Reaped, SOON, children, holder, runs, signal, within};

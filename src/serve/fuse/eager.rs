@@ -11,8 +11,8 @@
 //! A walk that wants no attributes still asks for each directory, to go into it. So directories that are looked up by name are
 //! counted beside the files, and where a walk is seen, directories that hold little else are told with attributes, too.
 //!
-//! The kernel keeps every listing. Where it kept one without attributes and they are wanted later, it asks file by file: that
-//! costs half as much again as a listing that has them, once; not to keep it would cost every later walk the whole of it.
+//! The kernel keeps every listing. Where it kept one without attributes and they are wanted later, it asks file by file; not
+//! to keep it would cost every later walk the whole of it. What is done about it is told in [`super::kept`].
 //!
 //! ```text
 //!   READDIRPLUS at 0 ─▶ on:  names with attributes

@@ -23,6 +23,7 @@ use crate::num::{narrow, wide};
 use eager::Eager;
 use fuser::{Errno, FileAttr, INodeNo};
 use inodes::{File, Inodes, ROOT};
+use kept::Kept;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +35,7 @@ use view::Own;
 mod attr;
 mod eager;
 mod inodes;
+mod kept;
 mod late;
 mod links;
 mod requests;
@@ -159,9 +161,11 @@ pub fn serve(
     config.clone_fd =
         threads > 1 && std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
     // The mount's own options say who may come in, and the kernel sees to it.
-    let session =
-        fuser::Session::from_fd(Door::new(view, options, troubles), device, fuser::SessionACL::All, config)
-            .map_err(host("greeting the kernel over /dev/fuse"))?;
+    let door = Door::new(view, options, troubles);
+    let kept = Arc::clone(&door.kept);
+    let session = fuser::Session::from_fd(door, device, fuser::SessionACL::All, config)
+        .map_err(host("greeting the kernel over /dev/fuse"))?;
+    let _ = kept.kernel.set(session.notifier());
     begun();
     session.run().map_err(host("answering the kernel over /dev/fuse"))
 }
@@ -179,6 +183,8 @@ struct Door {
     eager: Eager,
     /// Does somebody walk from directory to directory?
     walks: Eager,
+    /// Listings that the kernel keeps without attributes.
+    kept: Arc<Kept>,
     /// The kernel takes it that directories need not be opened.
     skips_opendir: bool,
 }
@@ -235,6 +241,7 @@ impl Door {
             facts,
             eager: Eager::default(),
             walks: Eager::doubtful(),
+            kept: Arc::default(),
             skips_opendir: false,
         }
     }
@@ -360,8 +367,14 @@ impl Door {
             File::Guest(tree, dir) => {
                 let Some(node) = self.tree(tree)?.lookup(dir, name)? else { return Ok(None) };
                 let attr = self.hand_out(parent, tree, node)?;
-                let is_dir = attr.kind == fuser::FileType::Directory;
-                if is_dir { &self.walks } else { &self.eager }.asked();
+                if attr.kind == fuser::FileType::Directory {
+                    self.walks.asked();
+                } else {
+                    self.eager.asked();
+                    if let Some(dirs) = self.kept.asked(parent) {
+                        self.kept.drop_all(dirs);
+                    }
+                }
                 Ok(Some((attr, FOR_EVER)))
             }
         }

@@ -186,11 +186,12 @@ impl fuser::Filesystem for Door {
         offset: u64,
         mut reply: fuser::ReplyDirectory,
     ) {
-        let mut any = false;
+        let (mut any, mut bare) = (false, 0_u32);
         let listed = self.guarded(number, "listing", |dir| {
             self.list(number.0, dir, offset, Detail::Bare, &mut |line| {
                 let full = reply.add(line.attr.ino, line.next, line.attr.kind, OsStr::from_bytes(line.name));
                 any |= !full;
+                bare = bare.saturating_add(u32::from(!full && line.attr.kind != fuser::FileType::Directory));
                 // The kernel holds what readdirplus tells it of, but nothing of what readdir does.
                 if !full && line.held {
                     self.inodes.forget(line.attr.ino.0, 1);
@@ -198,6 +199,9 @@ impl fuser::Filesystem for Door {
                 !full
             })
         });
+        if bare > 0 {
+            self.kept.told(number.0, bare);
+        }
         match listed {
             Err(errno) if !any => reply.error(errno),
             _ => reply.ok(),
@@ -213,6 +217,9 @@ impl fuser::Filesystem for Door {
         mut reply: fuser::ReplyDirectoryPlus,
     ) {
         let (mut any, mut told) = (false, 0_u32);
+        if offset == 0 {
+            self.kept.begin(number.0);
+        }
         let is_eager = self.eager.is_on();
         let listed = self.guarded(number, "listing", |dir| {
             // Behind a first page of nothing but the two dots the kernel goes on without attributes.
