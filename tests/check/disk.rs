@@ -216,7 +216,9 @@ const GROUP: &str = r#"
 mkdir -p $R/etc $R/bin; echo ID=debian > $R/etc/os-release; echo "/dev/vg/root / ext4" > $R/etc/fstab
 truncate -s 40M one two; trap 'losetup -d $one $two' EXIT
 one=$(losetup -f --show one); two=$(losetup -f --show two)
-printf 'devices { use_devicesfile = 0 }\nactivation { udev_sync = 0 udev_rules = 0 }\n' > lvm.conf
+# Of other tests' disks, and their groups of the same name, nothing is to be seen.
+printf 'devices { use_devicesfile = 0 obtain_device_list_from_udev = 0 filter = [ "a|^%s$|", "a|^%s$|", "r|.*|" ] }
+activation { udev_sync = 0 udev_rules = 0 }\n' $one $two > lvm.conf
 export LVM_SYSTEM_DIR=$PWD LVM_SUPPRESS_FD_WARNINGS=1
 lv() { lvm lvcreate -q --driverloaded n -an -Zn -Wn "$@" > /dev/null 2>&1; }
 lvm pvcreate -q $one $two > /dev/null; lvm vgcreate -q -s 1M vg $one $two > /dev/null

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs every test and closes with what matters: how many passed, what failed, what was skipped and why.
-# With arguments they are cargo test's, and it runs by itself; without, two test programs run at a time.
+# With arguments they are cargo test's, and it runs by itself; without, three test programs run at a time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 target=${CARGO_TARGET_DIR:-target}
@@ -11,13 +11,12 @@ cargo=${CARGO:-cargo}
 # The programs that take longest come first, so that none of them is left for the end.
 first='fs image guest hostile check volume verify http'
 
-# The unit tests take seconds however they are compiled, and compiling them for speed takes minutes.
 build() { # more arguments for cargo
-    "$cargo" test --release --locked --no-run --lib --config 'profile.release.package.imgmount.opt-level=0' "$@" &&
-        "$cargo" test --release --locked --no-run --bins --examples --test '*' "$@"
+    "$cargo" test --release --locked --no-run --bins --examples --test '*' "$@"
 }
 
 programs() { # name and path of every test program, in the order in which they are started
+    echo "units -"
     build --message-format=json |
         grep '"profile":{[^}]*"test":true' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' |
         awk -v first="$first" '
@@ -26,15 +25,23 @@ programs() { # name and path of every test program, in the order in which they a
               print (name in rank ? rank[name] : n + 1), name, $0 }' | sort -n | cut -d' ' -f2-
 }
 
-one() { # name, program: its output goes to the log in one piece
-    local out
+# They take seconds however they are compiled, and compiling them for speed takes minutes. The compiler works on one core most
+# of the time, so other tests run beside it.
+units() {
+    "$cargo" test --release --locked --lib --config 'profile.release.package.imgmount.opt-level=0'
+}
+
+one() { # name, program or - for the library's own tests: its output goes to the log in one piece
+    local out program=$2
     out=$(mktemp -p "$3")
     local status=0
-    "$2" > "$out" 2>&1 || status=$?
+    [ "$program" != - ] || program=units
+    "$program" > "$out" 2>&1 || status=$?
     flock "$3" sh -c 'printf "\n     Running %s\n" "$1"; cat "$2"' - "$1" "$out"
     return $status
 }
-export -f one
+export cargo
+export -f one units
 
 if [ $# != 0 ]; then
     "$cargo" test --release --locked --no-fail-fast "$@" 2>&1 | tee "$log"
@@ -45,8 +52,7 @@ else
     status=0
     if build; then
         {
-            programs | xargs -P 2 -L 1 bash -c 'one "$1" "$2" "$0"' "$outputs" || status=1
-            "$cargo" test --release --locked --doc 2>&1 || status=1
+            programs | xargs -P 3 -L 1 bash -c 'one "$1" "$2" "$0"' "$outputs" || status=1
             exit "$status"
         } | tee "$log"
         status=${PIPESTATUS[0]}
