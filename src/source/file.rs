@@ -9,10 +9,11 @@ use crate::num::wide;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Paths.
 pub const SCHEME: Scheme = Scheme { names: &["file"], siblings: false, open };
@@ -59,6 +60,24 @@ pub struct FileSource {
     /// `None` for a block device: its node's times say nothing about its content.
     identity: Option<Identity>,
     changed: AtomicBool,
+    found: Found,
+}
+
+/// The run of data, or the hole, that was found last. A file system may look through all of a run to tell where it ends,
+/// as tmpfs does; whoever asks cluster by cluster would have it do so each time.
+#[derive(Debug, Default)]
+pub(super) struct Found(Mutex<(Range<u64>, bool)>);
+
+impl Found {
+    /// Where the run that `offset` is in ends, and whether it is a hole.
+    pub(super) fn at(&self, offset: u64) -> Option<(u64, bool)> {
+        let (run, hole) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        run.contains(&offset).then_some((run.end, *hole))
+    }
+
+    pub(super) fn note(&self, run: Range<u64>, hole: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (run, hole);
+    }
 }
 
 impl fmt::Debug for FileSource {
@@ -96,7 +115,15 @@ impl FileSource {
             _ => return refuse("is a special file"),
         };
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-        Ok(Self { file, label, len, blocks, identity, changed: AtomicBool::new(false) })
+        Ok(Self {
+            file,
+            label,
+            len,
+            blocks,
+            identity,
+            changed: AtomicBool::new(false),
+            found: Found::default(),
+        })
     }
 
     /// What it was when it was opened; `None` for a block device.
@@ -148,15 +175,19 @@ impl BlockSource for FileSource {
         if self.identity.is_none() {
             return Ok(until(self.len, false));
         }
-        let extent = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) if data > offset => until(data, true),
-            Ok(_) => until(rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(self.len), false),
-            Err(rustix::io::Errno::NXIO) => until(self.len, true),
-            Err(_) => until(self.len, false),
-        };
+        let (end, hole) = self.found.at(offset).unwrap_or_else(|| {
+            let found = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+                Ok(data) if data > offset => (data, true),
+                Ok(_) => (rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(self.len), false),
+                Err(rustix::io::Errno::NXIO) => (self.len, true),
+                Err(_) => (self.len, false),
+            };
+            self.found.note(offset..found.0, found.1);
+            found
+        });
         // Asked afterwards: a file that was cut short in between would answer "hole".
         self.check_unchanged()?;
-        Ok(extent)
+        Ok(until(end, hole))
     }
 
     fn label(&self) -> String {
@@ -178,6 +209,23 @@ mod tests {
         file.write_all(content).unwrap();
         let opened = open_path(file.path(), "x").unwrap();
         (file, FileSource::new(opened, "x".to_owned()).unwrap())
+    }
+
+    #[test]
+    fn what_was_found_last_changes_no_answer() {
+        let (mut file, source) = source(b"");
+        for at in [1_u64 << 20, 3 << 20] {
+            file.as_file().write_all_at(&[1; 65536], at).unwrap();
+        }
+        file.as_file().set_len(5 << 20).unwrap();
+        file.flush().unwrap();
+        let opened = || FileSource::new(open_path(file.path(), "x").unwrap(), "x".to_owned()).unwrap();
+        drop(source);
+        let asked_often = opened();
+        let forth = (0..80).map(|n: u64| n * 65536 + 7);
+        for offset in forth.clone().chain(forth.rev()) {
+            assert_eq!(asked_often.extent(offset).unwrap(), opened().extent(offset).unwrap(), "at {offset}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! written: an unpacked disk takes the room of its data. The last bytes are handed out only after the stream has said
 //! that it ended well, because that is when it checks its sums.
 
+use super::file::Found;
 use crate::block::{BlockSource, Extent, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::locator::Spooler;
@@ -118,7 +119,7 @@ impl Spooler for SpoolDir {
         let thread = std::thread::Builder::new().name("spool".to_owned());
         let spawned = thread.spawn(move || pouring.run(stream, len));
         spawned.map_err(|error| Error::new(ErrorKind::Host, "no thread for the spool").caused_by(error))?;
-        let mut spool = Spool { shared, len: 0 };
+        let mut spool = Spool { shared, len: 0, found: Found::default() };
         spool.len = match len {
             Some(len) => len,
             None => spool.shared.wait_for_the_end()?,
@@ -131,6 +132,7 @@ impl Spooler for SpoolDir {
 pub struct Spool {
     shared: Arc<Shared>,
     len: u64,
+    found: Found,
 }
 
 impl fmt::Debug for Spool {
@@ -357,10 +359,17 @@ impl BlockSource for Spool {
         if offset >= filled {
             return Ok(until(self.len, false));
         }
+        if let Some((end, hole)) = self.found.at(offset) {
+            return Ok(until(end, hole));
+        }
         Ok(match rustix::fs::seek(&self.shared.file, SeekFrom::Data(offset)) {
             Ok(data) if data > offset => until(data.min(filled), true),
             Ok(_) => {
                 let hole = rustix::fs::seek(&self.shared.file, SeekFrom::Hole(offset)).unwrap_or(self.len);
+                if hole < filled {
+                    // What has arrived stays as it is.
+                    self.found.note(offset..hole, false);
+                }
                 until(if hole >= filled { self.len } else { hole }, false)
             }
             Err(rustix::io::Errno::NXIO) => until(filled, true),
