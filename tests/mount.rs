@@ -320,6 +320,28 @@ fn what_others_mounted_upon_a_mount_or_in_its_place_stays() {
     assert!(ended && stayed);
 }
 
+/// The kernel gives the numbers of a mount, and of its device, to the next one as soon as it is gone.
+#[test]
+fn a_mount_that_has_the_numbers_of_one_before_stays() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let numbers = |place: &Mount| sh(&format!("findmnt -n -o ID,MAJ:MIN {}", place.path().display()));
+    let mut has_met = false;
+    for _ in 0..20 {
+        let first = mounted(&[]);
+        let (worker, supervisor) = (first.process("worker"), first.process("supervisor"));
+        let of_first = numbers(&first);
+        signal(supervisor, Signal::STOP);
+        sh(&format!("umount {}", first.path().display()));
+        assert!(within(SOON, || !runs(worker)));
+        let second = mounted(&[]);
+        has_met |= numbers(&second) == of_first;
+        signal(supervisor, Signal::CONT);
+        assert!(within(SOON, || !runs(supervisor)));
+        assert!(second.is_there() && runs(second.process("worker")));
+    }
+    assert!(has_met, "other tests took the numbers every time");
+}
+
 #[test]
 fn a_connection_that_is_aborted_leaves_no_dead_mount() {
     requires!("root", "fuse", "mkfs.ext4");

@@ -2,7 +2,7 @@
 //!
 //! Every mount is `ro,nosuid,nodev`, and `noexec` unless the user said `exec`: an image is a stranger's.
 
-use super::mounts::{self, Entry};
+use super::mounts::{self, Entry, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::escape;
 use rustix::io::Errno;
@@ -303,18 +303,29 @@ pub fn unmount(point: &Path, lazy: bool) -> Result<Unmounted> {
 ///
 /// # Errors
 /// `Host` when it is not allowed.
-pub fn unmount_this(mount: &Entry, lazy: bool) -> Result<Unmounted> {
+pub fn unmount_this(mount: &Known, lazy: bool) -> Result<Unmounted> {
     for _ in 0..MAX_COVERS {
-        let Some(now) = mounts::all()?.into_iter().find(|now| now.is_same(mount)) else {
-            return Ok(Unmounted::NotThere);
-        };
-        let is_covered = mounts::at(&now.point)?.is_some_and(|top| !top.is_same(mount));
-        if !is_covered || !lazy {
-            return if is_covered { Ok(Unmounted::Busy) } else { unmount(&now.point, lazy) };
+        let Some(now) = mount.find()? else { return Ok(Unmounted::NotThere) };
+        if !now.is_covered {
+            return unmount(&now.entry.point, lazy);
         }
-        unmount(&now.point, true)?;
+        if !lazy {
+            break;
+        }
+        unmount(&now.entry.point, true)?;
     }
     Ok(Unmounted::Busy)
+}
+
+/// Takes a mount away that nobody serves any more. One that has its numbers and answers is another: before Linux 6.8 nothing
+/// else tells them apart.
+///
+/// # Errors
+/// As [`unmount_this`].
+pub fn unmount_dead(mount: &Known) -> Result<Unmounted> {
+    let Some(now) = mount.find()? else { return Ok(Unmounted::NotThere) };
+    let is_dead = || answers(&now.entry.point, now.entry.owner(), DEAD_TIME).err() == Some(Errno::NOTCONN);
+    if now.is_covered || is_dead() { unmount_this(mount, true) } else { Ok(Unmounted::NotThere) }
 }
 
 fn unmount_by_helper(point: &Path, lazy: bool) -> Result<Unmounted> {

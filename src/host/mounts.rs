@@ -1,6 +1,7 @@
 //! The mounts of this host, as the kernel lists them in `/proc/self/mountinfo`.
 
 use crate::error::{Error, ErrorKind, Result};
+use rustix::fs::{AtFlags, StatxFlags};
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
@@ -10,6 +11,9 @@ use std::time::Duration;
 
 /// The type our mounts have: `fuse`, subtype `imgmount`.
 pub const TYPE: &str = "fuse.imgmount";
+
+/// Of `linux/stat.h`.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Bytes that are read of what a mount tells about itself.
 const MAX_TOLD: u64 = 1 << 20;
@@ -40,12 +44,6 @@ impl Entry {
         self.kind == TYPE
     }
 
-    /// Is it the very same mount, perhaps moved? Both numbers are given out again, but not while it is served.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.id == other.id && self.device == other.device
-    }
-
     /// User and group who mounted it, if it is of FUSE.
     #[must_use]
     pub fn owner(&self) -> Option<(u32, u32)> {
@@ -58,6 +56,69 @@ impl Entry {
         let mut words = self.own_options.split(',');
         words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     }
+}
+
+/// A mount of ours that is found again wherever it stands by now, and that no other is taken for.
+#[derive(Clone, Debug)]
+pub struct Known {
+    entry: Entry,
+    /// The number that the kernel gives to no second mount; from Linux 6.8 on.
+    unique: Option<u64>,
+}
+
+impl Known {
+    /// The mount that stands on top at a path, if it is one of ours.
+    ///
+    /// # Errors
+    /// As [`all`].
+    pub fn at(point: &Path) -> Result<Option<Self>> {
+        let entry = at(point)?.filter(Entry::is_ours);
+        Ok(entry.map(|entry| Self { unique: unique(&entry.point), entry }))
+    }
+
+    /// As the kernel lists it.
+    #[must_use]
+    pub const fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Is this it? Both of the numbers in the kernel's list are those of the next mount as soon as this one is gone.
+    #[must_use]
+    pub fn is(&self, other: &Entry) -> bool {
+        let has_its_numbers = self.entry.id == other.id && self.entry.device == other.device;
+        has_its_numbers && self.entry.source == other.source && self.entry.owner() == other.owner()
+    }
+
+    /// As it stands now, if it still does.
+    ///
+    /// # Errors
+    /// As [`all`].
+    pub fn find(&self) -> Result<Option<Standing>> {
+        let mounts = all()?;
+        let Some(entry) = mounts.iter().find(|entry| self.is(entry)) else { return Ok(None) };
+        let top = mounts.iter().rfind(|other| other.point == entry.point);
+        let is_covered = top.is_some_and(|top| !self.is(top));
+        let number = if is_covered { None } else { unique(&entry.point) };
+        let is_another = self.unique.zip(number).is_some_and(|(ours, theirs)| ours != theirs);
+        Ok((!is_another).then(|| Standing { entry: entry.clone(), is_covered }))
+    }
+}
+
+/// Where a [`Known`] mount stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// As the kernel lists it.
+    pub entry: Entry,
+    /// Has something else been mounted upon it?
+    pub is_covered: bool,
+}
+
+/// The number of the mount at a path that is given out once: statx(2), `STATX_MNT_ID_UNIQUE`. Nobody who serves it is asked.
+fn unique(point: &Path) -> Option<u64> {
+    let asked = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(rustix::fs::CWD, point, flags, asked).ok()?;
+    (stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id)
 }
 
 /// Undoes the kernel's escapes: blank, tab, newline and backslash as three octal digits.

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::events::{Event, Events};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
-use crate::host::mounts::{self, Entry};
+use crate::host::mounts::Known;
 use crate::host::{namespace, notify};
 use crate::keys::Keys;
 use crate::text::escape;
@@ -83,8 +83,8 @@ pub(super) fn supervise(
         default_permissions: flags.default_permissions,
     };
     let device = mount::mount(&wish)?;
-    let mut mounted = Mounted { point: &point.path, entry: None, worker: &mut worker, is_there: true };
-    mounted.entry = mounts::at(&point.path)?.filter(Entry::is_ours);
+    let mut mounted = Mounted { point: &point.path, known: None, worker: &mut worker, is_there: true };
+    mounted.known = Known::at(&point.path)?;
     mounted.worker.channel().send(&"mounted", &[device.as_fd()])?;
     // Only the worker's end must keep the connection open: when it dies, nobody waits for its answers.
     drop(device);
@@ -95,7 +95,7 @@ pub(super) fn supervise(
     mount::answers(&point.path, None, args.timeout).map_err(|errno| {
         host(format!("{}: the mount does not answer", show(&point.path))).caused_by(errno)
     })?;
-    let wide = mounted.entry.as_ref().is_some_and(mount::widen_read_ahead);
+    let wide = mounted.known.as_ref().is_some_and(|known| mount::widen_read_ahead(known.entry()));
     tracing::info!("read-ahead: {}", if wide { "4096 KiB" } else { "the kernel's own" });
 
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -258,8 +258,8 @@ impl Drop for Point {
 /// A mount and who answers for it. However we leave, neither stays behind.
 struct Mounted<'a> {
     point: &'a Path,
-    /// As the kernel lists it; `None` where somebody took it away at once.
-    entry: Option<Entry>,
+    /// `None` where somebody took it away at once.
+    known: Option<Known>,
     worker: &'a mut Worker,
     is_there: bool,
 }
@@ -267,7 +267,7 @@ struct Mounted<'a> {
 impl Mounted<'_> {
     /// Unmounts what we mounted, and nothing that others mounted in its place or upon it.
     fn unmount(&self, lazy: bool) -> Result<Unmounted> {
-        self.entry.as_ref().map_or(Ok(Unmounted::NotThere), |entry| mount::unmount_this(entry, lazy))
+        self.known.as_ref().map_or(Ok(Unmounted::NotThere), |known| mount::unmount_this(known, lazy))
     }
 
     /// Unmounts: politely, then out of sight; and waits until the worker has ended. Who asks once more wants it now.
@@ -339,7 +339,7 @@ fn worker_end(mounted: &mut Mounted<'_>) -> Result<Option<Exit>> {
     let Some(status) = mounted.worker.try_wait()? else { return Ok(None) };
     mounted.is_there = false;
     // If it is still there nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
-    drop(mounted.unmount(true));
+    drop(mounted.known.as_ref().map(mount::unmount_dead));
     if status.success() {
         // Unmounted from outside, or its connection was aborted in /sys/fs/fuse.
         return Ok(Some(Exit::OK));

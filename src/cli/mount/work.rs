@@ -6,7 +6,7 @@ use crate::cli::{Common, Exit, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, Task};
 use crate::host::mount;
-use crate::host::mounts::{self, Entry};
+use crate::host::mounts::Known;
 use crate::serve::fuse::{self, Troubles};
 use crate::stack::{self, Options};
 use crate::text::escape;
@@ -114,7 +114,7 @@ pub(in crate::cli) fn work(mut task: Task) -> Result<Exit> {
 /// Ends this process when the supervisor's end of the connection closes. A supervisor that was killed could not unmount,
 /// and a mount that nobody answers for would stay: so we do, as long as it is ours that stands there.
 fn leave_with_the_supervisor(supervisor: Channel, point: &Path) -> Result<()> {
-    let mounted = mounts::at(point)?.filter(Entry::is_ours);
+    let mounted = Known::at(point)?;
     std::thread::spawn(move || {
         supervisor.wait_for_end();
         if let Some(mounted) = mounted {
