@@ -8,6 +8,8 @@
     reason = "a test panics where something is wrong"
 )]
 mod common;
+#[path = "fuse/escapes.rs"]
+mod escapes;
 #[path = "fuse/walks.rs"]
 mod walks;
 

@@ -273,7 +273,8 @@ impl<'a> Reparse<'a> {
         let numbers = get_le32(self.data, 8).zip(get_le32(self.data, 12));
         match word.as_ref().map(|word| word.as_slice()) {
             Some(b"LNK\x01\0\0\0\0") => {
-                let target = encode(units_le(self.data.get(8..).unwrap_or_default()));
+                let target = units_le(self.data.get(8..).unwrap_or_default());
+                let target = encode(target.take_while(|unit| *unit != 0));
                 let empty = || Error::corrupt(at.clone()).because("a link without a target");
                 Ok(Meaning::Link(Target::Path(Some(target).filter(|t| !t.is_empty()).ok_or_else(empty)?)))
             }
@@ -466,6 +467,16 @@ mod tests {
         );
         let link = [b"LNK\x01\0\0\0\0".as_slice(), &utf16("../a")].concat();
         assert_eq!(text(&point(tag::NFS, &link), 0), "../a");
+    }
+
+    #[test]
+    fn a_target_ends_at_its_nul() {
+        let nfs =
+            |target: &str| point(tag::NFS, &[b"LNK\x01\0\0\0\0".as_slice(), &utf16(target)].concat());
+        assert_eq!(text(&nfs("..\0x"), 0), "..");
+        assert_eq!(text(&symlink("a\0x", 1), 0), "a");
+        assert_eq!(text(&point(tag::LX_SYMLINK, b"\x02\0\0\0..\0x"), 0), "..");
+        assert!(meaning(&nfs("\0x")).is_err());
     }
 
     #[test]

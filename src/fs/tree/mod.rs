@@ -6,7 +6,7 @@ mod made;
 use self::drives::{Drives, LINKS};
 use self::made::{MADE, Made};
 use super::{DirEntry, FileSystem, FileType, Ino, Stat, Xattr};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{At, Error, ErrorKind, Result};
 use crate::text::escape;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -330,12 +330,21 @@ impl Tree {
         self.fs(node)?.read_at(node.ino, buf, offset)
     }
 
-    /// The target of a symbolic link, as stored.
+    /// The target of a symbolic link, as stored. Never empty, and without a NUL.
     ///
     /// # Errors
-    /// When it is no link or cannot be read.
+    /// When it is no link or cannot be read; `Corrupt` for a target that no path can be.
     pub fn readlink(&self, node: Node) -> Result<Vec<u8>> {
-        self.fs(node)?.readlink(node.ino)
+        let fs = self.fs(node)?;
+        let target = fs.readlink(node.ino)?;
+        // A kernel reads a path up to its first NUL. Whoever looks at all of `..\0x` takes it for a name, and it leads out
+        // of the guest.
+        let why = match target.contains(&0) {
+            true => "a symbolic link with a NUL in its target",
+            false if target.is_empty() => "a symbolic link without a target",
+            false => return Ok(target),
+        };
+        Err(Error::corrupt(At::new(fs.facts().kind, "inode").index(node.ino.0)).because(why))
     }
 
     /// The target of a symbolic link as a path of this tree: on a drive of Windows, `/x` is on that same drive, and what

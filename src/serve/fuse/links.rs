@@ -4,14 +4,14 @@
 //! neither is so. Absolute targets are therefore shown relative to their place, and each `..` that the guest would
 //! apply at its root is left out. For `a/../b` that takes a look at what `a` is: it may be a link itself.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{At, Error, ErrorKind, Result};
 use crate::fs::FileType;
 use crate::fs::tree::{Node, Tree};
 
 /// Links followed for one target, as path_resolution(7) has it.
 const MAX_LINKS: u32 = 40;
 /// The kernel hands out less than a page.
-const MAX_TARGET: usize = 4095;
+pub(super) const MAX_TARGET: usize = 4095;
 
 /// How symbolic links are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,19 +23,37 @@ pub enum Symlinks {
     Raw,
 }
 
-/// Does it mean the same at every place, and stay below it?
+/// Does it mean the same at every place, and stay below it? With a NUL in it, it means to the kernel what stands before
+/// that.
 pub(super) fn is_plain(target: &[u8]) -> bool {
-    !target.starts_with(b"/") && !target.split(|byte| *byte == b'/').any(|part| part == b"..")
+    !target.starts_with(b"/")
+        && !target.contains(&0)
+        && !target.split(|byte| *byte == b'/').any(|part| part == b"..")
+}
+
+/// A target that goes to the kernel as it is.
+///
+/// # Errors
+/// `Corrupt` when the kernel would read another path in it; `Limit` when it is longer than the kernel takes.
+pub(super) fn whole(target: Vec<u8>) -> Result<Vec<u8>> {
+    if target.contains(&0) {
+        return Err(Error::corrupt(At::new("fuse", "symbolic link")).because("a NUL in its target"));
+    }
+    if target.len() > MAX_TARGET {
+        let line = format!("a link of {} bytes, at most {MAX_TARGET} can be shown", target.len());
+        return Err(Error::limit(line));
+    }
+    Ok(target)
 }
 
 /// The target as shown for a link whose directory is the last of `chain`, which starts at the tree's root. `covered` is
 /// a name in that root which in the mount is not the guest's.
 ///
 /// # Errors
-/// `Limit` when it is longer than the kernel takes; what looking up its parts reports.
+/// As [`whole`]; what looking up its parts reports.
 pub(super) fn shown(tree: &Tree, covered: Option<&[u8]>, chain: &[Node], target: &[u8]) -> Result<Vec<u8>> {
-    if is_plain(target) {
-        return Ok(target.to_vec());
+    if is_plain(target) || target.contains(&0) {
+        return whole(target.to_vec());
     }
     let mut walk = Walk { tree, covered, stack: chain.to_vec(), links: 0 };
     let mut out: Vec<&[u8]> = Vec::new();
@@ -69,13 +87,7 @@ pub(super) fn shown(tree: &Tree, covered: Option<&[u8]>, chain: &[Node], target:
     if target.ends_with(b"/") && target.len() > 1 {
         shown.push(b'/');
     }
-    if shown.len() > MAX_TARGET {
-        return Err(Error::limit(format!(
-            "a link of {} bytes, at most {MAX_TARGET} can be shown",
-            shown.len()
-        )));
-    }
-    Ok(shown)
+    whole(shown)
 }
 
 /// A position in the tree: the directories from its root down.
@@ -190,6 +202,16 @@ mod tests {
     fn the_covered_name_is_no_way_out() {
         let toy = Toy::new().with_dir("/a/b/c/d").with_link("/.imgmount/partitions", "/a/b/c/d");
         assert_eq!(at(toy, "/", ".imgmount/partitions/../../../../x"), ".imgmount");
+    }
+
+    #[test]
+    fn a_target_that_the_kernel_would_cut_at_a_nul_is_refused() {
+        let tree = Toy::new().with_dir("/a").tree();
+        for target in [&b"..\0x"[..], b"a/..\0x", b"/\0", b"x\0"] {
+            assert!(!is_plain(target), "{target:?}");
+            let error = shown(&tree, None, &[tree.root()], target).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{target:?}");
+        }
     }
 
     #[test]

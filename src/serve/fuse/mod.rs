@@ -299,14 +299,14 @@ impl Door {
     ) -> Result<FileAttr> {
         let mut attr = attr::of(number, stat, self.options.owner);
         if stat.kind == FileType::Symlink && self.options.symlinks == Symlinks::Relative {
-            // The kernel cuts a cached link at its size. A link that cannot be read keeps the stored one and fails later.
+            // The kernel cuts a cached link at its size, and `../..a` cut too early leads out of the guest. One that cannot be
+            // read now, but may be later, has the size that cuts nothing.
             let shown = self.tree(at)?.target(node).and_then(|target| match parent {
-                Some(parent) if !links::is_plain(&target) => self.shown(parent, at, &target),
-                _ => Ok(target),
+                _ if links::is_plain(&target) => Ok(target),
+                Some(parent) => self.shown(parent, at, &target),
+                None => Err(not_a("link in its place")),
             });
-            if let Ok(shown) = shown {
-                attr.size = wide(shown.len());
-            }
+            attr.size = wide(shown.map_or(links::MAX_TARGET, |shown| shown.len()));
         }
         Ok(attr)
     }
@@ -683,6 +683,28 @@ mod tests {
         let (deep, top) = (find(&door, "/a/b/link").unwrap(), find(&door, "/link").unwrap());
         assert_ne!(deep.ino, top.ino);
         assert_eq!((deep.size, top.size), (11, 5), "../../etc/x and etc/x");
+    }
+
+    #[test]
+    fn a_link_that_cannot_be_read_has_a_size_that_cuts_none() {
+        let door = door(Toy::new().with_bad_link("/a/link"));
+        assert_eq!(find(&door, "/a/link").unwrap().size, 4095);
+    }
+
+    #[test]
+    fn a_link_with_a_nul_or_nothing_in_its_target_is_an_error_of_that_link() {
+        let toy = Toy::new().with_link("/nul", "..\0x").with_link("/none", "").with_link("/good", "nul");
+        let door = door(toy);
+        for (path, why) in [("/nul", "a NUL in its target"), ("/none", "without a target")] {
+            let link = find(&door, path).unwrap();
+            let target = door.guarded(link.ino, "reading its target", |file| match file {
+                File::Guest(at, node) => door.tree(at)?.target(node),
+                File::Own(_) => Err(not_a("guest")),
+            });
+            assert_eq!(target, Err(Errno::EIO), "{path}");
+            assert!(door.troubles.text(door.view.trees()).contains(why), "{path}");
+        }
+        assert_eq!(find(&door, "/good").unwrap().size, 3);
     }
 
     #[test]

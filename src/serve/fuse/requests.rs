@@ -97,11 +97,11 @@ impl fuser::Filesystem for Door {
         let target = self.guarded(number, "reading its target", |file| {
             let File::Guest(at, node) = file else { return Err(not_a("link")) };
             if self.options.symlinks == Symlinks::Raw {
-                return self.tree(at)?.readlink(node);
+                return links::whole(self.tree(at)?.readlink(node)?);
             }
             let target = self.tree(at)?.target(node)?;
             if links::is_plain(&target) {
-                return Ok(target);
+                return links::whole(target);
             }
             let parent = self.inodes.parent(number.0).ok_or_else(|| not_a("link in its place"))?;
             self.shown(parent, at, &target)

@@ -11,6 +11,8 @@ use std::sync::Arc;
 enum Content {
     Dir(BTreeMap<Vec<u8>, Ino>),
     Link(Vec<u8>),
+    /// Reading its target is an error.
+    BadLink,
     Bytes(Vec<u8>),
     /// Reading it is an error.
     Bad,
@@ -83,6 +85,10 @@ impl Toy {
         self.put(path, Content::Link(target.as_bytes().to_vec()))
     }
 
+    pub(super) fn with_bad_link(self, path: &str) -> Self {
+        self.put(path, Content::BadLink)
+    }
+
     pub(super) fn with_bad_file(self, path: &str) -> Self {
         self.put(path, Content::Bad)
     }
@@ -132,6 +138,7 @@ impl FileSystem for Toy {
         let (kind, size) = match self.node(ino)? {
             Content::Dir(_) => (FileType::Dir, 0),
             Content::Link(target) => (FileType::Symlink, target.len()),
+            Content::BadLink => (FileType::Symlink, 2),
             Content::Bytes(bytes) => (FileType::File, bytes.len()),
             Content::Bad | Content::Bug => (FileType::File, 4096),
         };
@@ -185,6 +192,7 @@ impl FileSystem for Toy {
     fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         match self.node(ino)? {
             Content::Link(target) => Ok(target.clone()),
+            Content::BadLink => Err(Error::new(ErrorKind::Io, "cannot be read, on purpose")),
             _ => Err(Error::not_found("link")),
         }
     }
