@@ -204,6 +204,16 @@ fn credentials_that_expire_while_it_is_open_end_it_with_their_name() {
 }
 
 #[test]
+fn an_object_that_is_removed_while_it_is_open_is_a_source_that_failed() {
+    requires!("python3", "openssl");
+    let disk = Disk::new();
+    let store = Server::start("s3.py", &disk, &["gone=2"]);
+    let output = with(&[], &store, &["hash", "--connections", "1", "s3://bucket/disk.img"]);
+    wrong(&output, &["no such object", "removed it while it was open"]);
+    assert_eq!(output.status.code(), Some(4), "{}", common::stderr(&output));
+}
+
+#[test]
 fn a_member_of_an_archive_in_a_store_is_found() {
     requires!("python3", "openssl");
     let disk = Disk::new();

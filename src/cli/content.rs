@@ -44,7 +44,7 @@ pub(super) fn pieces(tree: &Tree, node: Node, sink: &mut dyn FnMut(Piece<'_>) ->
             Ahead::Data(len) => len,
         };
         let Some(part) = buf.get_mut(..narrow(want)) else { break };
-        let read = fs.read_at(node.ino, part, at)?;
+        let read = tree.read_at(node, part, at)?;
         if read == 0 {
             return Err(Error::new(
                 ErrorKind::Corrupt,

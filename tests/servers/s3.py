@@ -7,6 +7,7 @@ The signature in the query is computed again from what arrived, with the standar
   region=NAME        where the bucket lies; other scopes are told so (us-east-1)
   code=STATUS:CODE   every request is refused with that
   expire=N           after N answers the credentials have expired
+  gone=N             after N answers the object is removed
 """
 import hashlib
 import hmac
@@ -82,7 +83,8 @@ class Store(http.server.BaseHTTPRequestHandler):
                 return self.refuse(400, "ExpiredToken")
         elif query:
             return self.refuse(403, "AccessDenied")
-        if unquote(raw_path) != "/" + rules.get("key", "bucket/disk.img"):
+        is_gone = "gone" in rules and answers >= int(rules["gone"])
+        if is_gone or unquote(raw_path) != "/" + rules.get("key", "bucket/disk.img"):
             return self.refuse(404, "NoSuchKey")
         first, last = self.headers["Range"].removeprefix("bytes=").split("-")
         first, end = int(first), min(int(last or len(data)) + 1, len(data))

@@ -145,11 +145,11 @@ impl File {
     /// Reads the file of a record.
     ///
     /// # Errors
-    /// `Corrupt` when the record is damaged or is none of a file; `NotFound` when it is not in use.
+    /// `Corrupt` when the record is damaged, is none of a file, or is not in use.
     pub(super) fn load(volume: &Volume, number: u64) -> Result<Self> {
         let record = volume.read_record(number)?;
         if !record.is_in_use() {
-            return Err(Error::not_found(format!("MFT record {number}, which is not in use")));
+            return Err(Error::corrupt(record.at()).because("is not in use"));
         }
         if record.base != Reference(0) {
             let base = record.base.number();

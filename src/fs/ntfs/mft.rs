@@ -113,7 +113,7 @@ impl Mft {
     /// Reads a record; one of the first from the mirror when it is damaged.
     ///
     /// # Errors
-    /// `NotFound` behind the last; `Corrupt` when it is damaged.
+    /// `Corrupt` behind the last, and when it is damaged.
     pub(super) fn record(&self, meta: &Meta, boot: &Boot, number: u64) -> Result<Record> {
         match self.first_copy(meta, boot, number) {
             Err(error) if is_damage(&error) && number < mirrored(boot) => {
@@ -127,7 +127,8 @@ impl Mft {
         let start = number.checked_mul(boot.record);
         let end = start.and_then(|start| start.checked_add(boot.record));
         let (Some(start), Some(_)) = (start, end.filter(|end| *end <= self.len)) else {
-            return Err(Error::not_found(format!("MFT record {number}")));
+            let at = At::new("ntfs", "MFT record").index(number);
+            return Err(Error::corrupt(at).because(format!("the table has {} only", self.records(boot))));
         };
         let mut bytes = Vec::with_capacity(narrow(boot.record));
         let mut first = None;

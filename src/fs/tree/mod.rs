@@ -278,7 +278,8 @@ impl Tree {
                 Err(link) => link,
             }));
         }
-        let found = self.fs(dir)?.lookup(dir.ino, name)?.map(|ino| Node { fs: dir.fs, ino });
+        let found = self.fs(dir)?.lookup(dir.ino, name).map_err(lost)?;
+        let found = found.map(|ino| Node { fs: dir.fs, ino });
         Ok(found.or_else(|| self.made.lookup(dir, name)).map(|node| self.cross(node)))
     }
 
@@ -287,7 +288,7 @@ impl Tree {
     /// # Errors
     /// When its inode cannot be read.
     pub fn stat(&self, node: Node) -> Result<Stat> {
-        self.fs(node)?.stat(node.ino)
+        self.fs(node)?.stat(node.ino).map_err(lost)
     }
 
     /// Streams a directory. Names that no path could contain (empty, `.`, `..`, with `/` or NUL) are left out.
@@ -303,7 +304,7 @@ impl Tree {
         let made = self.made.list(dir, from);
         let mut full = false;
         if made.is_none() || !Made::is_own(from) {
-            self.fs(dir)?.readdir(dir.ino, from, &mut |entry: DirEntry<'_>| {
+            let listed = self.fs(dir)?.readdir(dir.ino, from, &mut |entry: DirEntry<'_>| {
                 if !is_a_name(entry.name) {
                     return ControlFlow::Continue(());
                 }
@@ -311,7 +312,10 @@ impl Tree {
                 let flow = sink(TreeEntry { node, kind: entry.kind, name: entry.name, next: entry.next });
                 full = flow.is_break();
                 flow
-            })?;
+            });
+            // What is no directory has no names in it.
+            let is_dir = || self.stat(dir).is_ok_and(|stat| stat.kind == FileType::Dir);
+            listed.map_err(|error| if is_dir() { lost(error) } else { error })?;
         }
         for (next, name, node) in made.into_iter().flatten() {
             let entry = TreeEntry { node: self.cross(node), kind: Some(FileType::Dir), name, next };
@@ -327,7 +331,7 @@ impl Tree {
     /// # Errors
     /// When a byte cannot be read.
     pub fn read_at(&self, node: Node, buf: &mut [u8], offset: u64) -> Result<usize> {
-        self.fs(node)?.read_at(node.ino, buf, offset)
+        self.fs(node)?.read_at(node.ino, buf, offset).map_err(lost)
     }
 
     /// The target of a symbolic link, as stored. Never empty, and without a NUL.
@@ -336,7 +340,7 @@ impl Tree {
     /// When it is no link or cannot be read; `Corrupt` for a target that no path can be.
     pub fn readlink(&self, node: Node) -> Result<Vec<u8>> {
         let fs = self.fs(node)?;
-        let target = fs.readlink(node.ino)?;
+        let target = fs.readlink(node.ino).map_err(lost)?;
         // A kernel reads a path up to its first NUL. Whoever looks at all of `..\0x` takes it for a name, and it leads out
         // of the guest.
         let why = match target.contains(&0) {
@@ -373,7 +377,7 @@ impl Tree {
     /// # Errors
     /// When they cannot be read.
     pub fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
-        self.fs(node)?.xattrs(node.ino)
+        self.fs(node)?.xattrs(node.ino).map_err(lost)
     }
 
     /// The names of every extended attribute.
@@ -381,7 +385,7 @@ impl Tree {
     /// # Errors
     /// When they cannot be read.
     pub fn xattr_names(&self, node: Node) -> Result<Vec<Vec<u8>>> {
-        self.fs(node)?.xattr_names(node.ino)
+        self.fs(node)?.xattr_names(node.ino).map_err(lost)
     }
 
     /// One extended attribute, by its name.
@@ -389,7 +393,7 @@ impl Tree {
     /// # Errors
     /// When it cannot be read.
     pub fn xattr(&self, node: Node, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.fs(node)?.xattr(node.ino, name)
+        self.fs(node)?.xattr(node.ino, name).map_err(lost)
     }
 
     /// May nobody change it, not even root? `None` where its file system has no such mark.
@@ -397,7 +401,7 @@ impl Tree {
     /// # Errors
     /// When the inode cannot be read.
     pub fn is_immutable(&self, node: Node) -> Result<Option<bool>> {
-        self.fs(node)?.is_immutable(node.ino)
+        self.fs(node)?.is_immutable(node.ino).map_err(lost)
     }
 
     /// A whole file of at most `cap` bytes, for parsing.
@@ -655,6 +659,11 @@ fn joined(steps: &[Step]) -> Vec<u8> {
 fn below<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
     let dir = dir.strip_suffix(b"/").unwrap_or(dir);
     path.strip_prefix(dir).filter(|rest| rest.starts_with(b"/") && rest.len() > 1)
+}
+
+/// Whoever has a node has found the file. That something is not there, says then the volume below, of a part of the disk.
+fn lost(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound { error.with_kind(ErrorKind::Source) } else { error }
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

@@ -211,10 +211,6 @@ struct Line<'a> {
 /// Takes a line; says whether there is room for it.
 type Lines<'a> = dyn FnMut(&Line<'_>) -> bool + 'a;
 
-fn errno(error: &Error) -> Errno {
-    if error.kind() == ErrorKind::NotFound { Errno::ENOENT } else { Errno::EIO }
-}
-
 fn not_a(what: &'static str) -> Error {
     Error::new(ErrorKind::Internal, format!("asked for something else than a {what}"))
 }
@@ -264,7 +260,7 @@ impl Door {
         doing: &'static str,
         work: impl FnOnce(File) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
-        let file = self.inodes.file(number.0).map_err(|error| errno(&error))?;
+        let file = self.inodes.file(number.0).map_err(|_| Errno::ENOENT)?;
         let error = match catch_unwind(AssertUnwindSafe(|| work(file))) {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error,
@@ -273,10 +269,9 @@ impl Door {
                 Error::new(ErrorKind::Internal, "the program failed here; this is a bug")
             }
         };
-        if error.kind() != ErrorKind::NotFound {
-            self.troubles.note(file, doing, &error);
-        }
-        Err(errno(&error))
+        // A name that is not there is an answer. An error says that there is something which cannot be had.
+        self.troubles.note(file, doing, &error);
+        Err(Errno::EIO)
     }
 
     fn tree(&self, tree: usize) -> Result<&Arc<Tree>> {
@@ -644,6 +639,26 @@ mod tests {
         assert_eq!(read, Err(Errno::EIO));
         let text = door.troubles.text(door.view.trees());
         assert_eq!(text, "/etc/bad (toy): reading: cannot be read, on purpose\n");
+    }
+
+    #[test]
+    fn content_of_which_a_part_is_missing_is_eio_and_noted() {
+        let door = door(Toy::new().with_lost_file("/lost"));
+        let lost = find(&door, "/lost").unwrap().ino;
+        let read = door.guarded(lost, "reading", |file| door.read_into(file, &mut [0; 16], 0));
+        assert_eq!(read, Err(Errno::EIO));
+        let text = door.troubles.text(door.view.trees());
+        assert!(text.starts_with("/lost (toy): reading: device 2"), "{text}");
+    }
+
+    #[test]
+    fn content_of_which_a_part_is_missing_is_a_matter_of_the_source() {
+        let tree = Toy::new().with_lost_file("/lost").tree();
+        let node = tree.find(b"/lost").unwrap().unwrap();
+        assert_eq!(tree.read_at(node, &mut [0; 16], 0).unwrap_err().kind(), ErrorKind::Source);
+        assert_eq!(tree.find(b"/none").unwrap(), None);
+        let listed = tree.readdir(node, 0, &mut |_| ControlFlow::Continue(()));
+        assert_eq!(listed.unwrap_err().kind(), ErrorKind::NotFound, "no directory");
     }
 
     #[test]

@@ -16,6 +16,8 @@ enum Content {
     Bytes(Vec<u8>),
     /// Reading it is an error.
     Bad,
+    /// Reading it finds that a device is not there.
+    Lost,
     /// Reading it is a bug.
     Bug,
 }
@@ -93,6 +95,10 @@ impl Toy {
         self.put(path, Content::Bad)
     }
 
+    pub(super) fn with_lost_file(self, path: &str) -> Self {
+        self.put(path, Content::Lost)
+    }
+
     pub(super) fn with_bug(self, path: &str) -> Self {
         self.put(path, Content::Bug)
     }
@@ -140,7 +146,7 @@ impl FileSystem for Toy {
             Content::Link(target) => (FileType::Symlink, target.len()),
             Content::BadLink => (FileType::Symlink, 2),
             Content::Bytes(bytes) => (FileType::File, bytes.len()),
-            Content::Bad | Content::Bug => (FileType::File, 4096),
+            Content::Bad | Content::Lost | Content::Bug => (FileType::File, 4096),
         };
         let time = Time { secs: 1_000_000_000, nanos: 123_456_789 };
         Ok(Stat {
@@ -184,6 +190,7 @@ impl FileSystem for Toy {
                 buf[..len].copy_from_slice(&rest[..len]);
                 Ok(len)
             }
+            Content::Lost => Err(Error::not_found("device 2")),
             Content::Bug => panic!("a bug, on purpose"),
             _ => Err(Error::new(ErrorKind::Io, "cannot be read, on purpose")),
         }

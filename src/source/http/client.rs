@@ -295,7 +295,16 @@ impl Client {
             Verdict::Fresh => {
                 self.replace(road, &**signer, &turn).map_or_else(Trouble::Final, |()| Trouble::Renewed)
             }
-            Verdict::Final(error) => Trouble::Final(error.context(&self.label)),
+            Verdict::Final(error) => {
+                let was_there = self.answered.load(Ordering::Relaxed) > 0;
+                let error = match error.kind() {
+                    ErrorKind::NotFound if was_there => {
+                        error.with_kind(ErrorKind::Source).help("somebody removed it while it was open")
+                    }
+                    _ => error,
+                };
+                Trouble::Final(error.context(&self.label))
+            }
         }
     }
 
