@@ -225,16 +225,20 @@ impl Session {
     }
 
     fn turn(&self, busy: &Busy<'_>) -> Result<Turn<'_>, Stop> {
-        self.turns.take(busy).ok_or(Stop::PutOff)
+        self.turns.take(&self.socket, busy).ok_or(Stop::PutOff)
     }
 
-    /// Sends within a turn.
+    /// Sends a part of a message within a turn.
     fn send_in(&self, turn: &Turn<'_>, bytes: &[u8], busy: &Busy<'_>) -> io::Result<()> {
-        turn.send(&self.socket, bytes, self.shared.stall, busy)
+        turn.send(bytes, self.shared.stall, busy)
     }
 
+    /// Sends whole messages.
     fn send(&self, bytes: &[u8], busy: &Busy<'_>) -> Result<(), Stop> {
-        Ok(self.send_in(&self.turn(busy)?, bytes, busy)?)
+        let turn = self.turn(busy)?;
+        self.send_in(&turn, bytes, busy)?;
+        turn.end();
+        Ok(())
     }
 
     fn send_waiting(&self, buffer: &mut Buffer, busy: &Busy<'_>) -> Result<(), Stop> {
@@ -359,6 +363,7 @@ impl Session {
             self.send_in(&turn, buffer.waiting(), busy)?;
             buffer.sent();
             self.send_in(&turn, &whole.bytes, busy)?;
+            turn.end();
             return Ok(());
         }
         self.stream_whole(request, buffer, busy, header)
@@ -393,6 +398,7 @@ impl Session {
             at = at.saturating_add(len);
             left = left.saturating_sub(len);
         }
+        turn.into_iter().for_each(Turn::end);
         Ok(())
     }
 
