@@ -7,11 +7,17 @@ use crate::nbd_protocol::replies::Status;
 use crate::nbd_protocol::{ALLOCATION, ALLOCATION_DEPTH, state};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Extents in one block status reply; the client asks again for the rest.
 const MAX_EXTENTS: usize = 4096;
 /// Questions to the source for one block status reply: those of 64 bits may be about a whole fragmented disk.
 const MAX_QUESTIONS: usize = 1 << 16;
+/// Time for one block status reply. A question may have the source look at thousands of runs, or wait for a table from
+/// far away: their number alone says little about what they cost.
+const MAX_TIME: Duration = Duration::from_millis(100);
+/// Questions that are put however long they take: what a slow source says of a short range does not depend on the time.
+const ALWAYS: usize = 64;
 /// Storeys below an export that are gone through; an honest tower has some ten.
 const MAX_STOREYS: u32 = 128;
 
@@ -72,9 +78,11 @@ impl Context {
         let most = if one { 1 } else { MAX_EXTENTS };
         let mut statuses: Vec<Status> = Vec::new();
         let mut at = range.start;
-        for _ in 0..MAX_QUESTIONS {
+        let start = Instant::now();
+        for question in 0..MAX_QUESTIONS {
             let left = range.end.saturating_sub(at);
-            if left == 0 {
+            let is_long = question >= ALWAYS && start.elapsed() >= MAX_TIME;
+            if left == 0 || is_long {
                 break;
             }
             let next = match self.at(source, at, left) {
@@ -124,9 +132,9 @@ mod tests {
     use super::*;
     use crate::block::{Extent, Step};
 
-    /// Data of every other byte.
+    /// Data of every other byte, each asked about for so long.
     #[derive(Debug)]
-    struct Comb(u64);
+    struct Comb(u64, Duration);
 
     impl BlockSource for Comb {
         fn len(&self) -> u64 {
@@ -139,20 +147,40 @@ mod tests {
         }
 
         fn extent(&self, offset: u64) -> Result<Extent> {
+            std::thread::sleep(self.1);
             Ok(Extent { len: 1, zero: offset.is_multiple_of(2), hole: false })
         }
 
         fn step(&self, _: u64) -> Result<Step> {
+            std::thread::sleep(self.1);
             Ok(Step { len: 1, below: Below::Here })
         }
     }
 
+    /// How many extents, and how many bytes they are.
+    fn answered(context: Context, comb: Comb) -> (usize, u64) {
+        let range = 0..comb.len();
+        let comb: Arc<dyn BlockSource> = Arc::new(comb);
+        let statuses = context.statuses(&comb, &range, false).unwrap();
+        (statuses.len(), statuses.iter().map(|status| status.len).sum())
+    }
+
     #[test]
     fn a_comb_of_a_terabyte_is_answered_in_part() {
-        let comb: Arc<dyn BlockSource> = Arc::new(Comb(1 << 40));
-        let statuses = Context::Allocation.statuses(&comb, &(0..1 << 40), false).unwrap();
-        assert_eq!(statuses.len(), MAX_EXTENTS);
-        let statuses = Context::Depth.statuses(&comb, &(0..1 << 40), false).unwrap();
-        assert_eq!(statuses, [Status { len: 1 << 16, flags: 1 }]);
+        // How far it gets in its time depends on the machine.
+        let comb = || Comb(1 << 40, Duration::ZERO);
+        let (extents, bytes) = answered(Context::Allocation, comb());
+        assert!(extents <= MAX_EXTENTS && (64..=4096).contains(&bytes), "{extents} {bytes}");
+        let (extents, bytes) = answered(Context::Depth, comb());
+        assert!(extents == 1 && (64..=1 << 16).contains(&bytes), "{extents} {bytes}");
+    }
+
+    #[test]
+    fn questions_that_take_long_are_few() {
+        let comb = |len| Comb(len, Duration::from_millis(4));
+        assert_eq!(answered(Context::Allocation, comb(4096)), (64, 64));
+        assert_eq!(answered(Context::Depth, comb(4096)), (1, 64));
+        // A short range is answered in full.
+        assert_eq!(answered(Context::Allocation, comb(60)), (60, 60));
     }
 }
