@@ -96,8 +96,8 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
                 let exports = find_all(grounds, &order.names, order.alias, &options)?;
                 let names = exports.iter().map(|export| export.name.clone());
                 let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
-                server.complete(exports)?;
-                task.channel.ready(names.into())
+                // Said first: where the first client has left by now, the process ends as soon as they are complete.
+                server.complete(exports, || task.channel.ready(names.into()))
             };
             let panicked = |_| Err(Error::new(ErrorKind::Internal, "looking into the disks panicked"));
             if let Err(error) = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(panicked) {

@@ -66,9 +66,11 @@ impl Exports {
         Ok(Self { first: apart(first, &[])?, ..Self::default() })
     }
 
-    /// There are these and no others, in this order. One that was there before stays what it was.
-    pub(super) fn complete(&self, all: Vec<Export>) -> Result<()> {
+    /// There are these and no others, in this order. One that was there before stays what it was. `tell` is called when
+    /// that is sure, and before anybody acts on it.
+    pub(super) fn complete(&self, all: Vec<Export>, tell: impl FnOnce() -> Result<()>) -> Result<()> {
         let all = apart(all, &self.first)?;
+        tell()?;
         if self.all.set(all).is_err() {
             return Err(Error::new(ErrorKind::Internal, "the exports were found twice"));
         }

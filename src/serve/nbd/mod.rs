@@ -233,7 +233,7 @@ impl Server {
     /// `Usage` when two of them have the same name.
     pub fn new(exports: Vec<Export>, options: Options) -> Result<Self> {
         let server = Self::beginning(Vec::new(), options)?;
-        server.complete(exports)?;
+        server.complete(exports, || Ok(()))?;
         Ok(server)
     }
 
@@ -247,12 +247,13 @@ impl Server {
         Ok(Self { exports: Arc::new(Exports::new(first)?), options, seats })
     }
 
-    /// There are these exports and no others, the first ones among them.
+    /// There are these exports and no others, the first ones among them. `tell` is called when that is sure; until it
+    /// has returned, the server does not end by itself.
     ///
     /// # Errors
-    /// `Usage` when two of them have the same name, `Internal` when this was said before.
-    pub fn complete(&self, all: Vec<Export>) -> Result<()> {
-        self.exports.complete(all)
+    /// `Usage` when two of them have the same name, `Internal` when this was said before, and those of `tell`.
+    pub fn complete(&self, all: Vec<Export>, tell: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.exports.complete(all, tell)
     }
 
     /// The clients that are served now.
@@ -538,15 +539,43 @@ mod tests {
         }
         assert!(!running.is_finished());
 
-        server.complete(vec![export(""), export("p1")]).unwrap();
+        server.complete(vec![export(""), export("p1")], || Ok(())).unwrap();
         assert_eq!(answer(&mut lister), (rep::SERVER, vec![0; 4]));
         assert_eq!(answer(&mut lister), (rep::SERVER, b"\0\0\0\x02p1".to_vec()));
         assert_eq!(answer(&mut lister).0, rep::ACK);
         assert_eq!(answer(&mut other).0, rep::INFO);
         assert_eq!(answer(&mut other).0, rep::ACK);
         assert_eq!(answer(&mut nobody).0, rep::ERR_UNKNOWN);
-        assert!(server.complete(Vec::new()).is_err());
+        assert!(server.complete(Vec::new(), || Ok(())).is_err());
         drop((lister, other, nobody));
+        running.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn once_does_not_end_before_it_was_told_that_the_exports_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Listener::Unix(UnixListener::bind(&path).unwrap());
+        let options = Options { once: true, ..Options::default() };
+        let server = Arc::new(Server::beginning(vec![export("")], options).unwrap());
+        let running = std::thread::spawn({
+            let server = Arc::clone(&server);
+            move || server.run(vec![listener], &Stop::default())
+        });
+        let mut early = client(&path);
+        ask(&mut early, option::GO, &named(""));
+        assert_eq!(answer(&mut early).0, rep::INFO);
+        drop(early);
+        while server.clients() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let told = server.complete(vec![export("")], || {
+            // Time enough for it to end.
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!running.is_finished());
+            Ok(())
+        });
+        told.unwrap();
         running.join().unwrap().unwrap();
     }
 }
