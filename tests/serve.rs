@@ -241,6 +241,31 @@ fn an_image_that_does_not_open_in_time_is_given_up() {
 }
 
 #[test]
+fn a_server_that_runs_out_of_descriptors_is_reported_as_that() {
+    requires!("prlimit");
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    // From too few for the supervisor to enough for the worker.
+    for limit in 6..=24 {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).args([common::IMGMOUNT, "serve", "-f", "raw"]);
+        command.args(["disk.raw", "-k", "s", "--run", "exit 7"]).current_dir(dir.path());
+        let output = command.output().unwrap();
+        let said = common::stderr(&output);
+        match output.status.code() {
+            Some(7) => {}
+            Some(5) => assert!(said.contains("Too many open files"), "{limit}: {said}"),
+            // A library that needs one more panics.
+            Some(70) => assert!(
+                said.contains("imgmount: the process that reads the image panicked"),
+                "{limit}: {said}"
+            ),
+            other => panic!("{limit}: {other:?}: {said}"),
+        }
+    }
+}
+
+#[test]
 fn what_a_server_in_the_background_has_to_say_is_in_its_log() {
     let dir = common::tempdir();
     image(dir.path(), "disk.raw");

@@ -5,6 +5,7 @@ use super::{Common, Exit, out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, Task};
 use clap::Parser;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Arguments: none, everything comes over standard input.
 #[derive(Debug, clap::Args)]
@@ -51,8 +52,9 @@ pub(super) fn run(_args: &Args, common: &Common) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Internal, format!("no door is called '{}'", task.door)));
     };
     let channel = task.channel.try_clone()?;
-    work(task).or_else(|error| {
-        // Before it was ready the supervisor reports the error; after that, or without a supervisor, we do.
+    let panicked = |_| Err(Error::new(ErrorKind::Internal, "the process that reads the image panicked"));
+    catch_unwind(AssertUnwindSafe(|| work(task))).unwrap_or_else(panicked).or_else(|error| {
+        // The supervisor has it to report; without one, we have.
         if channel.failed(&error).is_err() {
             out::report(&error, common);
         }

@@ -158,10 +158,14 @@ impl Channel {
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        // Four bytes go out in one piece on a stream socket that holds at least a page.
-        sendmsg(&self.0, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)
-            .map_err(|e| broken("writing to", e))?;
-        (&self.0).write_all(&body).map_err(|e| broken("writing to", e))
+        // In one piece: threads that share the connection may send at once, and their messages must not mix. Only a
+        // signal can cut that short, while a long message, a job, waits for room.
+        let slices = [IoSlice::new(&length), IoSlice::new(&body)];
+        let sent =
+            rustix::io::retry_on_intr(|| sendmsg(&self.0, &slices, &mut ancillary, SendFlags::NOSIGNAL))
+                .map_err(|e| broken("writing to", e))?;
+        let rest = body.get(sent.saturating_sub(length.len())..).unwrap_or_default();
+        (&self.0).write_all(rest).map_err(|e| broken("writing to", e))
     }
 
     /// Receives one message, or `None` when the other process has ended.
@@ -582,6 +586,21 @@ mod tests {
         assert!(matches!(ours.answer_within(Duration::from_millis(1)), Ok(None)));
         Channel(UnixStream::from(theirs)).ready(Value::from("x")).unwrap();
         assert_eq!(ours.answer().unwrap(), "x");
+    }
+
+    #[test]
+    fn messages_of_two_threads_do_not_mix() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (one, theirs) = (Channel::from(theirs.try_clone().unwrap()), Channel::from(theirs));
+        std::thread::scope(|scope| {
+            for (channel, length) in [(one, 5), (theirs, 3000)] {
+                scope.spawn(move || (0..500).try_for_each(|_| channel.send(&"x".repeat(length), &[])));
+            }
+            for _ in 0..1000 {
+                let (text, _) = ours.receive::<String>().unwrap().unwrap();
+                assert!(matches!(text.len(), 5 | 3000), "{text}");
+            }
+        });
     }
 
     #[test]

@@ -118,7 +118,8 @@ fn wait(
         let Some(status) = worker.try_wait()? else { continue };
         ended = true;
         let end = match status.code() {
-            Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(70))),
+            Some(0) => Ok(Exit::OK),
+            Some(_) => Err(last_word(worker, status)),
             None => Err(Error::new(ErrorKind::Internal, format!("the serving process ended: {status}"))),
         };
         let Some(command) = command.as_deref() else { return end };
@@ -129,6 +130,14 @@ fn wait(
         }
     }
     Ok(Exit::OK)
+}
+
+/// What the worker said last: it ended with an error, and nobody has listened since it was ready.
+fn last_word(worker: &Worker, status: ExitStatus) -> Error {
+    match worker.channel().answer_within(Duration::ZERO) {
+        Err(error) => error,
+        Ok(_) => Error::new(ErrorKind::Internal, format!("the serving process ended: {status}")),
+    }
 }
 
 fn terminate(process: u32) {

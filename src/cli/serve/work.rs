@@ -89,24 +89,25 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
     });
     // Who asks for a disk does not wait until it is known what is on it.
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    std::thread::spawn({
-        let (server, stop) = (Arc::clone(&server), stop.clone());
-        move || {
-            let look = || {
-                let exports = find_all(grounds, &order.names, order.alias, &options)?;
-                let names = exports.iter().map(|export| export.name.clone());
-                let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
-                // Said first: where the first client has left by now, the process ends as soon as they are complete.
-                server.complete(exports, || task.channel.ready(names.into()))
-            };
-            let panicked = |_| Err(Error::new(ErrorKind::Internal, "looking into the disks panicked"));
-            if let Err(error) = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(panicked) {
-                drop(tell.send(error));
-                stop.stop();
-            }
+    let (looked_into, end) = (Arc::clone(&server), stop.clone());
+    let look = move || {
+        let look = || {
+            let exports = find_all(grounds, &order.names, order.alias, &options)?;
+            let names = exports.iter().map(|export| export.name.clone());
+            let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+            // Said first: where the first client has left by now, the process ends as soon as they are complete.
+            looked_into.complete(exports, || task.channel.ready(names.into()))
+        };
+        let panicked = |_| Err(Error::new(ErrorKind::Internal, "looking into the disks panicked"));
+        if let Err(error) = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(panicked) {
+            drop(tell.send(error));
+            end.stop();
         }
-    });
-    server.run(listeners, &stop)?;
+    };
+    // Of what can go wrong the supervisor is told once: nothing of the server can any more when this begins.
+    let thread = std::thread::Builder::new();
+    let no_thread = |error| Error::new(ErrorKind::Host, "no thread for the disks").caused_by(error);
+    server.run_and(listeners, &stop, || thread.spawn(look).map(drop).map_err(no_thread))?;
     told.try_recv().map_or(Ok(Exit::OK), Err)
 }
 

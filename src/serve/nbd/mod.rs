@@ -267,14 +267,31 @@ impl Server {
     /// # Errors
     /// `Host` when threads or the listeners cannot be had.
     pub fn run(&self, listeners: Vec<Listener>, stop: &Stop) -> Result<()> {
-        let host = |error| Error::new(ErrorKind::Host, "the NBD server cannot start").caused_by(error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host)?;
-        runtime.block_on(self.serve(listeners, stop)).map_err(host)
+        self.run_and(listeners, stop, || Ok(()))
     }
 
-    async fn serve(&self, listeners: Vec<Listener>, stop: &Stop) -> io::Result<()> {
+    /// As [`Server::run`]. `begun` is called once nothing keeps the server from serving any more.
+    ///
+    /// # Errors
+    /// As for [`Server::run`], and those of `begun`, with which it ends.
+    pub fn run_and(
+        &self,
+        listeners: Vec<Listener>,
+        stop: &Stop,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(cannot_start)?.block_on(self.serve(listeners, stop, begun))
+    }
+
+    async fn serve(
+        &self,
+        listeners: Vec<Listener>,
+        stop: &Stop,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let shared = Arc::new(Shared {
-            pool: Pool::start(self.options.threads)?,
+            pool: Pool::start(self.options.threads).map_err(cannot_start)?,
             whole_replies: WholeReplies { left: AtomicU64::new(WHOLE_REPLIES) },
             stall: self.options.stall,
         });
@@ -287,11 +304,15 @@ impl Server {
             sessions: Arc::default(),
             shared: Arc::clone(&shared),
         };
-        let end = reception.work(listeners, stop).await;
+        let end = reception.work(listeners, stop, begun).await;
         reception.say_farewell().await;
         shared.pool.close();
         end
     }
+}
+
+fn cannot_start(error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, "the NBD server cannot start").caused_by(error)
 }
 
 /// Where clients arrive: handshakes in progress, and the sessions that came of them.
@@ -307,13 +328,19 @@ struct Reception {
 }
 
 impl Reception {
-    async fn work(&mut self, listeners: Vec<Listener>, stop: &Stop) -> io::Result<()> {
+    async fn work(
+        &mut self,
+        listeners: Vec<Listener>,
+        stop: &Stop,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let (sender, mut arrivals) = mpsc::channel(16);
         let mut doors = JoinSet::new();
         for listener in listeners {
-            door::open(listener, sender.clone(), &mut doors)?;
+            door::open(listener, sender.clone(), &mut doors).map_err(cannot_start)?;
         }
-        let signals = Signals::new(self.options.signals)?;
+        let signals = Signals::new(self.options.signals).map_err(cannot_start)?;
+        begun()?;
         tokio::pin! { let ended = signals.wait(); }
         let mut quiet_since = Instant::now();
         loop {
