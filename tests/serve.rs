@@ -11,12 +11,18 @@
 mod common;
 
 use common::nbd::{be32, go, option};
-use common::process::wait_for;
+use common::process::{runs, wait_for};
+use common::served::Served;
 use common::server::{Server, greeted};
+use imgmount::block::BlockSource;
+use imgmount::error::Result;
+use imgmount::serve::nbd::{Export, Options};
 use std::io::{Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 fn image(dir: &Path, name: &str) -> PathBuf {
@@ -96,6 +102,73 @@ fn a_name_that_something_else_has_is_refused() {
         assert!(said.contains("--export-name b: another export is called so"), "{said}");
         serve.arg("--list");
     }
+}
+
+/// A disk with a partition of which nothing can be read before it is let out. What is in it is looked for, so that until
+/// then the exports are not known.
+#[derive(Debug, Default)]
+struct Withheld {
+    is_out: Mutex<bool>,
+    came_out: Condvar,
+}
+
+impl Withheld {
+    const PARTITION: Range<u64> = 16 << 20..24 << 20;
+
+    fn let_out(&self) {
+        *self.is_out.lock().unwrap() = true;
+        self.came_out.notify_all();
+    }
+}
+
+impl BlockSource for Withheld {
+    fn len(&self) -> u64 {
+        32 << 20
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        buf.fill(0);
+        let end = offset + buf.len() as u64;
+        if offset < Self::PARTITION.end && end > Self::PARTITION.start {
+            drop(self.came_out.wait_while(self.is_out.lock().unwrap(), |is_out| !*is_out).unwrap());
+        }
+        // Its one entry, of type Linux, in sectors; and the signature.
+        let sectors = |bytes: u64| (bytes as u32 / 512).to_le_bytes();
+        let (start, len) = (Self::PARTITION.start, Self::PARTITION.end - Self::PARTITION.start);
+        let entry = [&[0, 0, 0, 0, 0x83, 0, 0, 0][..], &sectors(start), &sectors(len)].concat();
+        for (at, bytes) in [(446, &entry[..]), (510, &[0x55, 0xaa])] {
+            for (at, byte) in (at..).zip(bytes) {
+                if (offset..end).contains(&at) {
+                    buf[(at - offset) as usize] = *byte;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_name_that_a_partition_may_have_is_not_the_disks_before_that_is_known() {
+    let disk = Arc::new(Withheld::default());
+    let export = Export { name: String::new(), about: String::new(), source: Arc::<Withheld>::clone(&disk) };
+    let upstream = Served::start(vec![export], Options::default());
+    let dir = common::tempdir();
+    let url = format!("nbd+unix:///?socket={}", upstream.socket.display());
+    let socket = dir.path().join("s");
+    let mut server =
+        Server::start(&mut command(dir.path(), &["-f", "raw", &url, "-k", "s", "-x", "p1"]), &socket);
+    // The disk under its own names is there already.
+    assert_eq!(asked(&mut greeted(&socket).unwrap()).0, 3);
+    let mut early = greeted(&socket).unwrap();
+    early.write_all(&[&3_u32.to_be_bytes()[..], &option(7, &go("p1", &[]))].concat()).unwrap();
+    // Time enough for a wrong answer.
+    std::thread::sleep(Duration::from_millis(300));
+    disk.let_out();
+    let mut answer = Vec::new();
+    drop(early.read_to_end(&mut answer));
+    assert!(answer.is_empty(), "{answer:?}");
+    wait_for("it serves two things under one name", || !runs(server.id()));
+    assert_eq!(server.end(), Some(2));
 }
 
 #[test]

@@ -57,7 +57,9 @@ pub(in crate::cli) fn work(task: Task) -> Result<Exit> {
         disks.extend(exports::of_disk(&ground.image, name));
         grounds.push(ground);
     }
-    exports::also(&mut disks, order.alias.clone())?;
+    // Something on the disk may be called as the user wants the disk to be, and that is refused: who asks for the name waits
+    // until it is known, unless it is one that the disk has anyway.
+    exports::also(&mut disks.clone(), order.alias.clone())?;
     let mut serving = crate::serve::nbd::Options {
         handshake: order.handshake,
         clients: order.clients,
