@@ -11,12 +11,13 @@
 mod common;
 
 use common::nbd::{be32, go, option};
-use common::process::{runs, wait_for};
+use common::process::{Reaped, SOON, children, runs, signal, wait_for, within};
 use common::served::Served;
 use common::server::{Server, greeted};
 use imgmount::block::BlockSource;
 use imgmount::error::Result;
 use imgmount::serve::nbd::{Export, Options};
+use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -252,6 +253,24 @@ fn a_client_that_would_open_several_connections_finds_its_one_seat() {
     let run = "nbdcopy \"$uri\" out.raw && cmp disk.raw out.raw";
     let output = command(dir.path(), &["-f", "raw", "disk.raw", "-e", "1", "--run", run]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", common::stderr(&output));
+}
+
+#[test]
+fn interrupted_while_it_waits_for_the_background_it_leaves_no_server_there() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/disk.raw", silent.local_addr().unwrap());
+    let dir = common::tempdir();
+    let socket = dir.path().join("s");
+    let mut waiting = Reaped(command(dir.path(), &[&url, "-k", "s", "--fork"]).spawn().unwrap());
+    wait_for("it does not begin", || socket.exists());
+    let background = children(waiting.0.id())[0];
+    signal(waiting.0.id(), Signal::INT);
+    assert!(!waiting.0.wait().unwrap().success());
+    let is_gone = within(SOON, || !runs(background) && !socket.exists());
+    if !is_gone {
+        signal(background, Signal::TERM);
+    }
+    assert!(is_gone);
 }
 
 #[test]

@@ -120,7 +120,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
             Error::new(ErrorKind::Host, "stderr cannot be turned to the log file").caused_by(errno)
         })?;
     }
-    supervise(args, &common, |line| out::say(&common, line))
+    supervise(args, &common, |line| {
+        out::say(&common, line);
+        true
+    })
 }
 
 /// `--list`: parses here, as every verb does that ends by itself.
@@ -169,8 +172,8 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
         rustix::process::setsid().map_err(|errno| failed(errno.into()))?;
         let mut told = false;
         let ready = |line: &str| {
-            told = true;
-            drop(parent.ready(line.into()));
+            told = parent.ready(line.into()).is_ok();
+            told
         };
         let end = supervise(args, common, ready);
         if end.is_ok() && !told {

@@ -4,7 +4,7 @@
 use super::doors::{Doors, OwnPath, shown};
 use super::work::Order;
 use super::{Args, exports, images};
-use crate::cli::{Common, Exit, metrics, plan, unlock};
+use crate::cli::{Common, Exit, IN_BACKGROUND, metrics, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Worker;
 use crate::host::{notify, register};
@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 /// Time the worker has to end after it was told to.
 const FAREWELL: Duration = Duration::from_secs(8);
 
-/// The supervisor.
-pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str)) -> Result<Exit> {
+/// The supervisor. `say_ready` says whether anybody still wants it.
+pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&str) -> bool) -> Result<Exit> {
+    // A command that waits for us in the foreground, and is gone, wants no server.
+    let waiting = std::env::var_os(IN_BACKGROUND).and_then(|_| rustix::process::getppid());
     let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]);
     let mut signals = signals
         .map_err(|error| Error::new(ErrorKind::Host, "signals cannot be received").caused_by(error))?;
@@ -61,7 +63,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
         let worker = Worker::start("serve", order.clone(), &given, keys, &descriptors)?;
         let facts = worker.ready(args.timeout, || {
             ended_by = ended_by.or_else(|| signals.pending().find(|signal| *signal != SIGCHLD));
-            ended_by.is_some()
+            ended_by.is_some() || waiting.is_some() && rustix::process::getppid() != waiting
         })?;
         Ok((worker, facts))
     })?;
@@ -82,8 +84,9 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
     numbers.iter().for_each(|url| line.push_str(&format!("; numbers: {url}")));
     notify::ready(&line);
     // Whoever passed sockets knows where they are.
-    if command.is_none() && !doors.passed {
-        say_ready(&line);
+    if command.is_none() && !doors.passed && !say_ready(&line) {
+        dismiss(&mut worker);
+        return Ok(Exit::OK);
     }
     let end = wait(&mut signals, &mut worker, command.as_mut());
     notify::stopping();
