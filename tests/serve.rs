@@ -374,3 +374,27 @@ fn what_a_server_in_the_background_has_to_say_is_in_its_log() {
     wait_for("it did not end", || !dir.path().join("s").exists());
     assert!(log().starts_with("what was there\n"));
 }
+
+#[test]
+fn a_pid_file_that_another_server_has_written_since_is_left_alone() {
+    let dir = common::tempdir();
+    image(dir.path(), "disk.raw");
+    let start = |socket: &str| {
+        let args = ["-f", "raw", "disk.raw", "-k", socket, "--pid-file", "pid"];
+        Server::start(&mut command(dir.path(), &args), &dir.path().join(socket))
+    };
+    let file = dir.path().join("pid");
+    let names = |server: &Server| {
+        wait_for("no process id", || {
+            std::fs::read_to_string(&file).is_ok_and(|text| text == format!("{}\n", server.id()))
+        });
+    };
+    let mut first = start("a");
+    names(&first);
+    let mut second = start("b");
+    names(&second);
+    assert_eq!(first.end(), Some(0));
+    names(&second);
+    assert_eq!(second.end(), Some(0));
+    assert!(!file.exists());
+}

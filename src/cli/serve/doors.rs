@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Where we listen.
 #[derive(Debug, Default)]
@@ -30,20 +31,28 @@ pub(super) struct Doors {
 #[derive(Debug)]
 pub(super) struct OwnPath {
     pub(super) path: PathBuf,
-    inode: Option<(u64, u64)>,
+    file: Option<Identity>,
+}
+
+/// Device, inode, and when it was made, where the file system knows: it may give a new file the number of one that was
+/// removed.
+type Identity = (u64, u64, Option<SystemTime>);
+
+fn identity(path: &Path) -> Option<Identity> {
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino(), meta.created().ok()))
 }
 
 impl OwnPath {
-    pub(super) fn new(path: PathBuf) -> Self {
-        let inode = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
-        Self { path, inode }
+    fn new(path: PathBuf) -> Self {
+        let file = identity(&path);
+        Self { path, file }
     }
 }
 
 impl Drop for OwnPath {
     fn drop(&mut self) {
-        let now = std::fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));
-        if now.is_some() && now == self.inode {
+        let now = identity(&self.path);
+        if now.is_some() && now == self.file {
             drop(std::fs::remove_file(&self.path));
         }
     }
@@ -198,4 +207,33 @@ fn private_dir() -> Result<PathBuf> {
 
 pub(super) fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_socket_of_another_server_is_left_alone_even_if_it_has_the_number_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let bind = || drop(UnixListener::bind(&path).unwrap());
+        bind();
+        let (own, (_, inode, _)) = (OwnPath::new(path.clone()), identity(&path).unwrap());
+        // Longer than a tick of the clock by which file systems go.
+        std::thread::sleep(Duration::from_millis(50));
+        // As a rule the first one has the number; a file system that never gives one out again proves nothing.
+        for _ in 0..100 {
+            std::fs::remove_file(&path).unwrap();
+            bind();
+            if identity(&path).is_some_and(|(_, other, _)| other == inode) {
+                break;
+            }
+        }
+        drop(own);
+        assert!(path.exists());
+        drop(OwnPath::new(path.clone()));
+        assert!(!path.exists());
+    }
 }

@@ -1,7 +1,7 @@
 //! The supervisor of a server: opens the images, binds the sockets, starts the worker, waits, cleans up. It parses
 //! nothing.
 
-use super::doors::{Doors, OwnPath, shown};
+use super::doors::{Doors, shown};
 use super::work::Order;
 use super::{Args, exports, images};
 use crate::cli::{Common, Exit, IN_BACKGROUND, metrics, plan, unlock};
@@ -78,7 +78,7 @@ pub(super) fn supervise(args: &Args, common: &Common, say_ready: impl FnOnce(&st
             .map_or(Exit::OK, |signal| exit_code(Some(signal.saturating_add(128)))));
     };
 
-    let _pid_file = args.pid_file.as_deref().map(write_pid_file).transpose()?;
+    let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let mut command = args.run.as_ref().map(|command| captive(command, &doors, &names)).transpose()?;
     let mut line = ready_line(args, &doors, &facts);
     numbers.iter().for_each(|url| line.push_str(&format!("; numbers: {url}")));
@@ -183,10 +183,28 @@ fn captive(command: &OsString, doors: &Doors, names: &[String]) -> Result<Child>
     shell.spawn().map_err(|error| Error::new(ErrorKind::Host, "cannot run /bin/sh").caused_by(error))
 }
 
-fn write_pid_file(path: &Path) -> Result<OwnPath> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
-        .map_err(|error| Error::new(ErrorKind::Host, shown(path)).caused_by(error))?;
-    Ok(OwnPath::new(path.to_owned()))
+/// A file with our process id, for as long as we run.
+struct PidFile<'a>(&'a Path);
+
+impl<'a> PidFile<'a> {
+    fn content() -> String {
+        format!("{}\n", std::process::id())
+    }
+
+    fn write(path: &'a Path) -> Result<Self> {
+        std::fs::write(path, Self::content())
+            .map_err(|error| Error::new(ErrorKind::Host, shown(path)).caused_by(error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        // Another server may have been told to write to the same file since.
+        if std::fs::read(self.0).is_ok_and(|content| content == Self::content().as_bytes()) {
+            drop(std::fs::remove_file(self.0));
+        }
+    }
 }
 
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
