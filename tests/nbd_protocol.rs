@@ -14,6 +14,8 @@
     clippy::print_stdout,
     reason = "a test panics where something is wrong"
 )]
+#[path = "nbd_protocol/changing.rs"]
+mod changing;
 mod common;
 #[path = "nbd_protocol/contexts.rs"]
 mod contexts;

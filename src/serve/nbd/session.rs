@@ -30,7 +30,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A hole shorter than this is sent as the zeros it is: a chunk of its own would cost more.
 const HOLE_WORTH: u64 = 32 << 10;
@@ -38,6 +38,8 @@ const HOLE_WORTH: u64 = 32 << 10;
 const HELP_WORTH: u64 = 60_000;
 /// Bytes that one request to cache has read ahead: what a remote source fetches in some seconds.
 const MAX_ADVICE: u64 = 64 << 20;
+/// How long zeros are known without asking: a file that is written to while it is served is noticed by asking.
+const ZEROS_KEEP: Duration = Duration::from_millis(100);
 
 /// One client in the transmission phase.
 #[derive(Debug)]
@@ -64,6 +66,15 @@ struct Stretch {
     start: u64,
     end: u64,
     zero: bool,
+    /// When the source was asked.
+    asked: Instant,
+}
+
+impl Stretch {
+    /// Does it say anything of the byte there? Of data only that it has to be read, and that never grows old.
+    fn covers(&self, offset: u64) -> bool {
+        (self.start..self.end).contains(&offset) && (!self.zero || self.asked.elapsed() < ZEROS_KEEP)
+    }
 }
 
 /// How serving a request can end early.
@@ -272,12 +283,13 @@ impl Session {
     /// What is known about the bytes from `offset` on. A source that cannot tell says so when it is read.
     fn stretch(&self, offset: u64) -> Option<Stretch> {
         let last = *lock(&self.extent);
-        if let Some(last) = last.filter(|last| (last.start..last.end).contains(&offset)) {
+        if let Some(last) = last.filter(|last| last.covers(offset)) {
             return Some(last);
         }
+        let asked = Instant::now();
         let extent = self.export.source.extent(offset).ok()?;
         let end = offset.saturating_add(extent.len.max(1));
-        let found = Stretch { start: offset, end, zero: extent.zero };
+        let found = Stretch { start: offset, end, zero: extent.zero, asked };
         *lock(&self.extent) = Some(found);
         Some(found)
     }
