@@ -4,11 +4,11 @@ use super::*;
 use std::path::Path;
 
 /// Serves `file` under `?sig=N` for N of `valid`, and answers 403 to every other signature.
-fn signed(file: &Arc<Vec<u8>>, valid: impl Fn(&str, u64) -> bool + Send + Sync + 'static) -> Server {
+fn signed(file: &Arc<Vec<u8>>, valid: impl Fn(&str, &Request) -> bool + Send + Sync + 'static) -> Server {
     let file = Arc::clone(file);
     Server::start(move |request| {
         let sig = request.path.split_once("sig=").map_or("", |(_, sig)| sig);
-        if valid(sig, request.number) { Reply::right(&file, request) } else { Reply::new(403) }
+        if valid(sig, request) { Reply::right(&file, request) } else { Reply::new(403) }
     })
 }
 
@@ -26,7 +26,7 @@ fn runs(dir: &Path) -> usize {
 #[test]
 fn an_expired_link_is_renewed_once_for_all_readers() {
     let (file, dir) = (noise(8 * MIB), common::tempdir());
-    let server = signed(&file, |sig, number| sig == "2" || number < 2);
+    let server = signed(&file, |sig, request| sig == "2" || request.number < 2);
     let source = open_as(
         &format!("{}?sig=1", server.url()),
         command(dir.path(), &format!("{}?sig=2\n", server.url())),
@@ -72,7 +72,7 @@ fn a_token_that_expires_with_status_400_is_renewed() {
 fn the_fresh_link_may_lead_to_another_server_and_the_login_stays_behind() {
     let (file, dir) = (noise(4 * MIB), common::tempdir());
     let mirror = Server::serving(&file);
-    let server = signed(&file, |_, number| number == 0);
+    let server = signed(&file, |_, request| request.opens());
     let url = server.url().replace("http://", "http://me:secret@");
     let source = open_as(&url, command(dir.path(), &mirror.url())).unwrap();
     assert!(read(&source, 2 << 20, 5000).unwrap() == file[2 * MIB..2 * MIB + 5000]);
@@ -82,7 +82,7 @@ fn the_fresh_link_may_lead_to_another_server_and_the_login_stays_behind() {
 #[test]
 fn a_fresh_link_to_another_object_is_a_change_for_ever() {
     let (file, other, dir) = (noise(4 * MIB), noise(5 * MIB), common::tempdir());
-    let server = signed(&file, |_, number| number == 0);
+    let server = signed(&file, |_, request| request.opens());
     let wrong = Server::serving(&other);
     let source = open_as(&server.url(), command(dir.path(), &wrong.url())).unwrap();
     for _ in 0..2 {
@@ -93,8 +93,10 @@ fn a_fresh_link_to_another_object_is_a_change_for_ever() {
 #[test]
 fn a_fresh_link_that_does_not_work_either_ends_in_time() {
     let (file, dir) = (noise(4 * MIB), common::tempdir());
-    let server = signed(&file, |_, number| number == 0);
-    let source = open_as(&server.url(), command(dir.path(), &server.url())).unwrap();
+    let server = signed(&file, |_, request| request.opens());
+    let (deadline, interval) = (Duration::from_secs(3), Duration::from_secs(1));
+    let tuning = Tuning { deadline, interval, ..patient() };
+    let source = open_as_with(&server.url(), &tuning, command(dir.path(), &server.url())).unwrap();
     let start = Instant::now();
     let error = read(&source, 2 << 20, 5000).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
@@ -107,7 +109,7 @@ fn a_fresh_link_that_does_not_work_either_ends_in_time() {
 #[test]
 fn a_command_that_fails_is_named_and_not_run_again_at_once() {
     let (file, dir) = (noise(4 * MIB), common::tempdir());
-    let server = signed(&file, |_, number| number == 0);
+    let server = signed(&file, |_, request| request.opens());
     let mut options = command(dir.path(), "http://h/?token=s3cr3t");
     options.url_command = options.url_command.map(|command| format!("{command}; exit 3"));
     let source = open_as(&server.url(), options).unwrap();
@@ -123,7 +125,7 @@ fn a_command_that_fails_is_named_and_not_run_again_at_once() {
 #[test]
 fn the_program_renews_links_and_shows_none() {
     let file = noise(3 * MIB);
-    let server = signed(&file, |sig, number| sig == "s3cr3t2" || number < 2);
+    let server = signed(&file, |sig, request| sig == "s3cr3t2" || request.number < 2);
     let fresh = "echo \"$IMGMOUNT_OBJECT?sig=s3cr3t2\"; echo said >&2";
     let output =
         common::imgmount(["hash", "-vv", "--url-command", fresh, &format!("{}?sig=s3cr3t1", server.url())]);

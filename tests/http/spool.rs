@@ -4,8 +4,12 @@ use super::*;
 use imgmount::source::spool::SpoolDir;
 
 fn spooled(url: &str) -> Result<Arc<dyn BlockSource>, Error> {
+    spooled_with(url, &patient())
+}
+
+fn spooled_with(url: &str, tuning: &Tuning) -> Result<Arc<dyn BlockSource>, Error> {
     let spool = SpoolDir::open(&std::env::temp_dir(), u64::MAX).unwrap();
-    open_as(url, Options { spool: Some(Arc::new(spool)), ..Options::default() })
+    open_as_with(url, tuning, Options { spool: Some(Arc::new(spool)), ..Options::default() })
 }
 
 /// What a server answers that knows nothing of ranges.
@@ -109,20 +113,26 @@ fn a_break_is_taken_up_where_it_was() {
 #[test]
 fn a_break_that_cannot_be_taken_up_is_an_error_for_good() {
     let file = noise(3 * MIB);
-    for (ranges, later, kind) in
-        [(false, 200, ErrorKind::Io), (true, 403, ErrorKind::Source), (true, 200, ErrorKind::Io)]
-    {
+    // The last one may pass, and is waited for.
+    let soon = Tuning { deadline: Duration::from_secs(2), ..patient() };
+    for (ranges, later, tuning, kind) in [
+        (false, 200, patient(), ErrorKind::Io),
+        (true, 403, patient(), ErrorKind::Source),
+        (true, 200, soon, ErrorKind::Io),
+    ] {
         let served = Arc::clone(&file);
         let server = Server::start(move |request| {
             let answer = if ranges { right(&served, request) } else { whole(&served) };
             let announced = answer.body.len().to_string();
-            match (request.number, later) {
-                (0, _) => Reply { cut: Some(600_000), ..answer.with("Content-Length", &announced) },
+            match (request.header("range"), later) {
+                (Some("bytes=0-"), _) => {
+                    Reply { cut: Some(600_000), ..answer.with("Content-Length", &announced) }
+                }
                 (_, 200) => whole(&served),
                 _ => Reply::new(later),
             }
         });
-        let source = spooled(&server.url()).unwrap();
+        let source = spooled_with(&server.url(), &tuning).unwrap();
         for _ in 0..2 {
             let error = read(&source, 2 << 20, 5000).unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
@@ -153,10 +163,14 @@ fn an_object_that_changes_before_the_rest_is_fetched_is_a_change() {
 #[test]
 fn a_download_that_drips_or_falls_silent_ends() {
     let file = noise(3 * MIB);
-    for drip in [(1, Duration::from_millis(100)), (MIB, Duration::from_secs(60))] {
+    let (stall, deadline) = (hasty().stall, hasty().deadline);
+    for (drip, tuning) in [
+        ((1, Duration::from_millis(100)), Tuning { deadline, ..patient() }),
+        ((MIB, Duration::from_secs(60)), Tuning { stall, ..patient() }),
+    ] {
         let served = Arc::clone(&file);
         let server = Server::start(move |_| Reply { drip: Some(drip), ..whole(&served) });
-        let source = spooled(&server.url()).unwrap();
+        let source = spooled_with(&server.url(), &tuning).unwrap();
         let start = Instant::now();
         assert_eq!(read(&source, 2 << 20, 5000).unwrap_err().kind(), ErrorKind::Io);
         assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
