@@ -318,6 +318,7 @@ fn a_command_outlives_a_server_that_ends_and_its_status_is_ours() {
 #[test]
 fn a_signal_ends_a_server_that_is_still_opening() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
     let url = format!("http://{}/disk.raw", silent.local_addr().unwrap());
     for (args, code) in [(&[][..], 0), (&["--run", "true"], 128 + 15)] {
         let dir = common::tempdir();
@@ -326,7 +327,11 @@ fn a_signal_ends_a_server_that_is_still_opening() {
         command.args(["serve", &url, "--socket"]).arg(&socket).args(args);
         let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for("no socket", || socket.exists());
-        let (client, _) = silent.accept().unwrap();
+        let mut client = None;
+        wait_for("it opens nothing", || {
+            client = silent.accept().ok();
+            client.is_some()
+        });
         let start = Instant::now();
         signal(child.id(), Signal::TERM);
         let output = child.wait_with_output().unwrap();
@@ -604,7 +609,8 @@ fn sigterm_with_50_busy_clients_ends_soon_and_clean() {
         .collect();
     let start = Instant::now();
     assert_eq!(server.server.end(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    // Before anybody is dropped because it takes nothing.
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     assert!(!server.socket.exists());
     clients.iter_mut().for_each(|client| drop(client.read_to_end(&mut Vec::new())));
 }

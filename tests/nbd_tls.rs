@@ -442,7 +442,8 @@ fn a_client_that_leaves_in_the_middle_of_the_tls_handshake_is_forgotten() {
 #[test]
 fn half_done_tls_handshakes_keep_nobody_out() {
     requires!("openssl");
-    let server = serve();
+    let server =
+        serve_with(false, true, Options { handshake: Duration::from_secs(120), ..Options::default() });
     let mute: Vec<_> = (0..250)
         .map(|_| {
             let mut client = Client::before_tls(&server);
@@ -453,14 +454,14 @@ fn half_done_tls_handshakes_keep_nobody_out() {
     let start = Instant::now();
     Encrypted::simple(&server).assert_alive();
     // Before the first of them is dropped.
-    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     drop(mute);
 }
 
 #[test]
 fn the_tls_handshake_counts_into_the_time_for_the_handshake() {
     requires!("openssl");
-    let options = Options { handshake: Duration::from_millis(300), ..Options::default() };
+    let options = Options { handshake: Duration::from_secs(3), ..Options::default() };
     let server = serve_with(false, true, options);
     let mut client = Client::before_tls(&server);
     client.0.write_all(b"\x16\x03\x01\x02").unwrap();
@@ -470,12 +471,11 @@ fn the_tls_handshake_counts_into_the_time_for_the_handshake() {
 #[test]
 fn a_client_that_takes_no_encrypted_replies_is_dropped_and_holds_nobody_up() {
     requires!("openssl");
-    let options = Options { stall: Duration::from_millis(400), threads: 2, ..Options::default() };
+    let options = Options { stall: Duration::from_secs(3), threads: 2, ..Options::default() };
     let server = serve_with(false, true, options);
     let mut greedy = Encrypted::simple(&server);
-    for _ in 0..100 {
-        greedy.0.write_all(&request(READ, 0, 8 << 20)).unwrap();
-    }
+    // All at once: it may be dropped any time after the first.
+    greedy.0.write_all(&request(READ, 0, 8 << 20).repeat(100)).unwrap();
     let mut good = Encrypted::simple(&server);
     good.assert_alive();
     hung_up(&greedy.0.sock);

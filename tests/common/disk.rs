@@ -96,12 +96,17 @@ pub fn about(name: &str) -> String {
     format!("the {name} disk")
 }
 
-/// Served in this process.
-pub fn serve(options: Options) -> Served {
+/// The exports.
+pub fn exports() -> Vec<Export> {
     let export = |name: &str| Export {
         name: name.into(),
         about: about(name),
         source: Arc::new(Disk { damaged: name == "bad" }),
     };
-    Served::start(EXPORTS.map(export).into(), options)
+    EXPORTS.map(export).into()
+}
+
+/// Served in this process.
+pub fn serve(options: Options) -> Served {
+    Served::start(exports(), options)
 }

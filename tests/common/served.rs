@@ -4,6 +4,7 @@ use imgmount::error::Result;
 use imgmount::serve::nbd::{Export, Listener, Options, Server, Stop};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// A server on a socket of its own. Ended when it is dropped, and then it must have ended well.
@@ -17,10 +18,14 @@ pub struct Served {
 
 impl Served {
     pub fn start(exports: Vec<Export>, options: Options) -> Self {
+        Self::run(Arc::new(Server::new(exports, options).unwrap()))
+    }
+
+    /// The same of a server that the test keeps.
+    pub fn run(server: Arc<Server>) -> Self {
         let dir = super::tempdir();
         let socket = dir.path().join("s");
         let listener = Listener::Unix(UnixListener::bind(&socket).unwrap());
-        let server = Server::new(exports, options).unwrap();
         let stop = Stop::default();
         let told = stop.clone();
         let thread = std::thread::spawn(move || server.run(vec![listener], &told));

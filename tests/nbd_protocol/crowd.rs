@@ -32,7 +32,7 @@ fn simple(server: &Served) -> Client {
 
 #[test]
 fn a_slow_handshake_is_dropped_at_the_deadline() {
-    let server = serve(Options { handshake: Duration::from_millis(300), ..Options::default() });
+    let server = serve(Options { handshake: Duration::from_secs(3), ..Options::default() });
     let mut silent = Client::connect(&server.socket);
     silent.greeting();
     let mut dripping = Client::connect(&server.socket);
@@ -41,7 +41,7 @@ fn a_slow_handshake_is_dropped_at_the_deadline() {
     dripping.option_header(GO, 4000);
     let start = Instant::now();
     while dripping.try_send(&[0]).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(20));
+        assert!(start.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(60));
     }
     dripping.closed();
@@ -50,12 +50,12 @@ fn a_slow_handshake_is_dropped_at_the_deadline() {
 
 #[test]
 fn two_hundred_silent_connections_keep_nobody_out() {
-    let server = serve(Options::default());
+    let server = serve(Options { handshake: Duration::from_secs(120), ..Options::default() });
     let silent: Vec<_> = (0..200).map(|_| UnixStream::connect(&server.socket).unwrap()).collect();
-    // Well before those are dropped, which is after ten seconds.
+    // Well before those are dropped.
     let start = Instant::now();
     structured(&server).alive();
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     drop(silent);
 }
 
@@ -112,22 +112,32 @@ fn a_client_that_vanishes_in_the_middle_of_a_read_hurts_nobody() {
 
 #[test]
 fn a_client_that_takes_no_replies_is_dropped_and_holds_nobody_up() {
-    // Nobody is dropped before the good one has had its answer.
-    let stall = Duration::from_secs(3);
+    // Where three seconds are too few for the good one, because the machine is slow, twenty are not.
+    assert!([3, 20].into_iter().any(|stall| is_held_up_by_nobody(Duration::from_secs(stall))));
+}
+
+/// Is a client answered before others that take no replies are dropped?
+fn is_held_up_by_nobody(stall: Duration) -> bool {
     let server = serve(Options { stall, threads: 2, ..Options::default() });
     let mut greedy: Vec<_> = (0..6).map(|_| structured(&server)).collect();
     for client in &mut greedy {
-        (0..40).for_each(|cookie| client.request(0, READ, cookie, 6 * MIB, 32 * MIB));
+        // All at once: it may be dropped any time after the first.
+        let requests = (0..40).flat_map(|cookie| client.encode(0, READ, cookie, 6 * MIB, 32 * MIB));
+        let requests: Vec<u8> = requests.collect();
+        client.send(&requests);
     }
     let start = Instant::now();
     let mut good = structured(&server);
     good.alive();
-    assert!(start.elapsed() < stall, "{:?}", start.elapsed());
+    if start.elapsed() >= stall {
+        return false;
+    }
     greedy[0].hung_up();
     // What the kernel held is still there; then comes the end, long before 40 * 32 MiB.
     let taken = greedy[0].closed_in_the_end().len();
     assert!(taken < 64 << 20, "{taken}");
     good.alive();
+    true
 }
 
 #[test]
@@ -154,10 +164,14 @@ fn once_ends_when_the_last_of_the_first_clients_leaves() {
 
 #[test]
 fn idle_exit_ends_after_the_last_client_and_not_before() {
-    let server = serve(Options { idle_exit: Some(Duration::from_millis(300)), ..Options::default() });
-    let client = structured(&server);
+    let options = Options { idle_exit: Some(Duration::from_millis(300)), ..Options::default() };
+    // The time does not run before all exports are told of, so that no client is too late.
+    let server = Arc::new(Server::beginning(common::disk::exports(), options).unwrap());
+    let served = Served::run(Arc::clone(&server));
+    let client = structured(&served);
+    server.complete(common::disk::exports()).unwrap();
     std::thread::sleep(Duration::from_millis(600));
-    assert!(!server.has_ended());
+    assert!(!served.has_ended());
     drop(client);
-    server.wait();
+    served.wait();
 }

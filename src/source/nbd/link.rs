@@ -493,14 +493,15 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    const MS: Duration = Duration::from_millis(300);
+    /// For what comes, on the slowest machine.
+    const LONG: Duration = Duration::from_secs(20);
 
     /// A link, and the server's end of it.
     fn link(structured: bool) -> (Link, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let allocation = structured.then_some(9);
         let agreed = Agreed { size: 1 << 30, structured, allocation, minimum: 1, maximum: 1 << 25 };
-        (Link::new(Stream::Unix(ours), agreed, MS).unwrap(), theirs)
+        (Link::new(Stream::Unix(ours), agreed, LONG).unwrap(), theirs)
     }
 
     /// The cookie of the next request.
@@ -543,7 +544,7 @@ mod tests {
                 break;
             }
         }
-        ticket.wait(MS, MS)
+        ticket.wait(LONG, LONG)
     }
 
     #[test]
@@ -560,7 +561,7 @@ mod tests {
         for (cookie, text) in [(cookies[1], b"22"), (cookies[0], b"11")] {
             server.write_all(&[&0x6744_6698_u32.to_be_bytes()[..], &[0; 4], &cookie, text].concat()).unwrap();
         }
-        assert_eq!((bytes(first.wait(MS, MS)), bytes(second.wait(MS, MS))), (b"11".to_vec(), b"22".to_vec()));
+        assert_eq!((bytes(first.wait(LONG, LONG)), bytes(second.wait(LONG, LONG))), (b"11".to_vec(), b"22".to_vec()));
     }
 
     #[test]
@@ -601,7 +602,7 @@ mod tests {
         head.truncate(16);
         head.extend(u32::MAX.to_be_bytes());
         server.write_all(&head).unwrap();
-        assert!(matches!(ticket.wait(MS, MS), Err(Fault::Broken(why)) if why.contains("4294967295")));
+        assert!(matches!(ticket.wait(LONG, LONG), Err(Fault::Broken(why)) if why.contains("4294967295")));
         assert!(matches!(link.read(0, 1), Err(Fault::Broken(_))));
     }
 
@@ -609,13 +610,14 @@ mod tests {
     fn a_silent_server_and_one_that_leaves_break_the_link() {
         let (link, server) = link(true);
         let ticket = link.read(0, 1).unwrap();
-        assert!(matches!(ticket.wait(MS, MS), Err(Fault::Broken(why)) if why.contains("no answer")));
+        let time = Duration::from_millis(300);
+        assert!(matches!(ticket.wait(time, time), Err(Fault::Broken(why)) if why.contains("no answer")));
         assert!(link.is_broken());
         drop(server);
         let (link, server) = self::link(true);
         let ticket = link.read(0, 1).unwrap();
         drop(server);
-        assert!(matches!(ticket.wait(MS, MS), Err(Fault::Broken(_))));
+        assert!(matches!(ticket.wait(LONG, LONG), Err(Fault::Broken(_))));
     }
 
     #[test]
@@ -626,7 +628,7 @@ mod tests {
             [9_u32, 1024, 3, 2048, 0, 1024, 2].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<u8>>();
         let cookie = next(&mut server);
         server.write_all(&chunk(cookie, true, 5, &payload)).unwrap();
-        let Ok(Gift::Stretches(found)) = ticket.wait(MS, MS) else { panic!("no stretches") };
+        let Ok(Gift::Stretches(found)) = ticket.wait(LONG, LONG) else { panic!("no stretches") };
         let flags: Vec<_> = found.iter().map(|s| (s.len, s.hole, s.zero)).collect();
         assert_eq!(flags, [(1024, true, true), (2048, false, false), (1024, false, true)]);
     }
