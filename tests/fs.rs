@@ -46,6 +46,7 @@ mod udf;
 #[path = "fs/xfs.rs"]
 mod xfs;
 
+use common::process::cpu;
 use imgmount::block::{BlockSource, Extent, Place, check_range};
 use imgmount::budget::{Budget, Limits};
 use imgmount::cache::Cache;
@@ -586,11 +587,6 @@ impl BlockSource for Mutant {
     fn extent(&self, offset: u64) -> Result<Extent> {
         self.clean.extent(offset)
     }
-}
-
-/// Processor time of this thread.
-fn cpu() -> Duration {
-    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap()
 }
 
 /// Walks everything, with the processor time of every operation bounded.

@@ -36,13 +36,13 @@ fn run(args: &[&str], dir: &Path) -> Run {
     run_program(common::IMGMOUNT, args, dir)
 }
 
-/// Runs a program under `time`, and under `timeout` for the case that it hangs.
+/// Runs a program under `time`, and under `timeout` for the case that it hangs: its processor seconds may take minutes.
 fn run_program(program: &str, args: &[&str], dir: &Path) -> Run {
     let figures = dir.join("figures");
     let output = Command::new("time")
         .args(["-q", "-f", "%M %U %S", "-o"])
         .arg(&figures)
-        .args(["timeout", "-s", "KILL", "30", program])
+        .args(["timeout", "-s", "KILL", "300", program])
         .args(args)
         .current_dir(dir)
         .stdin(Stdio::null())

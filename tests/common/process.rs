@@ -40,6 +40,11 @@ pub fn children(process: u32) -> Vec<u32> {
     all.iter().flat_map(|list| list.split_whitespace()).map(|child| child.parse().unwrap()).collect()
 }
 
+/// Processor time of this thread.
+pub fn cpu() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap()
+}
+
 /// At once, on the slowest machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
