@@ -106,7 +106,7 @@ fn nbdfuse_shows_the_disk_as_a_file() {
     requires!("nbdfuse", "fuse", "fusermount3");
     let dir = common::tempdir();
     let script = "mkdir m; nbdfuse -r -P pid m \"$uri\" & trap 'fusermount3 -u m; wait' EXIT
-        for try in $(seq 500); do test -s pid && break; sleep 0.02; done
+        for try in $(seq 3000); do test -s pid && break; sleep 0.02; done; test -s pid
         cmp m/nbd \"$image\"";
     while_served(&image(dir.path()), &[], script);
 }

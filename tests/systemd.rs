@@ -84,9 +84,9 @@ fn the_first_client_starts_the_server_and_its_last_one_ends_it() {
         "cd {at}; export XDG_RUNTIME_DIR={at}
          systemd-socket-activate -l {at}/sock -E XDG_RUNTIME_DIR={at} {} serve -f raw --idle-exit 100ms disk.raw 2>log &
          server=$!
-         for i in $(seq 200); do test -S sock && break; sleep 0.02; done
-         timeout 20 nbdcopy 'nbd+unix:///?socket={at}/sock' out.raw
-         timeout 20 tail --pid=$server -f /dev/null
+         for i in $(seq 3000); do test -S sock && break; sleep 0.02; done; test -S sock
+         timeout 60 nbdcopy 'nbd+unix:///?socket={at}/sock' out.raw
+         timeout 60 tail --pid=$server -f /dev/null
          wait $server; cmp disk.raw out.raw",
         common::IMGMOUNT
     ));

@@ -18,7 +18,7 @@ impl ByNtfs3g {
         let options = format!("no_detach,fmask=022,dmask=022,uid=0,gid=0,{options}");
         let child = command.args(["-o", &options]).arg(disk).arg(&at).stderr(Stdio::null()).spawn().unwrap();
         let is_mounted = format!("mountpoint -q {}", at.display());
-        common::sh(&format!("for n in $(seq 500); do {is_mounted} && exit 0; sleep 0.02; done; exit 1"));
+        common::sh(&format!("for n in $(seq 3000); do {is_mounted} && exit 0; sleep 0.02; done; exit 1"));
         Self { at, child }
     }
 }
