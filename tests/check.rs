@@ -1054,7 +1054,7 @@ fn the_real_debian_without_cloud_init() {
     requires!("guest", "root", "loop", "sfdisk", "chroot");
     let made = real(
         "cp --sparse=always \"$G\" disk.raw; start=$(sfdisk -l -o start \"$G\" | tail -1 | tr -d ' ')
-         mkdir m; mount -o loop,offset=$((start * 512)) disk.raw m; trap 'umount m' EXIT
+         mkdir m; mount -o loop,offset=$((start * 512)) disk.raw m; trap 'umount m; released disk.raw' EXIT
          chroot m dpkg --purge --force-all cloud-init > /dev/null 2>&1",
     );
     let checked = check(&made.path("disk.raw"), &[]);

@@ -13,7 +13,7 @@ mod escapes;
 #[path = "fuse/walks.rs"]
 mod walks;
 
-use common::mount::{Kernel, Mount, as_nobody};
+use common::mount::{Kernel, LET_GO, Mount, as_nobody};
 use common::process::{Reaped, SOON, children, holder, runs, signal, within};
 use common::{IMGMOUNT, imgmount, sh, stderr, stdout, tempdir};
 use rustix::process::Signal;
@@ -116,7 +116,7 @@ fn disk() -> &'static Path {
         sh(&format!(
             "cd {}; truncate -s 96M disk.raw; printf 'label: dos\\n2048,,83\\n' | sfdisk -q disk.raw
              loop=$(losetup -f --show -o {START} disk.raw); mnt=$(mktemp -d)
-             trap 'umount $mnt 2>/dev/null || true; losetup -d $loop; rmdir $mnt' EXIT
+             trap 'umount $mnt 2>/dev/null || true; losetup -d $loop; rmdir $mnt; released disk.raw' EXIT
              mkfs.ext4 -q -L root $loop; mount $loop $mnt; python3 fill.py $mnt; umount $mnt",
             dir.display()
         ));
@@ -516,20 +516,16 @@ fn our_own_dead_mount_is_detached_by_the_next_one() {
     assert!(mount.join("etc/hostname").exists());
 }
 
-/// Shell text for the start of a mount name space: it has a copy of every mount, and would keep alive what other tests unmount.
-const LET_GO: &str = "findmnt -rn -o SOURCE,TARGET | sed -n 's,^/dev/loop[^ ]* ,,p' | xargs -r umount";
-
 #[test]
 fn unmount_all_stale_takes_only_the_dead() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "unshare");
     // In a mount name space of its own, where no other test's mounts are looked at.
     let (dead, alive) = (tempdir(), tempdir());
     let script = format!(
-        "{LET_GO}; {IMGMOUNT} -q {disk} {dead}; {IMGMOUNT} -q {disk} {alive}
+        "{LET_GO} {IMGMOUNT} -q {disk} {dead}; {IMGMOUNT} -q {disk} {alive}
          both=$(grep -oE '\"(supervisor|worker)\": [0-9]*' {dead}/.imgmount/status | grep -o '[0-9]*$')
          kill -STOP $both; kill -9 $both
          for one in $both; do until [ -z \"$(ls /proc/$one/fd 2>/dev/null)\" ]; do sleep 0.02; done; done
-         for point in $(findmnt -rn -t fuse.imgmount -o TARGET); do case $point in {dead}|{alive}) ;; *) umount -l $point;; esac; done
          {IMGMOUNT} unmount --all-stale; findmnt -rn -t fuse.imgmount -o TARGET; {IMGMOUNT} unmount -q --all",
         disk = disk().display(),
         dead = dead.path().display(),
@@ -583,6 +579,19 @@ fn silent() -> (std::net::TcpListener, String) {
     (listener, url)
 }
 
+/// The next connection, which comes soon.
+fn accept(listener: &std::net::TcpListener) -> std::net::TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut connection = None;
+    assert!(within(SOON, || {
+        connection = listener.accept().ok();
+        connection.is_some()
+    }));
+    let (connection, _) = connection.unwrap();
+    connection.set_nonblocking(false).unwrap();
+    connection
+}
+
 /// The worker's end closes its connections.
 fn is_let_go(mut connection: &std::net::TcpStream) -> bool {
     connection.set_read_timeout(Some(SOON)).unwrap();
@@ -594,9 +603,9 @@ fn an_image_that_takes_too_long_is_let_go() {
     requires!("root", "fuse");
     let (listener, url) = silent();
     let point = tempdir();
-    let output = imgmount(["--timeout", "1s", &url, point.path().to_str().unwrap()]);
+    let output = imgmount(["--timeout", "3s", &url, point.path().to_str().unwrap()]);
     assert!(stderr(&output).contains("--timeout"), "{}", stderr(&output));
-    assert!(is_let_go(&listener.accept().unwrap().0));
+    assert!(is_let_go(&accept(&listener)));
 }
 
 #[test]
@@ -607,7 +616,7 @@ fn a_signal_ends_a_mount_that_is_still_opening() {
     for (args, code) in [(["-f", point.path().to_str().unwrap()], 0), (["--", "true"], 128 + 15)] {
         let mut command = Command::new(IMGMOUNT);
         let child = command.arg(&url).args(args).stderr(Stdio::piped()).spawn().unwrap();
-        let connection = listener.accept().unwrap().0;
+        let connection = accept(&listener);
         let start = Instant::now();
         signal(child.id(), Signal::TERM);
         let output = child.wait_with_output().unwrap();
@@ -624,7 +633,7 @@ fn a_command_that_is_interrupted_while_it_waits_leaves_no_mount() {
     let (listener, url) = silent();
     let mount = Mount::place();
     let child = Reaped(mount.command(Path::new(&url), &[]).spawn().unwrap());
-    let _connection = listener.accept().unwrap();
+    let _connection = accept(&listener);
     let supervisor = children(child.0.id())[0];
     drop(child);
     assert!(within(SOON, || !runs(supervisor)));
@@ -721,7 +730,7 @@ fn a_missing_dev_fuse_is_named_with_the_doors_that_need_none() {
     requires!("root", "fuse", "loop", "sfdisk", "mkfs.ext4", "python3", "unshare");
     let dir = tempdir();
     let script = format!(
-        "{LET_GO}; mount -t tmpfs none /dev; mknod /dev/null c 1 3; {IMGMOUNT} {} {}",
+        "{LET_GO} mount -t tmpfs none /dev; mknod /dev/null c 1 3; {IMGMOUNT} {} {}",
         disk().display(),
         dir.path().display()
     );
@@ -824,7 +833,7 @@ fn a_command_runs_without_root_and_without_fusermount3() {
     }
     // The helper is hidden behind an empty file that is no program, in a mount name space of the test's own.
     let script = format!(
-        "{LET_GO}; mount --bind /dev/null {helper}; mount --bind /dev/null {plain} 2>/dev/null || true
+        "{LET_GO} mount --bind /dev/null {helper}; mount --bind /dev/null {plain} 2>/dev/null || true
          exec setpriv --reuid=65534 --regid=65534 --clear-groups {0}/imgmount {0}/disk.raw -- sh -c 'cat etc/hostname; id -u; exit 3'",
         dir.path().display(),
         helper = "$(readlink -f $(command -v fusermount3 || echo /dev/null))",

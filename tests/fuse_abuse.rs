@@ -150,7 +150,7 @@ fn disk() -> &'static Path {
         std::fs::write(dir.join("fill.py"), FILL).unwrap();
         sh(&format!(
             "cd {}; truncate -s 160M disk.raw; mkfs.ext4 -q -I 256 -N 8192 disk.raw; mnt=$(mktemp -d)
-             trap 'umount $mnt 2>/dev/null || true; rmdir $mnt' EXIT
+             trap 'umount $mnt 2>/dev/null || true; rmdir $mnt; released disk.raw' EXIT
              mount -o loop disk.raw $mnt; python3 fill.py $mnt {MANY}; umount $mnt",
             dir.display()
         ));

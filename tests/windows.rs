@@ -332,7 +332,7 @@ fn a_drive_that_a_key_opens_keeps_its_letter() {
     // The volume that the registry knows as D: by its partition, now inside a container there: 20 MiB behind 2 MiB.
     sh(&format!(
         r#"cd {}; printf 'a key' > key; truncate -s 20M plain; mkntfs -F -Q -q plain 2> /dev/null; mkdir mnt
-        ntfs-3g plain mnt; mkdir mnt/shelf; echo locked > mnt/shelf/book.txt; umount mnt
+        serve_ntfs plain mnt; mkdir mnt/shelf; echo locked > mnt/shelf/book.txt; end_ntfs mnt
         truncate -s 22M luks; cryptsetup -q luksFormat --type luks1 --offset 4096 --pbkdf-force-iterations 1000 luks key
         qemu-img convert -n --object secret,id=s,file=key --target-image-opts plain driver=luks,key-secret=s,file.filename=luks
         dd if=luks of=mbr.raw bs=1M seek=65 conv=notrunc status=none"#,

@@ -193,7 +193,7 @@ fn code_that_starts_the_active_partition_needs_one_that_starts() {
     assert!(none_active.message("boot-loader").contains("none is marked active"), "{:#}", none_active.json);
     let sound = loader(
         &format!(
-            "{mbr}; mkdir m; mount -o loop,offset=1048576 disk.raw m; trap 'umount m' EXIT; mkdir -p m/boot/extlinux
+            "{mbr}; mkdir m; mount -o loop,offset=1048576 disk.raw m; trap 'umount m; released disk.raw' EXIT; mkdir -p m/boot/extlinux
              extlinux --install m/boot/extlinux > /dev/null 2>&1"
         ),
         BIOS,

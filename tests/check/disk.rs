@@ -123,7 +123,7 @@ fn a_disk_outside_the_limits_fails_each_of_them() {
 fn the_use_of_a_file_system_is_that_of_df() {
     requires!("root", "loop", "mkfs.ext4", "df");
     let made = made(
-        "mkdir m; truncate -s 48M part.img; mkfs.ext4 -q -U $U part.img; mount -o loop part.img m; trap 'umount m' EXIT
+        "mkdir m; truncate -s 48M part.img; mkfs.ext4 -q -U $U part.img; mount -o loop part.img m; trap 'umount m; released part.img' EXIT
          mkdir -p m/etc m/bin; echo ID=debian > m/etc/os-release; echo \"UUID=$U / ext4\" > m/etc/fstab
          head -c 21000000 /dev/urandom > m/data; sync -f m
          df --output=pcent m | tail -1 | tr -dc 0-9 > used; df --output=ipcent m | tail -1 | tr -dc 0-9 > inodes",

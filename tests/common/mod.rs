@@ -99,10 +99,30 @@ pub fn imgmount<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     Command::new(IMGMOUNT).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// Runs a shell script that must succeed; its standard output.
+/// Words for shell scripts.
+///
+/// `released FILE` waits until no loop device holds a file. A mount name space that another test makes meanwhile has a copy of
+/// every mount, and a file system that is unmounted here lives on there, with its data unwritten, until that lets it go.
+///
+/// `serve_ntfs DISK DIR [OPTION ...]` and `end_ntfs DIR` mount a volume and unmount it. What is written is on the disk when
+/// the process has ended, which `umount` does not wait for.
+const WORDS: &str = r#"
+released() {
+    for _ in $(seq 1200); do [ -n "$(losetup -j "$1")" ] || return 0; sleep 0.05; done
+    echo "$1 is still held by $(losetup -j "$1")" >&2; return 1
+}
+serve_ntfs() {
+    ntfs-3g -o no_detach "${@:3}" "$1" "$2" & ntfs=$!
+    until mountpoint -q "$2"; do kill -0 $ntfs; sleep 0.01; done
+}
+end_ntfs() { umount "$1"; wait $ntfs; }
+"#;
+
+/// Runs a shell script that must succeed, with [`WORDS`]; its standard output.
 pub fn sh(script: &str) -> String {
+    let whole = format!("{WORDS}{script}");
     let output =
-        Command::new("bash").args(["-euo", "pipefail", "-c", script]).stdin(Stdio::null()).output().unwrap();
+        Command::new("bash").args(["-euo", "pipefail", "-c", &whole]).stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
         "{script}\nfailed with {}\n{}{}",

@@ -90,6 +90,12 @@ impl Drop for Kernel {
     }
 }
 
+/// Shell text for the start of a mount name space: it has a copy of every mount, and would keep alive what other tests unmount.
+pub const LET_GO: &str = r#"
+findmnt -rn -o SOURCE,FSTYPE,TARGET | awk '$1 ~ "^/dev/loop" || $2 ~ "^fuse([.]|blk|$)" { print $3 }' | tac |
+    xargs -r -n 1 umount -l 2>/dev/null || true
+"#;
+
 /// Runs a script as nobody, in a folder that is theirs, with a copy of the program, `disk.raw` and a place to mount it, `mnt`.
 pub fn as_nobody(disk: &Path, dir: &Path, script: &str) -> Output {
     sh(&format!(

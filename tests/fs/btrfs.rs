@@ -383,7 +383,7 @@ fn a_device_that_missed_commits_is_read_last_and_copies_stand_apart() {
 
     let mounted = Array::new(&disks[1..], "noatime,degraded");
     common::sh(&format!(
-        "cd {}; echo new > new; head -c 300K /dev/urandom > big; for n in $(seq 30); do echo changed > d/$n; done; sync",
+        "cd {}; echo new > new; head -c 300K /dev/urandom > big; for n in $(seq 30); do echo changed > d/$n; done; sync -f .",
         mounted.at.display()
     ));
     let expected = kernel(&mounted.at);
@@ -414,7 +414,7 @@ fn a_device_that_missed_commits_is_read_last_and_copies_stand_apart() {
     let before = ours(&open_all(&[&old[0], &old[1]]));
     let mounted = Array::new(&disks, "noatime");
     common::sh(&format!(
-        "cd {}; echo newer > newer; sync; btrfs -q scrub start -B . || true",
+        "cd {}; echo newer > newer; sync -f .; btrfs -q scrub start -B . || true",
         mounted.at.display()
     ));
     let after = kernel(&mounted.at);
@@ -471,7 +471,7 @@ fn subvolumes_are_shown_as_mounts_show_them() {
          btrfs -q subvolume create @/home/inner; echo inner > @/home/inner/file; echo data > @/var/lib/machines/data
          btrfs -q subvolume snapshot -r @ @/.snapshots/1; echo later > @/later; btrfs -q subvolume snapshot @/home saved
          btrfs -q subvolume create gone; echo x > gone/x; btrfs -q subvolume delete gone; mv @/home/inner @/moved
-         btrfs -q subvolume set-default $(btrfs inspect-internal rootid @) .; sync"
+         btrfs -q subvolume set-default $(btrfs inspect-internal rootid @) .; sync -f ."
     ));
     let list = common::sh(&format!("btrfs subvolume list -q {at}; btrfs subvolume get-default {at}"));
     let read_only = common::sh(&format!("btrfs subvolume list -r {at}"));
@@ -544,7 +544,7 @@ fn a_damaged_copy_is_made_good_by_the_other_and_a_damaged_block_is_named() {
         let mounted = Mounted::new(&disk, "rw,noatime");
         let at = mounted.at.display();
         let extents = common::sh(&format!(
-            "cd {at}; head -c 3M /dev/urandom > file; for n in $(seq 200); do echo $n > $n; done; sync; filefrag -v -b4096 file"
+            "cd {at}; head -c 3M /dev/urandom > file; for n in $(seq 200); do echo $n > $n; done; sync -f .; filefrag -v -b4096 file"
         ));
         let expected = kernel(&mounted.at);
         drop(mounted);
@@ -705,7 +705,7 @@ fn small() -> Arc<Memory> {
          head -c 600K /dev/urandom > big; (yes text || true) | head -c 300K > packed; ln -s a/b link; mknod null c 1 3
          for n in $(seq 0 20); do dd if=/dev/urandom of=holes bs=4K count=1 seek=$((n * 3)) conv=notrunc status=none; done
          btrfs -q subvolume create sub; echo x > sub/x; btrfs -q subvolume snapshot sub a/snap; setfattr -n user.x -v value big
-         sync; echo new > many/new; sync many/new; rm many/a-rather-long-name-7; sync many; ln big many/link; sync big
+         sync -f .; echo new > many/new; sync many/new; rm many/a-rather-long-name-7; sync many; ln big many/link; sync big
          cp --sparse=always {} {}",
         disk.display(),
         copy.display(),

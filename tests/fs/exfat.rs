@@ -27,8 +27,8 @@ fn made(mkfs: &str, size: &str, script: &str) -> (Made, Listing) {
         mount.exfat-fuse -o noatime $loop {at} >/dev/null 2>&1
         (cd {at}; set -e; {script}
         )
-        umount {at}; mount.exfat-fuse -o ro $loop {at} >/dev/null 2>&1; cp -a {at} {out}; umount {at}; losetup -d $loop
-        trap - EXIT; fsck.exfat -n {name} >&2",
+        umount {at}; losetup -d $loop; released {name}; loop=$(losetup -f --show {name}); mount.exfat-fuse -o ro $loop {at} >/dev/null 2>&1; cp -a {at} {out}; umount {at}; losetup -d $loop
+        trap - EXIT; released {name}; fsck.exfat -n {name} >&2",
         name = disk.display(),
         at = dir.path().join("mnt").display(),
         out = out.display(),

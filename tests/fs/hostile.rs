@@ -40,14 +40,14 @@ const fn kind(name: &'static str, needs: &'static [&'static str], make: &'static
 /// Copies the tree into a new file system, and, if there is more to do, takes the image while it is mounted.
 macro_rules! filled {
     ($mkfs:literal) => {
-        concat!($mkfs, "; mkdir $DIR/mnt; mount -o loop $DISK $DIR/mnt; cp -a $TREE/. $DIR/mnt; umount $DIR/mnt")
+        concat!($mkfs, "; mkdir $DIR/mnt; mount -o loop $DISK $DIR/mnt; cp -a $TREE/. $DIR/mnt; umount $DIR/mnt; released $DISK")
     };
     ($mkfs:literal, dirty) => {
         concat!(
             $mkfs,
             "; mkdir $DIR/mnt; mount -o loop $DISK $DIR/mnt; cp -a $TREE/. $DIR/mnt; sync $DIR/mnt/; \
              cp -a $TREE $DIR/mnt/again; rm -r $DIR/mnt/many; seq 100 > $DIR/mnt/last; sync $DIR/mnt/last; \
-             cp --sparse=always $DISK $DIR/copy; umount $DIR/mnt; mv $DIR/copy $DISK"
+             cp --sparse=always $DISK $DIR/copy; umount $DIR/mnt; released $DISK; mv $DIR/copy $DISK"
         )
     };
 }
@@ -106,7 +106,7 @@ const KINDS: &[Kind] = &[
             MOUNTED,
             "truncate -s 120M $DISK; mkfs.btrfs -q -m single -d single $DISK; mkdir $DIR/mnt; \
          mount -o loop,compress-force=zstd $DISK $DIR/mnt; cp -a $TREE/. $DIR/mnt; btrfs -q subvolume snapshot $DIR/mnt $DIR/mnt/snap; \
-         umount $DIR/mnt",
+         umount $DIR/mnt; released $DISK",
         )
     },
     kind(
@@ -129,7 +129,7 @@ const KINDS: &[Kind] = &[
         &["mkfs.exfat", "mount.exfat-fuse", "root", "loop", "fuse"],
         "truncate -s 8M $DISK; mkfs.exfat $DISK; mkdir $DIR/mnt; \
          dev=$(losetup -f --show $DISK); mount.exfat-fuse $dev $DIR/mnt >&2; cp -r $TREE/text $TREE/many $TREE/deep $DIR/mnt; \
-         umount $DIR/mnt; sleep 0.3; losetup -d $dev",
+         umount $DIR/mnt; losetup -d $dev; released $DISK",
     ),
     kind("iso9660", &["genisoimage"], "genisoimage -quiet -R -J -o $DISK $TREE"),
     Kind { restamp: udf_sums, ..kind("udf", &["genisoimage"], "genisoimage -quiet -udf -R -o $DISK $TREE") },

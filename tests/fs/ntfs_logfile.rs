@@ -156,7 +156,7 @@ impl Disk {
 
 /// A volume of 8 MiB that `ntfs-3g` filled; its log says nothing.
 const MADE: &str = "truncate -s 8M $DISK; mkntfs -q -F -s 512 -c 4096 $DISK; mkdir $DIR/mnt; \
-     ntfs-3g $DISK $DIR/mnt; seq 1000 > $DIR/mnt/numbers; umount $DIR/mnt";
+     serve_ntfs $DISK $DIR/mnt; seq 1000 > $DIR/mnt/numbers; end_ntfs $DIR/mnt";
 
 /// A restart page, as "$LogFile" in the linux-ntfs project's documentation lays it out.
 pub(crate) fn restart_page(magic: &[u8; 4], size: u64, newest: u64, in_use: u16, flags: u16) -> Vec<u8> {

@@ -13,7 +13,7 @@ r"""Makes a disk as Windows lays one out, small: usage: windows.py mbr|gpt DISK 
 The file systems are made by mkntfs and mkfs.vfat and filled by ntfs-3g and mtools, the tables by sfdisk, the hives by
 hive.py from texts with the keys and values that Windows has there. Of its programs there are headers only.
 """
-import os, shutil, struct, subprocess, sys, tempfile, uuid
+import os, shutil, struct, subprocess, sys, tempfile, time, uuid
 
 MIB = 1 << 20
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -225,11 +225,16 @@ def ntfs(path, size, label, fill):
         file.truncate(size)
     run("mkntfs", "-F", "-Q", "-q", "-L", label, path, stderr=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as top:
-        run("ntfs-3g", path, top)
+        # All is written when its process has ended.
+        server = subprocess.Popen(["ntfs-3g", "-o", "no_detach", path, top])
+        while not os.path.ismount(top):
+            assert server.poll() is None, "ntfs-3g does not mount"
+            time.sleep(0.01)
         try:
             fill(top)
         finally:
             run("umount", top)
+            server.wait()
 
 
 def fat(path, size, files):
