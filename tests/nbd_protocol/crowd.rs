@@ -169,7 +169,7 @@ fn idle_exit_ends_after_the_last_client_and_not_before() {
     let server = Arc::new(Server::beginning(common::disk::exports(), options).unwrap());
     let served = Served::run(Arc::clone(&server));
     let client = structured(&served);
-    server.complete(common::disk::exports()).unwrap();
+    server.complete(common::disk::exports(), || Ok(())).unwrap();
     std::thread::sleep(Duration::from_millis(600));
     assert!(!served.has_ended());
     drop(client);
