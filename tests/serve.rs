@@ -116,6 +116,12 @@ struct Withheld {
 impl Withheld {
     const PARTITION: Range<u64> = 16 << 20..24 << 20;
 
+    fn served(self: &Arc<Self>) -> Served {
+        let source = Arc::<Self>::clone(self);
+        let export = Export { name: String::new(), about: String::new(), source };
+        Served::start(vec![export], Options::default())
+    }
+
     fn let_out(&self) {
         *self.is_out.lock().unwrap() = true;
         self.came_out.notify_all();
@@ -151,8 +157,7 @@ impl BlockSource for Withheld {
 #[test]
 fn a_name_that_a_partition_may_have_is_not_the_disks_before_that_is_known() {
     let disk = Arc::new(Withheld::default());
-    let export = Export { name: String::new(), about: String::new(), source: Arc::<Withheld>::clone(&disk) };
-    let upstream = Served::start(vec![export], Options::default());
+    let upstream = disk.served();
     let dir = common::tempdir();
     let url = format!("nbd+unix:///?socket={}", upstream.socket.display());
     let socket = dir.path().join("s");
@@ -257,16 +262,19 @@ fn a_client_that_would_open_several_connections_finds_its_one_seat() {
 
 #[test]
 fn interrupted_while_it_waits_for_the_background_it_leaves_no_server_there() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/disk.raw", silent.local_addr().unwrap());
+    let disk = Arc::new(Withheld::default());
+    let upstream = disk.served();
+    let url = format!("nbd+unix:///?socket={}", upstream.socket.display());
     let dir = common::tempdir();
     let socket = dir.path().join("s");
-    let mut waiting = Reaped(command(dir.path(), &[&url, "-k", "s", "--fork"]).spawn().unwrap());
+    let args = ["-f", "raw", &url, "-k", "s", "--fork"];
+    let mut waiting = Reaped(command(dir.path(), &args).spawn().unwrap());
     wait_for("it does not begin", || socket.exists());
     let background = children(waiting.0.id())[0];
     signal(waiting.0.id(), Signal::INT);
     assert!(!waiting.0.wait().unwrap().success());
     let is_gone = within(SOON, || !runs(background) && !socket.exists());
+    disk.let_out();
     if !is_gone {
         signal(background, Signal::TERM);
     }

@@ -16,6 +16,7 @@
 //! | handshakes at a time | 8 for each of [`Options::clients`], or as many as there are descriptors; the oldest makes room for the newest, so silent ones keep nobody out |
 //! | clients served at a time | [`Options::clients`] |
 //! | a request | 32 MiB |
+//! | a block status reply | 4096 extents; questions to the source for 100 ms, or 64 of them |
 //! | memory a thread | 272 KiB; replies that may not be split share 32 MiB, then are sent as they are read |
 //! | a client that takes no replies | [`Options::stall`], and of the others' threads one, which is replaced |
 //!
