@@ -351,6 +351,32 @@ fn a_mount_that_has_the_numbers_of_one_before_stays() {
 }
 
 #[test]
+fn a_mount_that_is_hidden_is_not_said_to_be_unmounted_and_leaves_nothing() {
+    requires!("root", "fuse", "mkfs.ext4");
+    let above = tempdir();
+    let place = above.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let (at, hidden) = (place.display(), above.path().display());
+    sh(&format!("{IMGMOUNT} -q {} {at}", disk().display()));
+    let status: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.join(".imgmount/status")).unwrap()).unwrap();
+    let number = |name: &str| u32::try_from(status[name].as_u64().unwrap()).unwrap();
+    let (worker, supervisor) = (number("worker"), number("supervisor"));
+    sh(&format!("mount -t tmpfs above {hidden}; mkdir {at}"));
+    let output = imgmount(["unmount".as_ref(), place.as_os_str()]);
+    let ended = (output.status.code() == Some(0)).then(|| "unmounted");
+    signal(supervisor, Signal::TERM);
+    let gone = within(SOON, || !runs(worker) && !runs(supervisor));
+    sh(&format!("umount {hidden}"));
+    let left = sh(&format!("grep -c ' {at} ' /proc/self/mountinfo || true"));
+    drop(sh(&format!("umount -l {at} 2>/dev/null || true")));
+    assert_eq!(ended, None);
+    let expected = format!("is hidden by what is mounted on {hidden}\nhelp: first: umount {hidden}\n");
+    assert!(stderr(&output).ends_with(&expected), "{}", stderr(&output));
+    assert!(gone && left == "0\n", "{left}");
+}
+
+#[test]
 fn a_connection_that_is_aborted_leaves_no_dead_mount() {
     requires!("root", "fuse", "mkfs.ext4");
     let (place, control) = (mounted(&[]), tempdir());

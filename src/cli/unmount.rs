@@ -93,6 +93,10 @@ fn one(point: &Path, args: &Args) -> Result<String> {
         let what = format!("{shown}: is mounted, but not by imgmount ({})", escape(entry.kind.as_bytes()));
         return Err(host(what).help(format!("umount {shown}")));
     }
+    if let Some(above) = mounts::hidden_by(&entry)? {
+        let above = show(&above);
+        return Err(host(format!("{shown}: is hidden by what is mounted on {above}")).help(format!("first: umount {above}")));
+    }
     let answer = mount::answers(point, entry.owner(), STATUS_TIME);
     if answer == Err(Errno::NOTCONN) {
         mount::unmount(point, true)?;
@@ -194,6 +198,7 @@ fn servers(entry: &Entry) -> Vec<(u64, OwnedFd)> {
     };
     let numbers = ["worker", "supervisor"].iter().filter_map(|name| status.get(name)?.as_u64());
     numbers
+        .filter(|number| mounts::is_served_by(entry, *number))
         .filter_map(|number| {
             Some((number, rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()).ok()?))
         })

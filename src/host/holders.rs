@@ -5,7 +5,6 @@ use super::mounts::{self, Entry};
 use crate::text::escape;
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -62,19 +61,6 @@ fn link(path: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(target.into_bytes())))
 }
 
-/// The number of the mount that an open file is of: proc_pid_fdinfo(5), `mnt_id: 42`.
-fn mount_in(fdinfo: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(fdinfo).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
-}
-
-/// The same of what one of the links of `/proc` leads to. Opening for no more than that asks the file's server nothing.
-fn mount_of(link: &Path) -> Option<u64> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    let place = openat(CWD, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    mount_in(&Path::new("/proc/self/fdinfo").join(place.as_raw_fd().to_string()))
-}
-
 /// The files that a process has mapped from the file system of a mount: proc_pid_maps(5),
 /// `7f01-7f02 r-xp 00001000 00:2a 131 /usr/lib/libc.so`, with the device in hexadecimal.
 fn mapped(process: &Path, of: &Entry) -> Vec<PathBuf> {
@@ -96,11 +82,11 @@ fn held(process: &Path, of: &Entry) -> Option<PathBuf> {
     let below = |path: &PathBuf| path.starts_with(&of.point);
     let own = ["cwd", "root", "exe"].iter().filter_map(|name| {
         let place = process.join(name);
-        link(&place).filter(below).filter(|_| mount_of(&place) == Some(of.id))
+        link(&place).filter(below).filter(|_| mounts::mount_of(&place) == Ok(Some(of.id)))
     });
     let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().filter_map(|entry| {
         let info = process.join("fdinfo").join(entry.file_name());
-        link(&entry.path()).filter(below).filter(|_| mount_in(&info) == Some(of.id))
+        link(&entry.path()).filter(below).filter(|_| mounts::mount_in(&info) == Some(of.id))
     });
     own.chain(open).next().or_else(|| mapped(process, of).into_iter().find(below))
 }
@@ -146,7 +132,7 @@ mod tests {
         let path = dir.path().canonicalize().unwrap();
         let file = std::fs::File::create(path.join("held")).unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
-        let id = mount_of(&path).unwrap();
+        let id = mounts::mount_of(&path).unwrap().unwrap();
         let at = |id| Entry { point: path.clone(), id, ..mounts::all().unwrap().remove(0) };
         let holders = of(&at(id));
         let elsewhere = of(&at(u64::MAX));

@@ -86,7 +86,9 @@ pub fn answers(path: &Path, owner: Option<(u32, u32)>, patience: Duration) -> st
     let path = path.to_owned();
     std::thread::spawn(move || {
         mounts::become_owner(owner);
-        tell.send(rustix::fs::stat(&path).and_then(|_| rustix::fs::statfs(&path)).map(|_| ()))
+        let ask = || rustix::fs::stat(&path).and_then(|_| rustix::fs::statfs(&path)).map(|_| ());
+        // A question that waits when the connection ends is aborted; the next one is told that there is none.
+        tell.send(ask().or_else(|errno| if errno == Errno::CONNABORTED { ask() } else { Err(errno) }))
     });
     told.recv_timeout(patience).unwrap_or(Err(Errno::TIMEDOUT))
 }
@@ -306,13 +308,18 @@ pub fn unmount(point: &Path, lazy: bool) -> Result<Unmounted> {
 pub fn unmount_this(mount: &Known, lazy: bool) -> Result<Unmounted> {
     for _ in 0..MAX_COVERS {
         let Some(now) = mount.find()? else { return Ok(Unmounted::NotThere) };
-        if !now.is_covered {
-            return unmount(&now.entry.point, lazy);
+        let point = now.entry.point.as_path();
+        match now.path {
+            // Behind what hides it, the helper does not find it.
+            Some(path) if path != point && !is_privileged() => break,
+            Some(path) => return unmount(&path, lazy),
+            None => {}
         }
-        if !lazy {
+        let is_covered = mounts::at(point)?.is_some_and(|top| !mount.is(&top));
+        if !lazy || !is_covered {
             break;
         }
-        unmount(&now.entry.point, true)?;
+        unmount(point, true)?;
     }
     Ok(Unmounted::Busy)
 }
@@ -324,8 +331,8 @@ pub fn unmount_this(mount: &Known, lazy: bool) -> Result<Unmounted> {
 /// As [`unmount_this`].
 pub fn unmount_dead(mount: &Known) -> Result<Unmounted> {
     let Some(now) = mount.find()? else { return Ok(Unmounted::NotThere) };
-    let is_dead = || answers(&now.entry.point, now.entry.owner(), DEAD_TIME).err() == Some(Errno::NOTCONN);
-    if now.is_covered || is_dead() { unmount_this(mount, true) } else { Ok(Unmounted::NotThere) }
+    let is_dead = |path: &PathBuf| answers(path, now.entry.owner(), DEAD_TIME).err() == Some(Errno::NOTCONN);
+    if now.path.as_ref().is_none_or(is_dead) { unmount_this(mount, true) } else { Ok(Unmounted::NotThere) }
 }
 
 fn unmount_by_helper(point: &Path, lazy: bool) -> Result<Unmounted> {

@@ -1,10 +1,13 @@
 //! The mounts of this host, as the kernel lists them in `/proc/self/mountinfo`.
 
 use crate::error::{Error, ErrorKind, Result};
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -59,11 +62,13 @@ impl Entry {
 }
 
 /// A mount of ours that is found again wherever it stands by now, and that no other is taken for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Known {
     entry: Entry,
     /// The number that the kernel gives to no second mount; from Linux 6.8 on.
     unique: Option<u64>,
+    /// The directory that its mount point is in, and its name there: the way to it when a directory above is mounted upon.
+    way: Option<(OwnedFd, OsString)>,
 }
 
 impl Known {
@@ -72,8 +77,10 @@ impl Known {
     /// # Errors
     /// As [`all`].
     pub fn at(point: &Path) -> Result<Option<Self>> {
-        let entry = at(point)?.filter(Entry::is_ours);
-        Ok(entry.map(|entry| Self { unique: unique(&entry.point), entry }))
+        let Some(entry) = at(point)?.filter(Entry::is_ours) else { return Ok(None) };
+        let way = point.parent().zip(point.file_name());
+        let way = way.and_then(|(parent, name)| Some((place(parent).ok()?, name.to_owned())));
+        Ok(Some(Self { unique: unique(&entry.point), entry, way }))
     }
 
     /// As the kernel lists it.
@@ -94,13 +101,16 @@ impl Known {
     /// # Errors
     /// As [`all`].
     pub fn find(&self) -> Result<Option<Standing>> {
-        let mounts = all()?;
-        let Some(entry) = mounts.iter().find(|entry| self.is(entry)) else { return Ok(None) };
-        let top = mounts.iter().rfind(|other| other.point == entry.point);
-        let is_covered = top.is_some_and(|top| !self.is(top));
-        let number = if is_covered { None } else { unique(&entry.point) };
+        let Some(entry) = all()?.into_iter().find(|entry| self.is(entry)) else { return Ok(None) };
+        let by_directory = self
+            .way
+            .as_ref()
+            .map(|(parent, name)| Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name));
+        let mut ways = std::iter::once(entry.point.clone()).chain(by_directory);
+        let path = ways.find(|path| leads_to(path, &entry));
+        let number = path.as_deref().and_then(unique);
         let is_another = self.unique.zip(number).is_some_and(|(ours, theirs)| ours != theirs);
-        Ok((!is_another).then(|| Standing { entry: entry.clone(), is_covered }))
+        Ok((!is_another).then_some(Standing { entry, path }))
     }
 }
 
@@ -109,8 +119,65 @@ impl Known {
 pub struct Standing {
     /// As the kernel lists it.
     pub entry: Entry,
-    /// Has something else been mounted upon it?
-    pub is_covered: bool,
+    /// A path that leads to it; none where something else has been mounted upon it.
+    pub path: Option<PathBuf>,
+}
+
+/// Opens a place for no more than to name it, which asks nobody who serves it.
+fn place(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())
+}
+
+/// The number of the mount that an open file is of: proc_pid_fdinfo(5), `mnt_id: 42`.
+pub(super) fn mount_in(fdinfo: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(fdinfo).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+}
+
+/// The number of the mount that a path leads into.
+///
+/// # Errors
+/// What opening it reports.
+pub(super) fn mount_of(path: &Path) -> rustix::io::Result<Option<u64>> {
+    let place = place(path)?;
+    Ok(mount_in(&Path::new("/proc/self/fdinfo").join(place.as_raw_fd().to_string())))
+}
+
+/// Does a path lead to this mount, and not to another upon it or upon a directory above? Where nobody may look, yes.
+fn leads_to(path: &Path, mount: &Entry) -> bool {
+    match mount_of(path) {
+        Ok(number) => number.is_none_or(|number| number == mount.id),
+        Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR),
+    }
+}
+
+/// The mount point of what hides a mount, if its path does not lead to it.
+///
+/// # Errors
+/// As [`all`].
+pub fn hidden_by(mount: &Entry) -> Result<Option<PathBuf>> {
+    if leads_to(&mount.point, mount) {
+        return Ok(None);
+    }
+    let above = |entry: &Entry| entry.id != mount.id && mount.point.starts_with(&entry.point);
+    let mut mounts = all()?;
+    mounts.retain(above);
+    let is_on_top = |entry: &Entry| mount_of(&entry.point) == Ok(Some(entry.id));
+    let deepest =
+        mounts.iter().filter(|entry| is_on_top(entry)).max_by_key(|entry| entry.point.as_os_str().len());
+    Ok(Some(deepest.map_or_else(|| PathBuf::from("/"), |entry| entry.point.clone())))
+}
+
+/// Is a process one of ours that serves this mount, for all that can be seen? Its number is what the mount itself tells, and
+/// anybody may mount what calls itself ours.
+#[must_use]
+pub fn is_served_by(mount: &Entry, process: u64) -> bool {
+    let process = Path::new("/proc").join(process.to_string());
+    let owner = std::fs::metadata(&process).map(|of| of.uid());
+    let name = std::fs::read(process.join("comm")).unwrap_or_default();
+    owner.is_ok_and(|owner| mount.owner().is_some_and(|(user, _)| user == owner))
+        && name.trim_ascii_end() == b"imgmount"
 }
 
 /// The number of the mount at a path that is given out once: statx(2), `STATX_MNT_ID_UNIQUE`. Nobody who serves it is asked.
@@ -183,6 +250,7 @@ pub(super) fn become_owner(owner: Option<(u32, u32)>) {
         && uid != 0
     {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let _ = rustix::thread::set_thread_groups(&[]);
         let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
         let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
     }
@@ -231,6 +299,32 @@ mod tests {
         );
         assert!(entry.is_ours());
         assert_eq!(entry.own_number("user_id"), Some(1000));
+    }
+
+    #[test]
+    fn a_mount_is_not_believed_that_others_serve_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("imgmount");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut ours = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let mut other = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        let of = |user: u32| {
+            let line = format!("40 35 0:44 / /mnt ro - fuse.imgmount disk ro,user_id={user},group_id=0\n");
+            parse(line.as_bytes()).remove(0)
+        };
+        let is = |user, child: &std::process::Child| is_served_by(&of(user), u64::from(child.id()));
+        // A child is called like its parent until it runs its own program.
+        let name = || std::fs::read(format!("/proc/{}/comm", other.id())).unwrap();
+        while name() != b"sleep\n" {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let said = [is(user, &ours), is(user + 1, &ours), is(user, &other)];
+        for child in [&mut ours, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(said, [true, false, false]);
     }
 
     #[test]

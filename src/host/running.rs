@@ -113,6 +113,7 @@ fn mount(entry: Entry, counted: bool) -> Running {
         Err(_) => State::Silent,
     };
     let says = told.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()).unwrap_or_default();
+    let server = |name| number(&says, name).filter(|pid| mounts::is_served_by(&entry, *pid));
     let counters = if counted && state == State::Running {
         mounts::tells(&entry, "stats", PATIENCE).unwrap_or_default()
     } else {
@@ -122,8 +123,8 @@ fn mount(entry: Entry, counted: bool) -> Running {
         state,
         images: vec![escape(entry.source.as_bytes()).to_string()],
         places: vec![escape(entry.point.as_os_str().as_bytes()).to_string()],
-        pid: number(&says, "supervisor"),
-        worker: number(&says, "worker"),
+        pid: server("supervisor"),
+        worker: server("worker"),
         user: entry.own_number("user_id"),
         since: text(&says, "since"),
         clients: None,
