@@ -561,22 +561,39 @@ impl<F: Fetch> Remote<F> {
 }
 
 /// A background thread's place in the count, given back also when it panics.
-struct Worker<'a>(&'a Mutex<Queue>);
+struct Worker<'a> {
+    queue: &'a Mutex<Queue>,
+    has_left: bool,
+}
+
+impl Worker<'_> {
+    /// What is to be done next. Where there is nothing the place is given back in the same moment: who queues something after
+    /// that finds it free.
+    fn next(&mut self) -> Option<Range<u64>> {
+        let mut queue = super::lock(self.queue);
+        let row = queue.rows.pop_front();
+        if row.is_none() {
+            queue.threads = queue.threads.saturating_sub(1);
+            self.has_left = true;
+        }
+        row
+    }
+}
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        let mut queue = super::lock(self.0);
-        queue.threads = queue.threads.saturating_sub(1);
+        if !self.has_left {
+            let mut queue = super::lock(self.queue);
+            queue.threads = queue.threads.saturating_sub(1);
+        }
     }
 }
 
 impl<F: Fetch> Shared<F> {
     /// Fetches what is queued and not there yet, then ends. Errors are forgotten: whoever wants the block will see its own.
     fn work_off_queue(&self) {
-        let _worker = Worker(&self.queue);
-        loop {
-            let row = super::lock(&self.queue).rows.pop_front();
-            let Some(row) = row else { return };
+        let mut worker = Worker { queue: &self.queue, has_left: false };
+        while let Some(row) = worker.next() {
             let claimed: Vec<_> =
                 row.filter_map(|number| Some((number, self.cache.claim_absent(self.key(number))?))).collect();
             for row in Self::rows(self.land_kept(claimed, |_, _| {}), MAX_REQUEST) {
