@@ -68,6 +68,9 @@ const OTHERS_FOR_PAGE: usize = 3;
 /// A directory entry's number where the real one is not known; libfuse's `FUSE_UNKNOWN_INO`.
 const UNKNOWN: u64 = 0xffff_ffff;
 
+/// Longest name in a listing: `FUSE_NAME_MAX` of the kernel's `fs/fuse`, which fails the whole page over a longer one.
+const MAX_NAME: usize = 1024;
+
 /// Requests of this process's mount that ask for a file.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
@@ -448,6 +451,11 @@ impl Door {
             if number == ROOT && self.view.hidden(entry.name).is_some() {
                 return ControlFlow::Continue(());
             }
+            if entry.name.len() > MAX_NAME {
+                let what = format!("a name of {} bytes, at most {MAX_NAME} can be shown", entry.name.len());
+                self.troubles.note(File::Guest(at, dir), "listing", &Error::limit(what));
+                return ControlFlow::Continue(());
+            }
             // The kernel's offset is signed. A file system whose cookies fill 64 bits cannot be listed any further.
             let Some(next) = entry.next.checked_add(DOTS).filter(|next| i64::try_from(*next).is_ok()) else {
                 failed = Some(Error::unsupported("a directory position of more than 63 bits"));
@@ -690,6 +698,15 @@ mod tests {
         let door = door(Toy::new().with_dangling_name("/broken").with_file("/fine", b"x"));
         assert_eq!(names(&door, ROOT), [".", "..", "broken", "fine"]);
         assert_eq!(find(&door, "/broken").map(|attr| attr.ino), Err(Errno::EIO));
+    }
+
+    #[test]
+    fn a_name_that_the_kernel_does_not_take_does_not_hide_the_others() {
+        let long = format!("/{}", "n".repeat(1025));
+        let door = door(Toy::new().with_file("/a", b"x").with_file(&long, b"x").with_file("/z", b"x"));
+        assert_eq!(names(&door, ROOT), [".", "..", "a", "z"]);
+        let text = door.troubles.text(door.view.trees());
+        assert_eq!(text, "/ (toy): listing: a name of 1025 bytes, at most 1024 can be shown\n");
     }
 
     #[test]
