@@ -8,6 +8,8 @@
     reason = "a test panics where something is wrong"
 )]
 mod common;
+#[path = "fuse/captive.rs"]
+mod captive;
 #[path = "fuse/escapes.rs"]
 mod escapes;
 #[path = "fuse/walks.rs"]

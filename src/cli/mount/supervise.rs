@@ -114,7 +114,7 @@ pub(super) fn supervise(
     let end = if args.command.is_empty() {
         wait(&mut events, &mut mounted)?
     } else {
-        captive::run(&args.command, mounted.point, &mut events, mounted.worker)?
+        captive::run(&args.command, &mut mounted, &mut events)?
     };
     notify::stopping();
     mounted.end(&mut events)?;
@@ -256,11 +256,11 @@ impl Drop for Point {
 }
 
 /// A mount and who answers for it. However we leave, neither stays behind.
-struct Mounted<'a> {
-    point: &'a Path,
+pub(super) struct Mounted<'a> {
+    pub(super) point: &'a Path,
     /// `None` where somebody took it away at once.
     known: Option<Known>,
-    worker: &'a mut Worker,
+    pub(super) worker: &'a mut Worker,
     is_there: bool,
 }
 
@@ -335,7 +335,7 @@ fn wait(events: &mut Events, mounted: &mut Mounted<'_>) -> Result<Exit> {
 }
 
 /// If the worker has ended: what that means.
-fn worker_end(mounted: &mut Mounted<'_>) -> Result<Option<Exit>> {
+pub(super) fn worker_end(mounted: &mut Mounted<'_>) -> Result<Option<Exit>> {
     let Some(status) = mounted.worker.try_wait()? else { return Ok(None) };
     mounted.is_there = false;
     // If it is still there nobody answers any more. Whoever waits gets an error now, and the mount point is free again.
