@@ -12,6 +12,8 @@ mod common;
 mod captive;
 #[path = "fuse/escapes.rs"]
 mod escapes;
+#[path = "fuse/others.rs"]
+mod others;
 #[path = "fuse/walks.rs"]
 mod walks;
 

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::holders::{self, Holder};
 use crate::host::mount::{self, Unmounted};
 use crate::host::mounts::{self, Entry};
+use crate::host::running;
 use crate::text::escape;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -58,7 +59,7 @@ fn show(path: &Path) -> String {
 pub(super) fn run(args: &Args, common: &Common) -> Result<Exit> {
     let mut points: Vec<PathBuf> = args.dirs.iter().map(|dir| mount::absolute(dir)).collect();
     if args.all || args.all_stale {
-        let ours = mounts::all()?.into_iter().filter(Entry::is_ours);
+        let ours = mounts::all()?.into_iter().filter(running::may_know);
         points = ours.filter(|entry| args.all || is_dead(entry)).map(|entry| entry.point).collect();
         // What was mounted last may stand in what was mounted first.
         points.reverse();
@@ -138,7 +139,7 @@ fn one(point: &Path, args: &Args) -> Result<String> {
 fn not_mounted(shown: &str) -> Error {
     let ours = mounts::all().unwrap_or_default();
     let ours: Vec<String> =
-        ours.iter().filter(|entry| entry.is_ours()).map(|entry| show(&entry.point)).collect();
+        ours.iter().filter(|entry| running::may_know(entry)).map(|entry| show(&entry.point)).collect();
     let error = host(format!("{shown}: nothing is mounted there"));
     error.help(if ours.is_empty() {
         "imgmount has mounted nothing on this host".to_owned()

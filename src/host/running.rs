@@ -86,15 +86,20 @@ impl Kind {
 /// # Errors
 /// `Host` when `/proc` is not there.
 pub fn all(counted: bool) -> Result<Vec<Running>> {
-    let user = rustix::process::geteuid();
-    let may_know = |entry: &Entry| {
-        user.is_root() || entry.own_number("user_id").is_none_or(|owner| owner == user.as_raw())
-    };
-    let ours = mounts::all()?.into_iter().filter(Entry::is_ours).filter(may_know);
+    let ours = mounts::all()?.into_iter().filter(may_know);
     // One that hangs holds up none of the others.
     let asked: Vec<_> = ours.map(|entry| std::thread::spawn(move || mount(entry, counted))).collect();
     let mounts = asked.into_iter().filter_map(|thread| thread.join().ok());
     Ok(mounts.chain(register::look().into_iter().map(server)).collect())
+}
+
+/// Is it a mount of imgmount that this user may look into and take away? Of others' the kernel tells no more than that they
+/// are there.
+#[must_use]
+pub fn may_know(entry: &Entry) -> bool {
+    let user = rustix::process::geteuid();
+    let is_own = || entry.own_number("user_id").is_none_or(|owner| owner == user.as_raw());
+    entry.is_ours() && (user.is_root() || is_own())
 }
 
 /// The mount at a path, if there is one of ours on top.
@@ -107,9 +112,12 @@ pub fn mount_at(point: &Path) -> Result<Option<Running>> {
 
 fn mount(entry: Entry, counted: bool) -> Running {
     let told = mounts::tells(&entry, "status", PATIENCE);
+    let is = |error: &std::io::Error, errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     let state = match &told {
         Ok(_) => State::Running,
-        Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => State::Dead,
+        Err(error) if is(error, Errno::NOTCONN) => State::Dead,
+        // It was asked for its root directory, whose own mode lets this user no further.
+        Err(error) if is(error, Errno::ACCESS) => State::Running,
         Err(_) => State::Silent,
     };
     let says = told.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()).unwrap_or_default();
