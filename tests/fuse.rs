@@ -7,11 +7,13 @@
     clippy::as_conversions,
     reason = "a test panics where something is wrong"
 )]
-mod common;
 #[path = "fuse/captive.rs"]
 mod captive;
+mod common;
 #[path = "fuse/escapes.rs"]
 mod escapes;
+#[path = "fuse/inherited.rs"]
+mod inherited;
 #[path = "fuse/others.rs"]
 mod others;
 #[path = "fuse/walks.rs"]

@@ -4,6 +4,7 @@
 use super::{Common, Exit, out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, Task};
+use crate::host::inherited::Inherited;
 use clap::Parser;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,6 +29,8 @@ pub(super) fn is_asked_for() -> bool {
 
 /// A worker's life, from its first moment on.
 pub(super) fn main() -> Exit {
+    // All that it is to have comes over standard input.
+    Inherited::look().close();
     match Bare::try_parse_from(["imgmount"]) {
         Ok(Bare { common }) => {
             out::init(&common);

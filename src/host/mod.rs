@@ -3,6 +3,7 @@
 pub mod events;
 pub mod handoff;
 pub mod holders;
+pub mod inherited;
 pub mod limits;
 pub mod mount;
 pub mod mounts;

@@ -10,6 +10,7 @@ use super::{Common, Exit, IN_BACKGROUND, out, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::events;
 use crate::host::handoff::{Channel, WireKeys};
+use crate::host::inherited::Inherited;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGINT;
 use std::ffi::OsString;
@@ -222,6 +223,7 @@ fn attempt(args: &Args, keys: &WireKeys, parent: Option<&OwnedFd>) -> Result<Rea
 
 /// The supervisor in the background: in a session of its own, so that closing the terminal does not end it.
 fn behind(args: &Args, common: &Common) -> Result<Exit> {
+    let inherited = Inherited::look();
     let before = Channel::from_stdin()?;
     let Some((keys, descriptors)) = before.receive::<WireKeys>()? else { return Ok(Exit::OK) };
     let common = &Common { keys: Arc::new(keys.try_into()?), ..common.clone() };
@@ -231,7 +233,9 @@ fn behind(args: &Args, common: &Common) -> Result<Exit> {
     let parent = descriptors.into_iter().next();
     let end = supervise::supervise(args, common, parent, |ready| {
         told = true;
-        // Everything is open by now; where the command was started need not be held.
+        // Everything is open by now, of what the caller has open, too: --ready-fd, or an image in /dev/fd. Nor need it be
+        // held where the command was started.
+        inherited.close();
         drop(std::env::set_current_dir("/"));
         // A command that was interrupted while it waited wants no mount.
         serde_json::to_value(ready).is_ok_and(|ready| before.ready(ready).is_ok())

@@ -6,6 +6,7 @@
 use super::{Common, Exit, IN_BACKGROUND, out, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::{Channel, WireKeys};
+use crate::host::inherited::Inherited;
 use crate::host::notify;
 use crate::text::defuse;
 use std::ffi::OsString;
@@ -166,12 +167,15 @@ fn fork(args: &Args, common: &Common) -> Result<Exit> {
     let failed =
         |error: std::io::Error| Error::new(ErrorKind::Host, "cannot go to the background").caused_by(error);
     if std::env::var_os(IN_BACKGROUND).is_some() {
+        let inherited = Inherited::look();
         let parent = Channel::from_stdin()?;
         let Some((keys, _)) = parent.receive::<WireKeys>()? else { return Ok(Exit::OK) };
         let common = &Common { keys: Arc::new(keys.try_into()?), ..common.clone() };
         rustix::process::setsid().map_err(|errno| failed(errno.into()))?;
         let mut told = false;
         let ready = |line: &str| {
+            // Every image is open by now, those in /dev/fd, too.
+            inherited.close();
             told = parent.ready(line.into()).is_ok();
             told
         };
