@@ -120,11 +120,11 @@ mod tests {
     fn reads(kind: ErrorKind, patience: Duration) -> usize {
         let (made, noted) = (Cell::new(0), Cell::new(0));
         let source = |_: &mut [u8], _| {
-            made.set(made.get() + 1);
+            made.set(usize::saturating_add(made.get(), 1));
             Err(Error::new(kind, "on purpose"))
         };
         let mut buf = vec![1; 128 << 10];
-        read_within(patience, &mut buf, 0, &source, &|_| noted.set(noted.get() + 1));
+        read_within(patience, &mut buf, 0, &source, &|_| noted.set(usize::saturating_add(noted.get(), 1)));
         assert!(buf.iter().all(|byte| *byte == 0) && noted.get() == 1, "{kind:?}");
         made.get()
     }
