@@ -592,11 +592,12 @@ mod tests {
     fn messages_of_two_threads_do_not_mix() {
         let (ours, theirs) = Channel::pair().unwrap();
         let (one, theirs) = (Channel::from(theirs.try_clone().unwrap()), Channel::from(theirs));
-        std::thread::scope(|scope| {
+        // Each end is dropped by who has it, so that a failure on one side ends the other.
+        std::thread::scope(move |scope| {
             for (channel, length) in [(one, 5), (theirs, 3000)] {
-                scope.spawn(move || (0..500).try_for_each(|_| channel.send(&"x".repeat(length), &[])));
+                scope.spawn(move || (0..5000).try_for_each(|_| channel.send(&"x".repeat(length), &[])));
             }
-            for _ in 0..1000 {
+            for _ in 0..10_000 {
                 let (text, _) = ours.receive::<String>().unwrap().unwrap();
                 assert!(matches!(text.len(), 5 | 3000), "{text}");
             }
