@@ -364,7 +364,7 @@ fn a_mount_that_is_hidden_is_not_said_to_be_unmounted_and_leaves_nothing() {
     let (worker, supervisor) = (number("worker"), number("supervisor"));
     sh(&format!("mount -t tmpfs above {hidden}; mkdir {at}"));
     let output = imgmount(["unmount".as_ref(), place.as_os_str()]);
-    let ended = (output.status.code() == Some(0)).then(|| "unmounted");
+    let ended = (output.status.code() == Some(0)).then_some("unmounted");
     signal(supervisor, Signal::TERM);
     let gone = within(SOON, || !runs(worker) && !runs(supervisor));
     sh(&format!("umount {hidden}"));

@@ -79,7 +79,8 @@ fn alive(one: Running) -> Result<Running> {
     let place = || defuse(&one.places.join(" "));
     match one.state {
         State::Running if one.worker.is_none() && matches!(one.kind, Kind::Mount(_)) => {
-            let what = format!("{}: its root directory keeps this user out, and what it tells with it", place());
+            let what =
+                format!("{}: its root directory keeps this user out, and what it tells with it", place());
             Err(Error::new(ErrorKind::Host, what)
                 .help("without -o default_permissions, who mounts may read everything"))
         }

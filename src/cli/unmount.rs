@@ -96,7 +96,8 @@ fn one(point: &Path, args: &Args) -> Result<String> {
     }
     if let Some(above) = mounts::hidden_by(&entry)? {
         let above = show(&above);
-        return Err(host(format!("{shown}: is hidden by what is mounted on {above}")).help(format!("first: umount {above}")));
+        return Err(host(format!("{shown}: is hidden by what is mounted on {above}"))
+            .help(format!("first: umount {above}")));
     }
     let answer = mount::answers(point, entry.owner(), STATUS_TIME);
     if answer == Err(Errno::NOTCONN) {

@@ -471,8 +471,7 @@ mod tests {
 
     #[test]
     fn a_target_ends_at_its_nul() {
-        let nfs =
-            |target: &str| point(tag::NFS, &[b"LNK\x01\0\0\0\0".as_slice(), &utf16(target)].concat());
+        let nfs = |target: &str| point(tag::NFS, &[b"LNK\x01\0\0\0\0".as_slice(), &utf16(target)].concat());
         assert_eq!(text(&nfs("..\0x"), 0), "..");
         assert_eq!(text(&symlink("a\0x", 1), 0), "a");
         assert_eq!(text(&point(tag::LX_SYMLINK, b"\x02\0\0\0..\0x"), 0), "..");

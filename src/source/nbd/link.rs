@@ -561,7 +561,10 @@ mod tests {
         for (cookie, text) in [(cookies[1], b"22"), (cookies[0], b"11")] {
             server.write_all(&[&0x6744_6698_u32.to_be_bytes()[..], &[0; 4], &cookie, text].concat()).unwrap();
         }
-        assert_eq!((bytes(first.wait(LONG, LONG)), bytes(second.wait(LONG, LONG))), (b"11".to_vec(), b"22".to_vec()));
+        assert_eq!(
+            (bytes(first.wait(LONG, LONG)), bytes(second.wait(LONG, LONG))),
+            (b"11".to_vec(), b"22".to_vec())
+        );
     }
 
     #[test]
