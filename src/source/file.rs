@@ -7,11 +7,14 @@ use crate::counters::COUNTERS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::wide;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +54,17 @@ pub(super) struct Identity {
     modified: (i64, i64),
 }
 
+/// What else the file system notes of a file. The time of the last change of any kind cannot be set by anybody: whoever
+/// writes and puts the time of the last write back is found out by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Inode {
+    changed: (i64, i64),
+    mode: u32,
+    user: u32,
+    group: u32,
+    links: u64,
+}
+
 /// An open file.
 pub struct FileSource {
     file: File,
@@ -59,6 +73,8 @@ pub struct FileSource {
     blocks: u64,
     /// `None` for a block device: its node's times say nothing about its content.
     identity: Option<Identity>,
+    /// With its name.
+    inode: Mutex<(Inode, Option<PathBuf>)>,
     changed: AtomicBool,
     found: Found,
 }
@@ -95,6 +111,23 @@ fn identity(stat: &rustix::fs::Stat) -> Identity {
     }
 }
 
+fn inode(stat: &rustix::fs::Stat) -> Inode {
+    Inode {
+        changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
+        mode: stat.st_mode,
+        user: stat.st_uid,
+        group: stat.st_gid,
+        links: stat.st_nlink.into(),
+    }
+}
+
+/// The name that an open file has now.
+fn name(file: &File) -> Option<PathBuf> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let name = rustix::fs::readlinkat(rustix::fs::CWD, path, Vec::new()).ok()?;
+    Some(PathBuf::from(OsString::from_vec(name.into_bytes())))
+}
+
 impl FileSource {
     /// Takes an open file. `label` is shown to people.
     ///
@@ -116,6 +149,7 @@ impl FileSource {
         };
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         Ok(Self {
+            inode: Mutex::new((inode(&stat), name(&file))),
             file,
             label,
             len,
@@ -131,12 +165,29 @@ impl FileSource {
         self.identity
     }
 
+    /// Has nothing been done to the file, or something that shows and leaves its bytes alone: another name, link, owner, mode?
+    fn is_explained(&self, stat: &rustix::fs::Stat) -> bool {
+        let now = inode(stat);
+        let mut known = self.inode.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0.changed == now.changed {
+            return true;
+        }
+        let changed = known.0.changed;
+        let has_other_attributes = Inode { changed, ..now.clone() } != known.0;
+        let name = name(&self.file);
+        let is_explained = has_other_attributes || name != known.1;
+        if is_explained {
+            *known = (now, name);
+        }
+        is_explained
+    }
+
     /// Is it still the file we opened? Asked after every read: a byte is handed out only if the answer is yes.
     fn check_unchanged(&self) -> Result<()> {
         let Some(before) = self.identity else { return Ok(()) };
         if !self.changed.load(Ordering::Relaxed) {
             match rustix::fs::fstat(&self.file) {
-                Ok(stat) if identity(&stat) == before => return Ok(()),
+                Ok(stat) if identity(&stat) == before && self.is_explained(&stat) => return Ok(()),
                 _ => self.changed.store(true, Ordering::Relaxed),
             }
         }
@@ -241,6 +292,48 @@ mod tests {
         assert_eq!(source.read_at(&mut [0; 10], 0).unwrap_err().kind(), ErrorKind::Changed);
         file.as_file().set_len(8192).unwrap();
         assert_eq!(source.read_at(&mut [0; 10], 0).unwrap_err().kind(), ErrorKind::Changed);
+    }
+
+    /// Times of files go by the kernel's tick.
+    fn tick() {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_write_is_found_out_though_its_time_is_put_back() {
+        let (file, source) = source(&[7; 8192]);
+        let modified = file.as_file().metadata().unwrap().modified().unwrap();
+        source.read_at(&mut [0; 10], 0).unwrap();
+        tick();
+        file.as_file().write_all_at(&[8; 10], 4096).unwrap();
+        file.as_file().set_modified(modified).unwrap();
+        assert_eq!(file.as_file().metadata().unwrap().modified().unwrap(), modified);
+        assert_eq!(source.read_at(&mut [0; 10], 0).unwrap_err().kind(), ErrorKind::Changed);
+    }
+
+    #[test]
+    fn another_name_link_or_mode_is_no_change_of_its_bytes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a"), [7; 8192]).unwrap();
+        let source = FileSource::new(open_path(&at("a"), "x").unwrap(), "x".to_owned()).unwrap();
+        let reads = || source.read_at(&mut [0; 10], 0).is_ok();
+        tick();
+        std::fs::rename(at("a"), at("b")).unwrap();
+        assert!(reads());
+        tick();
+        std::fs::hard_link(at("b"), at("c")).unwrap();
+        assert!(reads());
+        tick();
+        std::fs::set_permissions(at("b"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(reads());
+        tick();
+        std::fs::remove_file(at("b")).unwrap();
+        assert!(reads());
+        tick();
+        std::fs::write(at("c"), [7; 8192]).unwrap();
+        assert!(!reads());
     }
 
     #[test]
