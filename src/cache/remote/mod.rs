@@ -27,7 +27,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use streams::Streams;
 
 /// Bytes of a block: at 50 ms a round trip and 40 Mbit/s, waiting and receiving take equally long.
@@ -51,6 +51,8 @@ const BEHIND: u64 = 1;
 const FAST_ENOUGH: u64 = 4 << 20;
 /// The longest request that is made at once on such a line, in blocks: 4 MiB.
 const AT_ONCE: u64 = 16;
+/// Who refuses within this time is asked once more for what is wanted alone.
+const PROMPT: Duration = Duration::from_secs(1);
 /// Scattered reads that are remembered.
 const REMEMBERED: usize = 256;
 /// Requests that wait for a background thread; more are forgotten.
@@ -192,7 +194,21 @@ impl<F: Fetch> BlockSource for Remote<F> {
         let (mut rest, mut at) = (buf, offset);
         for first in blocks.clone().step_by(narrow(MAX_PASS)) {
             let pass = first..first.saturating_add(MAX_PASS).min(blocks.end);
-            for (number, bytes) in pass.clone().zip(self.0.load(pass, purpose)?) {
+            let start = Instant::now();
+            let loaded = match self.0.load(pass.clone(), purpose) {
+                Ok(loaded) => loaded,
+                // What cannot be read may be a neighbour of what is wanted. Who takes long to refuse is not asked again.
+                Err(error) if error.kind() == ErrorKind::Io && start.elapsed() < PROMPT => {
+                    let end = pass.end.saturating_mul(BLOCK);
+                    let (now, later) = rest.split_at_mut(narrow(end.saturating_sub(at)).min(rest.len()));
+                    self.0.read_one_by_one(now, at)?;
+                    at = at.saturating_add(wide(now.len()));
+                    rest = later;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for (number, bytes) in pass.zip(loaded) {
                 let skip = at.saturating_sub(number.saturating_mul(BLOCK));
                 let part = bytes.get(narrow(skip)..).unwrap_or_default();
                 let (now, later) = rest.split_at_mut(part.len().min(rest.len()));
@@ -326,6 +342,39 @@ impl<F: Fetch> Shared<F> {
         Ok(())
     }
 
+    /// Reads block by block, and of a block that cannot be read no more than is wanted.
+    fn read_one_by_one(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let (mut rest, mut at) = (buf, offset);
+        while !rest.is_empty() {
+            let number = at / BLOCK;
+            let block = self.block_range(number);
+            let skip = narrow(at.saturating_sub(block.start));
+            let (now, later) = rest.split_at_mut(narrow(block.end.saturating_sub(at)).min(rest.len()).max(1));
+            let is_part = wide(now.len()) < block.end.saturating_sub(block.start);
+            match self.load_one(number) {
+                Ok(bytes) => {
+                    let part = bytes.get(skip..skip.saturating_add(now.len()));
+                    let short = || Error::new(ErrorKind::Internal, "a remote block is too short");
+                    now.copy_from_slice(part.ok_or_else(short)?);
+                }
+                Err(error) if is_part && error.kind() == ErrorKind::Io => self.read_uncached(now, at)?,
+                Err(error) => return Err(error),
+            }
+            at = at.saturating_add(wide(now.len()));
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// One block, alone.
+    fn load_one(&self, number: u64) -> Result<Bytes> {
+        self.cache.get_or_load(self.key(number), || {
+            let mut block = Vec::new();
+            self.fetch(self.block_range(number), &mut |piece| std::mem::replace(&mut block, piece))?;
+            Ok(block)
+        })
+    }
+
     /// Keeps a block on disk, if the user wants that.
     fn keep(&self, number: u64, bytes: &[u8]) {
         if let Some(shelf) = &self.shelf {
@@ -419,13 +468,7 @@ impl<F: Fetch> Shared<F> {
         found.extend(fetched.into_iter().filter(|(number, _)| numbers.contains(number)));
         for (number, flight) in theirs {
             // Their failure is not ours: it may have been read-ahead's, with nobody there to try again.
-            let bytes = flight.wait().or_else(|_| {
-                self.cache.get_or_load(self.key(number), || {
-                    let mut block = Vec::new();
-                    self.fetch(self.block_range(number), &mut |piece| std::mem::replace(&mut block, piece))?;
-                    Ok(block)
-                })
-            });
+            let bytes = flight.wait().or_else(|_| self.load_one(number));
             found.push((number, bytes?));
         }
         found.sort_unstable_by_key(|(number, _)| *number);
@@ -619,7 +662,6 @@ impl<F> Drop for Remote<F> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicBool;
-    use std::time::Duration;
 
     /// A far end that notes what it is asked for.
     #[derive(Debug)]
@@ -628,6 +670,8 @@ mod tests {
         asked: Mutex<Vec<Range<u64>>>,
         broken: AtomicBool,
         changed: AtomicBool,
+        /// What it refuses to read.
+        damaged: Mutex<Range<u64>>,
     }
 
     fn byte(at: u64) -> u8 {
@@ -651,6 +695,10 @@ mod tests {
             if self.broken.load(Ordering::SeqCst) {
                 return Err(Error::new(ErrorKind::Io, "broken"));
             }
+            let damaged = self.damaged.lock().unwrap().clone();
+            if range.start < damaged.end && damaged.start < range.end {
+                return Err(Error::new(ErrorKind::Io, "damaged"));
+            }
             bytes(range).chunks(BLOCK as usize).for_each(|piece| drop(take(piece.to_vec())));
             Ok(())
         }
@@ -660,7 +708,13 @@ mod tests {
     }
 
     fn far(len: u64) -> Far {
-        Far { len, asked: Mutex::default(), broken: AtomicBool::new(false), changed: AtomicBool::new(false) }
+        Far {
+            len,
+            asked: Mutex::default(),
+            broken: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            damaged: Mutex::new(0..0),
+        }
     }
 
     fn remote(len: u64, cache: u64) -> Remote<Far> {
@@ -679,6 +733,30 @@ mod tests {
         let mut buf = vec![0; (range.end - range.start) as usize];
         remote.read_at(&mut buf, range.start)?;
         Ok(buf)
+    }
+
+    #[test]
+    fn what_is_near_damage_can_be_read() {
+        let damaged = (10 * BLOCK + 4096)..(10 * BLOCK + 8192);
+        let good = |read: &Range<u64>| read.end <= damaged.start || damaged.end <= read.start;
+        for purpose in ["in order", "scattered"] {
+            let remote = remote(32 * BLOCK + 100, 64 << 20);
+            *remote.far().damaged.lock().unwrap() = damaged.clone();
+            // In order, a read takes several blocks in one request; scattered ones take neighbours along on a quick line.
+            let step = if purpose == "in order" { 6 * BLOCK } else { 4096 };
+            let starts: Vec<u64> =
+                (0..26 * BLOCK).step_by(if purpose == "in order" { narrow(step) } else { 65536 }).collect();
+            for n in 0..starts.len() {
+                let at = if purpose == "in order" { starts[n] } else { starts[n * 37 % starts.len()] };
+                remote.0.speed.store(64 << 20, Ordering::Relaxed);
+                let wanted = at..at + step;
+                let read = read(&remote, wanted.clone());
+                match good(&wanted) {
+                    true => assert!(read.unwrap() == bytes(wanted), "{purpose}, at {at:#x}"),
+                    false => assert_eq!(read.unwrap_err().kind(), ErrorKind::Io, "{purpose}, at {at:#x}"),
+                }
+            }
+        }
     }
 
     /// Waits until nothing is fetched in the background.
