@@ -143,7 +143,7 @@ fn not_mounted(shown: &str) -> Error {
         ours.iter().filter(|entry| running::may_know(entry)).map(|entry| show(&entry.point)).collect();
     let error = host(format!("{shown}: nothing is mounted there"));
     error.help(if ours.is_empty() {
-        "imgmount has mounted nothing on this host".to_owned()
+        "imgmount has mounted nothing for you on this host".to_owned()
     } else {
         format!("imgmount has mounted: {}", ours.join(", "))
     })
