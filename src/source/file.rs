@@ -56,13 +56,14 @@ pub(super) struct Identity {
 
 /// What else the file system notes of a file. The time of the last change of any kind cannot be set by anybody: whoever
 /// writes and puts the time of the last write back is found out by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inode {
     changed: (i64, i64),
     mode: u32,
     user: u32,
     group: u32,
-    links: u64,
+    /// Of any width that a machine has it in.
+    links: i128,
 }
 
 /// An open file.
@@ -173,7 +174,7 @@ impl FileSource {
             return true;
         }
         let changed = known.0.changed;
-        let has_other_attributes = Inode { changed, ..now.clone() } != known.0;
+        let has_other_attributes = Inode { changed, ..now } != known.0;
         let name = name(&self.file);
         let is_explained = has_other_attributes || name != known.1;
         if is_explained {
