@@ -201,7 +201,10 @@ struct Server {
 
 impl Server {
     fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+    }
+
+    fn start_at(listener: TcpListener, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let server =
             Self { address: listener.local_addr().unwrap(), seen: Arc::default(), closing: Arc::default() };
         let (seen, closing) = (Arc::clone(&server.seen), Arc::clone(&server.closing));
@@ -903,6 +906,55 @@ fn a_redirect_to_a_metadata_service_is_refused() {
         assert!(error.to_string().contains("redirected"), "{target}: {error}");
         assert!(start.elapsed() < SOON);
     }
+}
+
+/// The same port of this host's own address, which is as one elsewhere, and of 127.0.0.1.
+fn far_and_near() -> Option<(TcpListener, TcpListener)> {
+    // Nothing is sent: the kernel only says which address it would send from.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("203.0.113.1:9").ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    let pair = || {
+        let far = TcpListener::bind((own, 0)).ok()?;
+        let near = TcpListener::bind(("127.0.0.1", far.local_addr().ok()?.port())).ok()?;
+        Some((far, near))
+    };
+    (!own.is_loopback()).then(pair).flatten()
+}
+
+/// Runs the program where `hosts` stands for `/etc/hosts`.
+fn hash_by(hosts: &std::path::Path, url: &str) -> std::process::Output {
+    let script = r#"mount --bind "$1" /etc/hosts; unset http_proxy HTTP_PROXY all_proxy ALL_PROXY; exec "$2" hash "$3""#;
+    Command::new("unshare")
+        .args(["-m", "sh", "-ec", script, "sh"])
+        .arg(hosts)
+        .args([common::IMGMOUNT, url])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn an_address_of_ours_beside_the_servers_own_lets_no_redirect_through() {
+    requires!("root", "unshare");
+    let Some((far, near)) = far_and_near() else { return common::skip("this host has no address") };
+    let dir = common::tempdir();
+    let (hosts, secret) = (dir.path().join("hosts"), noise(100_352));
+    let own = far.local_addr().unwrap();
+    std::fs::write(&hosts, format!("127.0.0.1 evil.test\n{} evil.test\n", own.ip())).unwrap();
+    // Nobody listens at the near one of the addresses.
+    drop(near);
+    let within = Server::serving(&secret);
+    let target = within.url();
+    let _evil = Server::start_at(far, move |_| redirect(&target));
+    let output = hash_by(&hosts, &format!("http://evil.test:{}/disk.img", own.port()));
+    assert!(common::stderr(&output).contains("redirected"), "{output:?}");
+    assert!(within.requests().is_empty());
+    // Whoever names this host goes there.
+    std::fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n").unwrap();
+    let target = within.url();
+    let here = Server::start(move |_| redirect(&target));
+    let output = hash_by(&hosts, &format!("http://localhost:{}/disk.img", here.address.port()));
+    assert!(common::stdout(&output).starts_with(&sha256(&secret)), "{output:?}");
 }
 
 #[test]

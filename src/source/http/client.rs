@@ -84,12 +84,12 @@ impl Road {
             _ => {}
         }
         let config = config.build();
-        let reach = Reach::default();
+        let reach = Reach::of(origin.host());
         if let (Some(proxy), Ok(uri)) = (config.proxy(), origin.to_string().parse())
             && !proxy.is_no_proxy(&uri)
         {
             // The proxy looks the name up, so the name is all there is to judge by.
-            reach.allows(reach::nearness_by_name(origin.host()));
+            reach.found([reach::nearness_by_name(origin.host())]);
         }
         let resolver = GuardedResolver { reach: reach.clone(), resolver: DefaultResolver::default() };
         let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);

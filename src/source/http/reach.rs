@@ -1,8 +1,8 @@
 //! Which addresses a redirect may lead to. A server out there must not make us speak to this host, to its neighbours on
 //! the link, or to a cloud's metadata service; a user who names such an address first may go there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, OnceLock};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
@@ -51,15 +51,49 @@ pub(super) fn nearness_by_name(host: &str) -> Nearness {
     }
 }
 
-/// How near the server is that the user named: decided when it is first looked up, then kept.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reach(Arc<OnceLock<Nearness>>);
+/// How near the server is that the user named: decided when it is first looked up.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// Its name.
+    host: Arc<str>,
+    first: Arc<Mutex<Option<Nearness>>>,
+}
 
 impl Reach {
+    /// Of the server called `host`.
+    pub(super) fn of(host: &str) -> Self {
+        Self { host: Arc::from(host), first: Arc::default() }
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<Nearness>> {
+        // A word is replaced as a whole: nothing half-done can be seen in it.
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server was found at places as near as these, the likeliest first.
+    ///
+    /// A name is as far as the farthest address it ever stood for. Whoever answers for a name can put one of ours
+    /// before his own, or give ours first and his own later: it is still he who is asked then, and sends us on.
+    pub(super) fn found(&self, places: impl IntoIterator<Item = Nearness>) {
+        let mut first = self.first();
+        for place in places {
+            if first.is_none() || place == Nearness::Far {
+                *first = Some(place);
+            }
+        }
+    }
+
     /// May a server at `nearness` be spoken to?
     pub(super) fn allows(&self, nearness: Nearness) -> bool {
-        let first = self.0.get_or_init(|| nearness);
-        nearness == Nearness::Far || nearness == *first
+        nearness == Nearness::Far || Some(nearness) == *self.first()
+    }
+
+    /// Of the addresses of `host`, which is the server's name or one that it sends us to, those that may be spoken to.
+    fn sift<'a>(&self, host: &str, addresses: &'a [SocketAddr]) -> impl Iterator<Item = &'a SocketAddr> {
+        if *host == *self.host {
+            self.found(addresses.iter().map(|address| nearness(address.ip())));
+        }
+        addresses.iter().filter(|address| self.allows(nearness(address.ip())))
     }
 }
 
@@ -93,8 +127,9 @@ impl Resolver for GuardedResolver {
         if config.proxy().is_some_and(|proxy| proxy.uri() == uri) {
             return Ok(found);
         }
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let mut allowed = self.resolver.empty();
-        for address in found.iter().filter(|address| self.reach.allows(nearness(address.ip()))) {
+        for address in self.reach.sift(host, &found) {
             allowed.push(*address);
         }
         match found.first() {
@@ -139,13 +174,64 @@ mod tests {
         }
     }
 
+    /// Which of `addresses` may be spoken to when `host` stands for them.
+    fn sifted(reach: &Reach, host: &str, addresses: &[&str]) -> Vec<String> {
+        let addresses: Vec<SocketAddr> =
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 80)).collect();
+        reach.sift(host, &addresses).map(|address| address.ip().to_string()).collect()
+    }
+
     #[test]
     fn the_first_server_decides_who_may_be_near() {
-        let out_there = Reach::default();
+        let out_there = Reach::of("h");
+        assert_eq!(sifted(&out_there, "h", &["192.0.2.1"]), ["192.0.2.1"]);
         assert!(out_there.allows(Nearness::Far) && !out_there.allows(Nearness::Loopback));
-        let here = Reach::default();
+        let here = Reach::of("h");
+        assert_eq!(sifted(&here, "h", &["127.0.0.1"]), ["127.0.0.1"]);
         assert!(
             here.allows(Nearness::Loopback) && here.allows(Nearness::Far) && !here.allows(Nearness::Link)
         );
+        // Before it is found, nobody is near.
+        assert!(!Reach::of("h").allows(Nearness::Loopback));
+    }
+
+    #[test]
+    fn an_address_of_ours_before_the_servers_own_opens_nothing() {
+        for (near, kind) in [("127.0.0.1", Nearness::Loopback), ("169.254.169.254", Nearness::Link)] {
+            for answer in [[near, "192.0.2.1"], ["192.0.2.1", near]] {
+                let reach = Reach::of("evil.test");
+                assert_eq!(sifted(&reach, "evil.test", &answer), ["192.0.2.1"], "{answer:?}");
+                assert!(!reach.allows(kind), "{answer:?}");
+                assert!(sifted(&reach, "other.test", &[near]).is_empty(), "{answer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_ours_and_then_is_the_servers_opens_nothing() {
+        let reach = Reach::of("evil.test");
+        assert_eq!(sifted(&reach, "evil.test", &["127.0.0.1"]), ["127.0.0.1"]);
+        assert_eq!(sifted(&reach, "evil.test", &["192.0.2.1"]), ["192.0.2.1"]);
+        assert!(!reach.allows(Nearness::Loopback));
+        assert!(sifted(&reach, "evil.test", &["127.0.0.1"]).is_empty());
+    }
+
+    #[test]
+    fn where_a_redirect_leads_says_nothing_of_the_first_server() {
+        let reach = Reach::of("localhost");
+        assert_eq!(sifted(&reach, "localhost", &["127.0.0.1"]), ["127.0.0.1"]);
+        assert_eq!(sifted(&reach, "mirror.test", &["127.0.0.1", "192.0.2.1"]), ["127.0.0.1", "192.0.2.1"]);
+        assert!(reach.allows(Nearness::Loopback));
+    }
+
+    #[test]
+    fn every_address_of_this_host_that_the_user_named_is_kept() {
+        let both = ["::1", "127.0.0.1"];
+        assert_eq!(sifted(&Reach::of("localhost"), "localhost", &both), both);
+        // As on a private network.
+        let private = ["10.0.0.7", "192.168.1.7"];
+        let reach = Reach::of("nas.lan");
+        assert_eq!(sifted(&reach, "nas.lan", &private), private);
+        assert!(!reach.allows(Nearness::Loopback) && !reach.allows(Nearness::Link));
     }
 }
