@@ -1249,34 +1249,71 @@ fn the_program_takes_authorities_from_the_environment() {
     assert_eq!(hash_with(("SSL_CERT_FILE", authority.to_str().unwrap()), &url), Ok(sha256(&file)));
 }
 
-#[test]
-fn the_program_takes_the_proxy_from_the_environment() {
-    let file = noise(2 * MIB);
-    let server = Server::serving(&file);
+/// A proxy that takes whoever asks for a place there, or all of them to `only`; and the places they asked for.
+fn proxy(only: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
-    let tunnels = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&tunnels);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
     std::thread::spawn(move || {
         for client in proxy.incoming() {
-            let counted = Arc::clone(&counted);
+            let seen = Arc::clone(&seen);
             std::thread::spawn(move || {
                 let mut client = client.unwrap();
                 let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
                 let first = lines.next().unwrap().unwrap();
                 let target = first.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned();
                 while !lines.next().unwrap().unwrap().is_empty() {}
-                let mut server = TcpStream::connect(target).unwrap();
+                let server = only.map_or_else(|| TcpStream::connect(&target), TcpStream::connect);
+                let mut server = server.unwrap();
+                seen.lock().unwrap().push(target);
                 client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
-                counted.fetch_add(1, Ordering::SeqCst);
                 let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || std::io::copy(&mut from, &mut to));
                 drop(std::io::copy(&mut server, &mut client));
             });
         }
     });
+    (address, asked)
+}
+
+#[test]
+fn the_program_takes_the_proxy_from_the_environment() {
+    let file = noise(2 * MIB);
+    let server = Server::serving(&file);
+    let (address, asked) = proxy(None);
     assert_eq!(hash_with(("HTTP_PROXY", &format!("http://{address}")), &server.url()), Ok(sha256(&file)));
-    assert!(tunnels.load(Ordering::SeqCst) > 0);
+    assert!(!asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn behind_a_proxy_a_redirect_to_what_is_near_is_refused_however_it_is_written() {
+    let file = noise(MIB);
+    let served = Arc::clone(&file);
+    let targets = [
+        "localhost.",
+        "127.1",
+        "0177.0.0.1",
+        "169.254.169.254.",
+        "2852039166",
+        "0xa9fea9fe",
+        "metadata.google.internal",
+    ];
+    let server = Server::start(move |request| match request.path.strip_prefix("/to/") {
+        Some(target) => redirect(&format!("http://{target}/secret")),
+        None => Reply::right(&served, request),
+    });
+    let (address, asked) = proxy(Some(server.address));
+    let hash = |url: &str| hash_with(("HTTP_PROXY", &format!("http://{address}")), url);
+    for target in targets {
+        let error = hash(&format!("http://far.example/to/{target}")).unwrap_err();
+        assert!(error.contains("redirected"), "{target}: {error}");
+    }
+    assert!(asked.lock().unwrap().iter().all(|place| place == "far.example:80"), "{asked:?}");
+    // Another server elsewhere is another matter, and so is what the user named, if only in that spelling.
+    for url in ["http://far.example/to/other.example.", "http://127.1/to/127.1"] {
+        assert_eq!(hash(url), Ok(sha256(&file)), "{url}");
+    }
 }
 
 #[test]

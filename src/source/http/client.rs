@@ -6,7 +6,7 @@ use super::answer::{
 };
 use super::pieces::Pieces;
 use super::pin::{Pin, Pinned};
-use super::reach::{self, GuardedResolver, OutOfReach, Reach};
+use super::reach::{self, GuardedResolver, Nearness, OutOfReach, Reach};
 use super::renew::{Renewal, Run};
 use super::signer::{Refusal, Signer, Verdict};
 use super::tries::after;
@@ -89,7 +89,7 @@ impl Road {
             && !proxy.is_no_proxy(&uri)
         {
             // The proxy looks the name up, so the name is all there is to judge by.
-            reach.found([reach::nearness_by_name(origin.host())]);
+            reach.found([reach::nearness_by_name(origin.host()).unwrap_or(Nearness::Far)]);
         }
         let resolver = GuardedResolver { reach: reach.clone(), resolver: DefaultResolver::default() };
         let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
@@ -399,7 +399,7 @@ impl Client {
             return self
                 .fatal(ErrorKind::Source, "the server redirects from https to http, which is not followed");
         }
-        if !road.reach.allows(reach::nearness_by_name(url.host())) {
+        if !road.reach.allows_name(url.host()) {
             return Err(self.out_of_reach(&OutOfReach(url.host().to_owned())));
         }
         Ok(url)

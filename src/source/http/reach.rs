@@ -42,13 +42,48 @@ pub(super) fn nearness(address: IpAddr) -> Nearness {
     }
 }
 
-/// How near a host is as far as its name says so: an address, or `localhost` (RFC 6761, 6.3).
-pub(super) fn nearness_by_name(host: &str) -> Nearness {
-    match host.parse() {
-        Ok(address) => nearness(address),
-        Err(_) if host == "localhost" || host.ends_with(".localhost") => Nearness::Loopback,
-        Err(_) => Nearness::Far,
+/// What this host is called in `/etc/hosts`, by RFC 6761 (section 6.3), Debian and Red Hat.
+const OWN_NAMES: [&str; 7] = [
+    "localhost",
+    "localhost4",
+    "localhost6",
+    "localhost.localdomain",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+];
+/// What the metadata services of Google, Amazon and Tencent are called where they can be reached.
+const METADATA_NAMES: [&str; 6] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.tencentyun.com",
+];
+
+/// How near a host is as far as its name says so: all there is to judge by where a proxy looks it up, and blind to a name
+/// that somebody has made for an address near us. `None` for what different programs read as different hosts, such as
+/// `127.1` or `0177.0.0.1`: nobody who means well writes those.
+pub(super) fn nearness_by_name(host: &str) -> Option<Nearness> {
+    let host = host.to_ascii_lowercase();
+    // With the dot it is the same name, only that no search list is tried (RFC 1034, section 3.1).
+    let name = host.strip_suffix('.').unwrap_or(&host);
+    if let Ok(address) = name.parse() {
+        return Some(nearness(address));
     }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    // What WHATWG's URL Standard (section 3.5, "ends in a number checker") and inet_aton take for an IPv4 address.
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if is_number || name.split('.').any(str::is_empty) {
+        return None;
+    }
+    Some(match name {
+        _ if OWN_NAMES.contains(&name) || name.ends_with(".localhost") => Nearness::Loopback,
+        _ if METADATA_NAMES.contains(&name) => Nearness::Link,
+        _ => Nearness::Far,
+    })
 }
 
 /// How near the server is that the user named: decided when it is first looked up.
@@ -86,6 +121,11 @@ impl Reach {
     /// May a server at `nearness` be spoken to?
     pub(super) fn allows(&self, nearness: Nearness) -> bool {
         nearness == Nearness::Far || Some(nearness) == *self.first()
+    }
+
+    /// May a redirect lead to `host`, as far as its name says so? The server's own name was the user's choice.
+    pub(super) fn allows_name(&self, host: &str) -> bool {
+        *host == *self.host || nearness_by_name(host).is_some_and(|nearness| self.allows(nearness))
     }
 
     /// Of the addresses of `host`, which is the server's name or one that it sends us to, those that may be spoken to.
@@ -165,12 +205,66 @@ mod tests {
             "localhost",
             "x.localhost",
         ] {
-            assert_ne!(nearness_by_name(near), Nearness::Far, "{near}");
+            assert_ne!(nearness_by_name(near), Some(Nearness::Far), "{near}");
         }
         for far in
             ["8.8.8.8", "10.0.0.1", "192.168.1.1", "2001:db8::1", "::ffff:8.8.8.8", "localhost.example"]
         {
-            assert_eq!(nearness_by_name(far), Nearness::Far, "{far}");
+            assert_eq!(nearness_by_name(far), Some(Nearness::Far), "{far}");
+        }
+    }
+
+    #[test]
+    fn names_of_what_is_near_are_known_behind_a_proxy() {
+        for (name, nearness) in [
+            ("localhost.", Nearness::Loopback),
+            ("LocalHost", Nearness::Loopback),
+            ("x.localhost.", Nearness::Loopback),
+            ("localhost.localdomain", Nearness::Loopback),
+            ("ip6-localhost", Nearness::Loopback),
+            ("127.0.0.1.", Nearness::Loopback),
+            ("169.254.169.254.", Nearness::Link),
+            ("metadata", Nearness::Link),
+            ("metadata.google.internal", Nearness::Link),
+            ("metadata.google.internal.", Nearness::Link),
+        ] {
+            assert_eq!(nearness_by_name(name), Some(nearness), "{name}");
+        }
+        for far in ["h.example.", "192.168.1.1.", "metadata.example", "0xcafe.example", "1.example", "x1", "1e3"]
+        {
+            assert_eq!(nearness_by_name(far), Some(Nearness::Far), "{far}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_read_in_several_ways_are_no_redirects_goal() {
+        let odd = [
+            "2852039166",
+            "2852039166.",
+            "127.1",
+            "127.0.1",
+            "0177.0.0.1",
+            "0127.0.0.1",
+            "0x7f000001",
+            "0x7f.1",
+            "127.0.0.0X1",
+            "1.0x",
+            "1.2.3.4.5",
+            "999.1.1.1",
+            "h.09",
+            "",
+            ".",
+            "localhost..",
+            "127.0.0.1..",
+            "x..localhost",
+        ];
+        for host in odd {
+            assert_eq!(nearness_by_name(host), None, "{host}");
+            let reach = Reach::of("h");
+            reach.found([Nearness::Loopback]);
+            assert!(!reach.allows_name(host), "{host}");
+            // If the user wrote it, it leads to where it leads.
+            assert!(Reach::of(host).allows_name(host), "{host}");
         }
     }
 
