@@ -958,6 +958,27 @@ fn an_address_of_ours_beside_the_servers_own_lets_no_redirect_through() {
 }
 
 #[test]
+fn the_second_file_of_an_image_is_not_taken_from_this_host_when_the_first_was_elsewhere() {
+    requires!("root", "unshare");
+    let Some((far, near)) = far_and_near() else { return common::skip("this host has no address") };
+    let dir = common::tempdir();
+    let (hosts, file) = (dir.path().join("hosts"), noise(100_352));
+    let own = far.local_addr().unwrap();
+    std::fs::write(&hosts, format!("{} evil.test\n", own.ip())).unwrap();
+    let (moved, first) = (hosts.clone(), Arc::clone(&file));
+    let _evil = Server::start_at(far, move |request| {
+        std::fs::write(&moved, "127.0.0.1 evil.test\n").unwrap();
+        if request.path == "/x.001" { Reply::right(&first, request) } else { Reply::new(404) }
+    });
+    let within = Server::start_at(near, move |request| {
+        if request.path == "/x.002" { Reply::right(&file, request) } else { Reply::new(404) }
+    });
+    let output = hash_by(&hosts, &format!("http://evil.test:{}/x.001", own.port()));
+    assert!(common::stderr(&output).contains("its server was elsewhere"), "{output:?}");
+    assert!(within.requests().is_empty());
+}
+
+#[test]
 fn a_redirect_out_of_http_is_refused() {
     for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http://"] {
         let server = Server::start(move |_| redirect(target));

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Key, Keys, Secret};
 use crate::locator::Locator;
 use crate::source::gate::{AllowedDir, Given};
+use crate::source::http::Reaches;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -516,7 +517,17 @@ fn unpack(wire: WireGiven, descriptors: &mut impl Iterator<Item = OwnedFd>) -> R
     let parents = wire.parents.into_iter().map(&mut dir).collect::<Result<_>>()?;
     let cache_dir = wire.cache_dir.map(&mut dir).transpose()?.map(Arc::new);
     let spool_dir = wire.spool_dir.map(dir).transpose()?.map(Arc::new);
-    Ok(Given { locator, file, beside, parents, member: wire.member, cache_dir, spool_dir, part: false })
+    Ok(Given {
+        locator,
+        file,
+        beside,
+        parents,
+        member: wire.member,
+        cache_dir,
+        spool_dir,
+        part: false,
+        reaches: Reaches::default(),
+    })
 }
 
 #[cfg(test)]

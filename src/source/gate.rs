@@ -17,6 +17,7 @@
 
 use super::SourceCx;
 use super::file::{FileSource, open_path};
+use super::http::Reaches;
 use super::spool::SpoolDir;
 use super::turns::{Turned, Turns};
 use crate::block::BlockSource;
@@ -69,6 +70,8 @@ pub struct Given {
     pub spool_dir: Option<Arc<AllowedDir>>,
     /// It is a further file of an image, found by its name beside the first one.
     pub part: bool,
+    /// How near the web servers are that it comes from, judged for all its files together.
+    pub reaches: Reaches,
 }
 
 impl AllowedDir {
@@ -113,7 +116,23 @@ impl Given {
             cache_dir: None,
             spool_dir: None,
             part: false,
+            reaches: Reaches::default(),
         })
+    }
+
+    /// A further file of the same image, remote as it is.
+    fn part(&self, locator: Locator) -> Self {
+        Self {
+            locator,
+            file: None,
+            beside: None,
+            parents: Vec::new(),
+            member: None,
+            cache_dir: self.cache_dir.clone(),
+            spool_dir: self.spool_dir.clone(),
+            part: true,
+            reaches: self.reaches.clone(),
+        }
     }
 
     /// Where to pour what comes only in order, if the user gave room for it: what the program that embeds us says, else
@@ -283,16 +302,7 @@ impl FileGate {
                 .help("a URL with a query is taken for a signed link: download all the files, or serve them without")
         })?;
         self.count()?;
-        let given = Given {
-            locator: locator.clone(),
-            file: None,
-            beside: None,
-            parents: Vec::new(),
-            member: None,
-            cache_dir: self.given.cache_dir.clone(),
-            spool_dir: self.given.spool_dir.clone(),
-            part: true,
-        };
+        let given = self.given.part(locator.clone());
         let source = super::open_part(&given, &self.cx).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotAnImage, format!("{why} '{label}' is missing ({error})"))

@@ -40,6 +40,8 @@ pub(super) mod signer;
 mod tries;
 mod url;
 
+pub use reach::Reaches;
+
 /// Web servers.
 pub const SCHEME: Scheme = Scheme { names: &["http", "https"], siblings: true, open };
 
@@ -67,6 +69,7 @@ pub(super) fn open_signed(
         connections: cx.options.connections.max(1),
         url_command: cx.options.url_command.clone(),
         part: given.part,
+        reaches: given.reaches.clone(),
         ..tuning.clone()
     };
     if let Some(spool) = given.spool(&cx.options)? {
@@ -115,6 +118,8 @@ pub struct Tuning {
     pub url_command: Option<String>,
     /// It is one of several files of an image, known by its name: a fresh link must have that name; from [`Given`].
     pub part: bool,
+    /// How near the servers are; from [`Given`].
+    pub reaches: Reaches,
 }
 
 impl Default for Tuning {
@@ -133,6 +138,7 @@ impl Default for Tuning {
             connections: CONNECTIONS,
             url_command: None,
             part: false,
+            reaches: Reaches::default(),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Road {
             _ => {}
         }
         let config = config.build();
-        let reach = Reach::of(origin.host());
+        let reach = tuning.reaches.of(origin.host());
         if let (Some(proxy), Ok(uri)) = (config.proxy(), origin.to_string().parse())
             && !proxy.is_no_proxy(&uri)
         {
@@ -400,7 +400,7 @@ impl Client {
                 .fatal(ErrorKind::Source, "the server redirects from https to http, which is not followed");
         }
         if !road.reach.allows_name(url.host()) {
-            return Err(self.out_of_reach(&OutOfReach(url.host().to_owned())));
+            return Err(self.out_of_reach(&OutOfReach::Redirect(url.host().to_owned())));
         }
         Ok(url)
     }
@@ -545,7 +545,7 @@ impl Client {
     }
 
     fn out_of_reach(&self, refused: &OutOfReach) -> Trouble {
-        let error = Error::new(ErrorKind::Source, format!("{}: redirected, but {refused}", self.label));
+        let error = Error::new(ErrorKind::Source, format!("{}: {refused}", self.label));
         Trouble::Final(error.help("if you trust that address, name it yourself"))
     }
 
@@ -632,4 +632,26 @@ fn read_roots(path: &std::path::Path) -> Result<ureq::tls::RootCerts> {
         return Err(failed("there is no certificate in it".to_owned()));
     }
     Ok(ureq::tls::RootCerts::from(certificates))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_one_image_judge_its_server_together() {
+        let of_image = Tuning::default();
+        let reach = |name: &str, tuning: &Tuning| {
+            let locator = Locator::Url(format!("http://h.test/{name}"));
+            Client::new(&locator, tuning, None).unwrap().road().reach.clone()
+        };
+        reach("d.vmdk", &of_image).found([Nearness::Far]);
+        let part = reach("d-s001.vmdk", &Tuning { part: true, ..of_image });
+        part.found([Nearness::Loopback]);
+        assert!(!part.allows(Nearness::Loopback));
+        // Another image is judged for itself.
+        let other = reach("d-s001.vmdk", &Tuning::default());
+        other.found([Nearness::Loopback]);
+        assert!(other.allows(Nearness::Loopback));
+    }
 }

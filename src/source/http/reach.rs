@@ -1,6 +1,7 @@
 //! Which addresses a redirect may lead to. A server out there must not make us speak to this host, to its neighbours on
 //! the link, or to a cloud's metadata service; a user who names such an address first may go there.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -137,6 +138,20 @@ impl Reach {
     }
 }
 
+/// How near the servers are that the user named, by their names. One for all files of an image and for all links to them,
+/// so that whoever answers for a name has no second chance to be near.
+#[derive(Clone, Debug, Default)]
+pub struct Reaches(Arc<Mutex<HashMap<String, Reach>>>);
+
+impl Reaches {
+    /// Of the server called `host`.
+    pub(super) fn of(&self, host: &str) -> Reach {
+        // What is in it is only ever added to.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(host.to_owned()).or_insert_with(|| Reach::of(host)).clone()
+    }
+}
+
 /// Looks names up, and gives out the allowed addresses only.
 #[derive(Debug)]
 pub(super) struct GuardedResolver {
@@ -146,11 +161,23 @@ pub(super) struct GuardedResolver {
 
 /// Why a server was not spoken to.
 #[derive(Debug)]
-pub(super) struct OutOfReach(pub(super) String);
+pub(super) enum OutOfReach {
+    /// A redirect leads here.
+    Redirect(String),
+    /// The server that the user named was elsewhere, and now has this address.
+    Moved(IpAddr),
+}
 
 impl std::fmt::Display for OutOfReach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not an address that a server elsewhere may send us to", self.0)
+        match self {
+            Self::Redirect(host) => {
+                write!(f, "redirected, but {host} is not an address that a server elsewhere may send us to")
+            }
+            Self::Moved(address) => {
+                write!(f, "its server was elsewhere, and now its name stands for {address} alone")
+            }
+        }
     }
 }
 
@@ -174,7 +201,11 @@ impl Resolver for GuardedResolver {
         }
         match found.first() {
             Some(first) if allowed.is_empty() => {
-                Err(ureq::Error::Other(Box::new(OutOfReach(first.ip().to_string()))))
+                let refused = match first.ip() {
+                    address if *host == *self.reach.host => OutOfReach::Moved(address),
+                    address => OutOfReach::Redirect(address.to_string()),
+                };
+                Err(ureq::Error::Other(Box::new(refused)))
             }
             _ => Ok(allowed),
         }
@@ -308,6 +339,17 @@ mod tests {
         assert_eq!(sifted(&reach, "evil.test", &["192.0.2.1"]), ["192.0.2.1"]);
         assert!(!reach.allows(Nearness::Loopback));
         assert!(sifted(&reach, "evil.test", &["127.0.0.1"]).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_judged_once_for_all_files_of_an_image() {
+        let reaches = Reaches::default();
+        assert_eq!(sifted(&reaches.of("evil.test"), "evil.test", &["192.0.2.1"]), ["192.0.2.1"]);
+        let part = reaches.of("evil.test");
+        assert!(sifted(&part, "evil.test", &["127.0.0.1"]).is_empty());
+        // A fresh link may lead to another server, which the user trusts for itself.
+        assert_eq!(sifted(&reaches.of("localhost"), "localhost", &["127.0.0.1"]), ["127.0.0.1"]);
+        assert!(!part.allows(Nearness::Loopback));
     }
 
     #[test]
