@@ -908,18 +908,26 @@ fn a_redirect_to_a_metadata_service_is_refused() {
     }
 }
 
-/// The same port of this host's own address, which is as one elsewhere, and of 127.0.0.1.
-fn far_and_near() -> Option<(TcpListener, TcpListener)> {
+/// An address of this host that is as one elsewhere; where it has none, one for examples (RFC 5737) is added to it.
+fn own_address() -> Option<std::net::IpAddr> {
     // Nothing is sent: the kernel only says which address it would send from.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("203.0.113.1:9").ok()?;
-    let own = socket.local_addr().ok()?.ip();
-    let pair = || {
-        let far = TcpListener::bind((own, 0)).ok()?;
-        let near = TcpListener::bind(("127.0.0.1", far.local_addr().ok()?.port())).ok()?;
-        Some((far, near))
+    let sends_from = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("203.0.113.1:9").ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|own| !own.is_loopback())
     };
-    (!own.is_loopback()).then(pair).flatten()
+    let added = || {
+        Command::new("ip").args(["address", "add", "198.51.100.7/32", "dev", "lo"]).output().ok()?;
+        "198.51.100.7".parse().ok()
+    };
+    sends_from().or_else(added)
+}
+
+/// The same port of this host's own address, and of 127.0.0.1.
+fn far_and_near() -> Option<(TcpListener, TcpListener)> {
+    let far = TcpListener::bind((own_address()?, 0)).ok()?;
+    let near = TcpListener::bind(("127.0.0.1", far.local_addr().ok()?.port())).ok()?;
+    Some((far, near))
 }
 
 /// Runs the program where `hosts` stands for `/etc/hosts`.
