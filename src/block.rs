@@ -122,6 +122,11 @@ pub trait Layout: Send + Sync + fmt::Debug {
         Err(Error::unsupported("compression"))
     }
 
+    /// How long unit `unit` is when it is unpacked, at most, in bytes: asked before it is, to bound what is unpacked at a time.
+    fn unpacked_len(&self, _unit: u64) -> u64 {
+        self.unit_size().into()
+    }
+
     /// The layer below, that [`Place::Parent`] reads through to at the same offset.
     fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
         None

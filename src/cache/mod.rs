@@ -2,7 +2,8 @@
 //!
 //! Plain local bytes never enter it: the kernel's page cache holds them already, and a second copy was measured slower.
 //!
-//! Remote blocks have a storey of their own on top, [`remote::Remote`], and may be kept between runs, [`disk`].
+//! Remote blocks have a storey of their own on top, [`remote::Remote`], and may be kept between runs, [`disk`]. What is
+//! still being unpacked has a bound of its own, [`room`].
 //!
 //! ```text
 //! get_or_load(key, load) ── shard by hash ── ready  → the bytes (hit)
@@ -29,6 +30,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub mod disk;
 pub mod remote;
+pub mod room;
 
 /// Locks sharded so that 16 readers seldom meet; at 64 KiB a hit the lock is a few per cent of the copy.
 const SHARDS: u64 = 16;
@@ -86,6 +88,8 @@ pub struct Cache {
     owners: AtomicU64,
     /// Buffers of remote blocks that were dropped, to be filled again: a fresh one costs more than to receive into it.
     spare: Mutex<Vec<Vec<u8>>>,
+    /// For what is not in it yet.
+    room: room::Room,
 }
 
 impl fmt::Debug for Cache {
@@ -121,10 +125,12 @@ impl Cache {
             ticks: AtomicU64::new(0),
             owners: AtomicU64::new(0),
             spare: Mutex::default(),
+            room: room::Room::default(),
         }
     }
 
-    /// A number that no other layer's units are filed under.
+    /// A number that no other layer's units are filed under. It is higher than those of the layers that were made before:
+    /// [`room`] relies on it.
     #[must_use]
     pub fn new_owner(&self) -> u64 {
         self.owners.fetch_add(1, Ordering::Relaxed)
@@ -134,6 +140,12 @@ impl Cache {
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Room for large units while they are unpacked.
+    #[must_use]
+    pub const fn room(&self) -> &room::Room {
+        &self.room
     }
 
     /// The budget in bytes.

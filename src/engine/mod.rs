@@ -173,12 +173,18 @@ impl<L: Layout> Inner<L> {
         Ok(run)
     }
 
-    fn unpack(&self, file: usize, offset: u64, stored: u64, unit: u64) -> Result<Vec<u8>> {
+    /// What a unit takes while it is unpacked.
+    fn in_flight(&self, stored: u64, unit: u64) -> Result<u64> {
         if stored > MAX_STORED {
             return Err(Error::limit(format!(
                 "packed unit {unit}: {stored} bytes, at most {MAX_STORED} are accepted"
             )));
         }
+        Ok(stored.saturating_add(self.layout.unpacked_len(unit)))
+    }
+
+    /// With room for what [`Inner::in_flight`] says.
+    fn unpack(&self, file: usize, offset: u64, stored: u64, unit: u64) -> Result<Vec<u8>> {
         let (mut buffer, len) = (PACKED.take(), narrow(stored));
         if buffer.len() < len {
             buffer.resize(len, 0);
@@ -195,7 +201,12 @@ impl<L: Layout> Inner<L> {
     fn read_packed(&self, buf: &mut [u8], place: Place) -> Result<()> {
         let Place::Packed { file, offset, stored, unit, skip } = place else { return Ok(()) };
         let key = Key { owner: self.owner, unit };
-        let unpacked = self.cache.get_or_load(key, || self.unpack(file, offset, stored, unit))?;
+        // Taken by the one who unpacks, and kept until it has its bytes: the cache may not keep them.
+        let mut room = None;
+        let unpacked = self.cache.get_or_load(key, || {
+            room = Some(self.cache.room().take(self.owner, self.in_flight(stored, unit)?));
+            self.unpack(file, offset, stored, unit)
+        })?;
         let part = unpacked.get(narrow(skip)..).and_then(|rest| rest.get(..buf.len()));
         let part = part.ok_or_else(|| {
             Error::corrupt(At::new("layout", "packed unit").index(unit).byte(offset))
@@ -275,8 +286,13 @@ impl<L: Layout + 'static> Inner<L> {
             let (inner, until, reached) = (Arc::clone(self), ahead.seen, Arc::clone(&ahead.reached));
             pool::hand(Box::new(move || {
                 if reached.load(Ordering::Relaxed) < until {
-                    let key = Key { owner: inner.owner, unit };
-                    inner.cache.load_ahead(key, || inner.unpack(file, offset, stored, unit));
+                    // Those who need a unit go before: the pool waits for no room.
+                    let bytes = inner.in_flight(stored, unit);
+                    let room = bytes.ok().and_then(|bytes| inner.cache.room().try_take(inner.owner, bytes));
+                    if room.is_some() {
+                        let key = Key { owner: inner.owner, unit };
+                        inner.cache.load_ahead(key, || inner.unpack(file, offset, stored, unit));
+                    }
                 }
             }));
         }
@@ -476,6 +492,7 @@ impl BlockSource for Slice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::room;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
 
@@ -586,6 +603,154 @@ mod tests {
             assert_eq!(read.is_err(), unit == 7, "unit {unit}");
         }
         assert!(disk.read_at(&mut vec![0; narrow(UNIT.saturating_mul(20))], 0).is_err());
+    }
+
+    /// Bytes that are being unpacked, and the most that ever were.
+    #[derive(Debug, Default)]
+    struct Flying(AtomicU64, AtomicU64);
+
+    impl Flying {
+        fn begin(&self, bytes: u64) -> Lands<'_> {
+            let now = self.0.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
+            self.1.fetch_max(now, Ordering::SeqCst);
+            Lands(self, bytes)
+        }
+    }
+
+    struct Lands<'a>(&'a Flying, u64);
+
+    impl Drop for Lands<'_> {
+        fn drop(&mut self) {
+            self.0.0.fetch_sub(self.1, Ordering::SeqCst);
+        }
+    }
+
+    /// Units that say they are `claimed` bytes long, to spare the test the memory. Each is packed into the first byte of
+    /// `spread` of its file; [`Large::BAD`] cannot be unpacked, and to try it with [`Large::PANICS`] panics.
+    #[derive(Debug)]
+    struct Large {
+        files: [Arc<dyn BlockSource>; 1],
+        spread: u64,
+        claimed: u64,
+        flying: Arc<Flying>,
+    }
+
+    impl Large {
+        const UNITS: u64 = 24;
+        const BAD: u64 = 7;
+        const PANICS: u64 = 11;
+    }
+
+    impl Layout for Large {
+        fn size(&self) -> u64 {
+            Self::UNITS.saturating_mul(UNIT)
+        }
+
+        fn files(&self) -> &[Arc<dyn BlockSource>] {
+            &self.files
+        }
+
+        fn run_at(&self, offset: u64) -> Result<Run> {
+            let (unit, skip) = (offset / UNIT, offset % UNIT);
+            let offset = unit.saturating_mul(self.spread);
+            let place = Place::Packed { file: 0, offset, stored: 1, unit, skip };
+            Ok(Run { len: UNIT.saturating_sub(skip), place })
+        }
+
+        fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
+            let _lands = self.flying.begin(self.claimed);
+            std::thread::sleep(std::time::Duration::from_micros(500));
+            assert!(unit != Self::PANICS, "a driver's fault");
+            if unit == Self::BAD {
+                return Err(Error::corrupt(At::new("large", "unit").index(unit)));
+            }
+            Ok(vec![stored[0]; narrow(UNIT)])
+        }
+
+        fn unpacked_len(&self, _: u64) -> u64 {
+            self.claimed
+        }
+
+        fn unit_size(&self) -> u32 {
+            u32::try_from(UNIT).unwrap()
+        }
+    }
+
+    const LARGE: u64 = 48 << 20;
+
+    /// Layers of [`Large`], each in the one before it, the lowest first; `claimed` for each.
+    fn tower(cache: &Arc<Cache>, flying: &Arc<Flying>, claimed: &[u64]) -> Vec<Arc<dyn BlockSource>> {
+        let mapper = Mapper::new(Arc::clone(cache));
+        let units = u8::try_from(Large::UNITS).unwrap();
+        let (mut below, mut spread): (Arc<dyn BlockSource>, _) = (Arc::new(Stored::of(units)), 1);
+        let layers = claimed.iter().map(|claimed| {
+            let (files, flying) = ([Arc::clone(&below)], Arc::clone(flying));
+            below = mapper.map(Large { files, spread, claimed: *claimed, flying });
+            spread = UNIT;
+            Arc::clone(&below)
+        });
+        layers.collect()
+    }
+
+    /// Has 24 readers read all units, `units` at a time, each from another place on, now of this disk and now of that.
+    fn read_at_once(disks: &[Arc<dyn BlockSource>], units: u64) {
+        let (done, all_done) = std::sync::mpsc::channel();
+        for reader in 0..24_u64 {
+            let (disks, done) = (disks.to_vec(), done.clone());
+            std::thread::spawn(move || {
+                for step in 0..Large::UNITS {
+                    let disk = disks.iter().cycle().nth(narrow(reader.saturating_add(step))).unwrap();
+                    let unit = reader.saturating_mul(5).saturating_add(step) % Large::UNITS;
+                    let (read, offset) = (unit..unit.saturating_add(units), unit.saturating_mul(UNIT));
+                    let spoilt = read.contains(&Large::BAD) || read.contains(&Large::PANICS);
+                    let len = units.saturating_mul(UNIT);
+                    let mut buf = vec![0; narrow(len.min(disk.len().saturating_sub(offset)))];
+                    let read = std::panic::AssertUnwindSafe(|| disk.read_at(&mut buf, offset));
+                    let is_fine = std::panic::catch_unwind(read).is_ok_and(|read| read.is_ok());
+                    assert_eq!(is_fine, !spoilt, "unit {unit}");
+                    for (number, bytes) in (unit..).zip(buf.chunks(narrow(UNIT))) {
+                        assert!(spoilt || bytes.iter().all(|byte| u64::from(*byte) == number), "{number}");
+                    }
+                }
+                done.send(()).unwrap();
+            });
+        }
+        drop(done);
+        for _ in 0..24 {
+            all_done.recv_timeout(std::time::Duration::from_secs(120)).expect("a reader that gets on");
+        }
+    }
+
+    #[test]
+    fn many_readers_of_large_units_have_no_more_in_flight_than_there_is_room() {
+        for kept in [0, 256 << 10] {
+            let (cache, flying) = (Arc::new(Cache::new(kept)), Arc::default());
+            read_at_once(&tower(&cache, &flying, &[LARGE]), 1);
+            let most = flying.1.load(Ordering::SeqCst);
+            assert!((LARGE..=room::MOST).contains(&most), "{most}");
+            // With a cache the pool may still be at work.
+            assert!(kept > 0 || cache.room().gauge().0 == 0);
+        }
+    }
+
+    #[test]
+    fn readers_of_packed_layers_in_each_other_all_get_on_and_go_over_the_room_by_one_unit_a_layer() {
+        // A small unit is not counted, and yet its reader waits for large ones below while others wait for it.
+        for claimed in [&[LARGE, LARGE][..], &[LARGE, UNIT, LARGE], &[LARGE, LARGE, LARGE], &[LARGE, UNIT]] {
+            for (kept, units) in [(0, 1), (256 << 10, 3)] {
+                let (cache, flying) = (Arc::new(Cache::new(kept)), Arc::default());
+                read_at_once(&tower(&cache, &flying, claimed), units);
+                let over = LARGE.saturating_mul(wide(claimed.len()).saturating_sub(1));
+                // What is not counted: a small unit for each reader and each thread of the pool.
+                let most = room::MOST.saturating_add(over);
+                let small = UNIT.saturating_mul(64);
+                let (unpacked, (taken, counted)) = (flying.1.load(Ordering::SeqCst), cache.room().gauge());
+                assert!(unpacked <= most.saturating_add(small), "{claimed:?}: {unpacked}");
+                assert!(counted <= most, "{claimed:?}: {counted}");
+                // The pool may still be at work.
+                assert!(kept > 0 || taken == 0, "{claimed:?}: {taken}");
+            }
+        }
     }
 
     /// Runs of one byte, all zero or all of a parent of the same size.

@@ -134,6 +134,10 @@ impl<L: Layout> Layout for Ciphered<L> {
         self.layout.unpack(stored, unit)
     }
 
+    fn unpacked_len(&self, unit: u64) -> u64 {
+        self.layout.unpacked_len(unit)
+    }
+
     fn parent(&self) -> Option<&Arc<dyn BlockSource>> {
         self.layout.parent()
     }

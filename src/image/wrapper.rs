@@ -190,6 +190,12 @@ impl Units {
     fn end(&self, number: usize) -> u64 {
         self.units.get(number.saturating_add(1)).map_or(self.len, |next| next.plain)
     }
+
+    /// How many plain bytes a part has.
+    fn plain(&self, number: usize) -> u64 {
+        let start = self.units.get(number).map_or(0, |unit| unit.plain);
+        self.end(number).saturating_sub(start)
+    }
 }
 
 /// What unpacks one unit.
@@ -240,9 +246,11 @@ impl<C: Codec> Layout for Parts<C> {
     }
 
     fn unpack(&self, stored: &[u8], unit: u64) -> Result<Vec<u8>> {
-        let number = narrow(unit);
-        let start = self.units.units.get(number).map_or(0, |unit| unit.plain);
-        self.codec.unpack(stored, number, self.units.end(number).saturating_sub(start))
+        self.codec.unpack(stored, narrow(unit), self.units.plain(narrow(unit)))
+    }
+
+    fn unpacked_len(&self, unit: u64) -> u64 {
+        self.units.plain(narrow(unit))
     }
 
     fn unit_size(&self) -> u32 {

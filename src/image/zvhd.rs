@@ -408,6 +408,10 @@ impl Layout for Streamed {
         }
     }
 
+    fn unpacked_len(&self, unit: u64) -> u64 {
+        self.points.span(narrow(unit)).1
+    }
+
     fn unit_size(&self) -> u32 {
         u32::try_from(BLOCK).unwrap_or(u32::MAX)
     }

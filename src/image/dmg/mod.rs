@@ -11,7 +11,7 @@
 use super::{Confidence, Format, OpenCx, Opened};
 use crate::block::{BlockSource, Layout, Place, Probe, Run};
 use crate::error::{At, Error, ErrorKind, Result};
-use crate::num::wide;
+use crate::num::{narrow, wide};
 use crate::ondisk::{parse_struct, read_struct, read_table};
 use blocks::{Block, Kind, SECTOR};
 use std::sync::Arc;
@@ -229,6 +229,10 @@ impl Layout for Dmg {
         let block = usize::try_from(unit).ok().and_then(|index| self.blocks.get(index));
         let block = block.ok_or_else(|| Error::corrupt(at.clone()).because("is in no table"))?;
         codec::unpack(block.kind, stored, block.sectors.saturating_mul(SECTOR), &at)
+    }
+
+    fn unpacked_len(&self, unit: u64) -> u64 {
+        self.blocks.get(narrow(unit)).map_or(0, |block| block.sectors.saturating_mul(SECTOR))
     }
 
     fn unit_size(&self) -> u32 {
