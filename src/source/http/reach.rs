@@ -261,7 +261,8 @@ mod tests {
         ] {
             assert_eq!(nearness_by_name(name), Some(nearness), "{name}");
         }
-        for far in ["h.example.", "192.168.1.1.", "metadata.example", "0xcafe.example", "1.example", "x1", "1e3"]
+        for far in
+            ["h.example.", "192.168.1.1.", "metadata.example", "0xcafe.example", "1.example", "x1", "1e3"]
         {
             assert_eq!(nearness_by_name(far), Some(Nearness::Far), "{far}");
         }
