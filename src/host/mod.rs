@@ -9,6 +9,7 @@ pub mod mount;
 pub mod mounts;
 pub mod namespace;
 pub mod notify;
+pub mod pid_file;
 pub mod register;
 pub mod running;
 pub mod runtime;

@@ -1,7 +1,7 @@
 //! The supervisor of a mount: opens the image, starts the worker, mounts, waits, unmounts. It parses nothing.
 
 use super::options::{Flags, OnError, Who};
-use super::tell::{PidFile, say_ready};
+use super::tell::say_ready;
 use super::work::{self, Found, Order};
 use super::{Args, Ready, captive};
 use crate::cli::{Common, Exit, IN_BACKGROUND, plan, unlock};
@@ -10,6 +10,7 @@ use crate::host::events::{Event, Events};
 use crate::host::handoff::Worker;
 use crate::host::mount::{self, Unmounted, Wish};
 use crate::host::mounts::Known;
+use crate::host::pid_file::PidFile;
 use crate::host::{namespace, notify};
 use crate::keys::Keys;
 use crate::text::escape;

@@ -1,12 +1,13 @@
 //! The supervisor of a server: opens the images, binds the sockets, starts the worker, waits, cleans up. It parses
 //! nothing.
 
-use super::doors::{Doors, shown};
+use super::doors::Doors;
 use super::work::Order;
 use super::{Args, exports, images};
 use crate::cli::{Common, Exit, IN_BACKGROUND, metrics, plan, unlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::handoff::Worker;
+use crate::host::pid_file::PidFile;
 use crate::host::{notify, register};
 use crate::source::gate::Given;
 use crate::text::defuse;
@@ -14,7 +15,6 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -181,30 +181,6 @@ fn captive(command: &OsString, doors: &Doors, names: &[String]) -> Result<Child>
     shell.arg("-c").arg(command).env("unixsocket", socket);
     shell.env("uri", uris.first().map(String::as_str).unwrap_or_default()).env("uris", uris.join(" "));
     shell.spawn().map_err(|error| Error::new(ErrorKind::Host, "cannot run /bin/sh").caused_by(error))
-}
-
-/// A file with our process id, for as long as we run.
-struct PidFile<'a>(&'a Path);
-
-impl<'a> PidFile<'a> {
-    fn content() -> String {
-        format!("{}\n", std::process::id())
-    }
-
-    fn write(path: &'a Path) -> Result<Self> {
-        std::fs::write(path, Self::content())
-            .map_err(|error| Error::new(ErrorKind::Host, shown(path)).caused_by(error))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PidFile<'_> {
-    fn drop(&mut self) {
-        // Another server may have been told to write to the same file since.
-        if std::fs::read(self.0).is_ok_and(|content| content == Self::content().as_bytes()) {
-            drop(std::fs::remove_file(self.0));
-        }
-    }
 }
 
 fn ready_line(args: &Args, doors: &Doors, facts: &serde_json::Value) -> String {
