@@ -15,6 +15,7 @@
 //! held up by what nobody may want. With a cache too small for one block (`--cache 0`) exactly the bytes asked for are
 //! fetched.
 
+mod permits;
 mod streams;
 
 use super::disk::Shelf;
@@ -22,11 +23,12 @@ use super::{Bytes, Cache, Claim, Key, Landing, Use};
 use crate::block::{BlockSource, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::num::{narrow, wide};
+use permits::Permits;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use streams::Streams;
 
@@ -525,37 +527,6 @@ impl<F: Fetch> Shared<F> {
             found
         });
         failed.into_inner().map_or(Ok(found), Err)
-    }
-}
-
-/// So many requests at a time.
-struct Permits {
-    free: Mutex<usize>,
-    bell: Condvar,
-}
-
-struct Permit<'a>(&'a Permits);
-
-impl Permits {
-    fn new(free: usize) -> Self {
-        Self { free: Mutex::new(free), bell: Condvar::new() }
-    }
-
-    fn take(&self) -> Permit<'_> {
-        let mut free = super::lock(&self.free);
-        while *free == 0 {
-            free = self.bell.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free = free.saturating_sub(1);
-        Permit(self)
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        let mut free = super::lock(&self.0.free);
-        *free = free.saturating_add(1);
-        self.0.bell.notify_one();
     }
 }
 
